@@ -1,1 +1,7 @@
-//! Placeholder while the workspace is laid out.
+//! Tidegate as a library: the pure inspection engine and policy, and, with the feature `appliance`, everything that
+//! touches the machine.
+//!
+//! Direction of knowledge: `cli -> control, worker -> io, engine -> policy -> common`. [`engine`] never does I/O and is
+//! given the time, so the same code judges live packets, capture files and tests.
+
+pub mod engine;

@@ -1,2 +1,3 @@
-//! Placeholder while the workspace is laid out.
+//! The `tidegate` command.
+
 fn main() {}
