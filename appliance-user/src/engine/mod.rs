@@ -4,5 +4,6 @@
 
 pub mod counters;
 pub mod event;
+pub mod flow_table;
 pub mod report;
 pub mod time;
