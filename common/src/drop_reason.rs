@@ -85,6 +85,8 @@ drop_reasons! {
     FragmentWithoutFirst = 29 => "fragment-without-first",
     /// A packet of several buffers on a socket that cannot carry it.
     TooLarge = 30 => "too-large",
+    /// The transmit ring was full.
+    TransmitFull = 31 => "transmit-full",
 }
 
 impl DropReason {

@@ -69,6 +69,11 @@ impl Tuple {
 }
 
 impl FlowKey {
+    /// IP protocol number of the flow's transport.
+    pub const fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
     /// The tuple of a packet that goes `direction` in this flow.
     pub fn tuple(&self, direction: Direction) -> Tuple {
         let (source, destination) = match direction {

@@ -1,9 +1,389 @@
 //! The inspection engine: pure, single-threaded, given the time.
+//!
+//! [`Engine::process`] decides about one packet at once: return, drop, or leave to the kernel. What must be judged in
+//! sequence order leaves as a digest for the stream's judge, so no packet ever waits for another. One engine serves one
+//! worker, one capture file or one test; it does no I/O, asks for no time and allocates only for new flows and streams.
 
 #![forbid(unsafe_code)]
 
 pub mod counters;
 pub mod event;
-pub mod flow_table;
+mod flow;
+mod flow_table;
+mod fragments;
+pub mod judge;
+pub mod media;
+mod outbox;
 pub mod report;
+mod stream;
 pub mod time;
+mod watch;
+
+use core::time::Duration;
+
+use tidegate_common::drop_reason::DropReason;
+use tidegate_common::flow::{Direction, FlowKey, Tuple};
+use tidegate_common::hairpin;
+use tidegate_common::walk::{self, Fragment, Stop, UserLimits, Walk};
+
+use self::counters::Counters;
+use self::event::StreamEvent;
+use self::flow::{Admission, Context, Datagram, Flow};
+use self::flow_table::{FlowIndex, FlowTable, Inserted, Sweep};
+use self::fragments::{FragmentCache, FragmentKey};
+pub use self::media::mpegts::Content;
+use self::outbox::Outbox;
+use self::report::StreamReport;
+use self::stream::Stream;
+use self::time::Timestamp;
+use crate::policy::{DefaultAction, Policy, Rule};
+
+/// GWLB forgets a UDP flow after 120 s and a TCP flow after 350 s; so does the appliance.
+const IDLE_UDP: Duration = Duration::from_secs(120);
+const IDLE_TCP: Duration = Duration::from_secs(350);
+/// IP protocol number of TCP.
+const TCP: u8 = 6;
+/// Reports of streams that are gone, kept at most when a driver asks for them.
+const MAX_RETIRED: usize = 65_536;
+
+/// What happens to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Back to the load balancer; [`Engine::process`] has turned it around in place.
+    Return,
+    /// Not the appliance's business.
+    Pass,
+    /// Dropped and counted.
+    Drop(DropReason),
+}
+
+/// How an engine is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// UDP destination port of GENEVE.
+    pub geneve_port: u16,
+    /// Flows followed at a time.
+    pub max_flows: usize,
+    /// Key of the hash tables, drawn at random by the driver.
+    pub seed: u64,
+    /// How much of a TS packet is compared when it may be a duplicate.
+    pub content: Content,
+    /// Keep the reports of streams that are gone, for a final report.
+    pub keep_gone: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { geneve_port: 6081, max_flows: 65_536, seed: 0, content: Content::Sampled, keep_gone: false }
+    }
+}
+
+/// The engine. See the module's documentation.
+pub struct Engine {
+    config: Config,
+    /// What holds for a flow that is observed without a policy.
+    observer: Rule,
+    flows: FlowTable<Flow>,
+    fragments: FragmentCache,
+    outbox: Outbox,
+    counters: Counters,
+    /// `None` where nobody wants a final report.
+    retired: Option<Vec<StreamReport>>,
+}
+
+impl Engine {
+    /// An engine that has seen nothing.
+    pub fn new(config: Config) -> Self {
+        Engine {
+            config,
+            observer: Rule::observer(),
+            flows: FlowTable::new(config.max_flows, config.seed),
+            fragments: FragmentCache::new(config.seed),
+            outbox: Outbox::default(),
+            counters: Counters::default(),
+            retired: config.keep_gone.then(Vec::new),
+        }
+    }
+
+    /// Decides about an Ethernet frame from the load balancer and, when it goes back, turns it around in place: MACs and
+    /// outer addresses swapped, TTL 64, everything else untouched.
+    pub fn process(&mut self, now: Timestamp, policy: &Published<'_>, frame: &mut [u8]) -> Verdict {
+        let verdict = match walk::frame::<UserLimits>(frame, self.config.geneve_port) {
+            Ok(walk) => {
+                let verdict = self.decide(now, policy, &walk, frame);
+                if verdict == Verdict::Return {
+                    hairpin::turn_around(frame, &walk);
+                }
+                verdict
+            }
+            Err(stop) => stopped(stop),
+        };
+        self.account(verdict, frame.len());
+        verdict
+    }
+
+    /// Decides about a packet of a capture that was not wrapped, beginning at its IP header.
+    pub fn process_bare(&mut self, now: Timestamp, policy: &Published<'_>, packet: &[u8]) -> Verdict {
+        let verdict = match walk::ip::<UserLimits>(packet) {
+            Ok(walk) => self.decide(now, policy, &walk, packet),
+            Err(stop) => stopped(stop),
+        };
+        self.account(verdict, packet.len());
+        verdict
+    }
+
+    /// A packet that the driver dropped by itself, for a reason of its own.
+    pub fn driver_dropped(&mut self, reason: DropReason, packets: u64) {
+        self.counters.seen += packets;
+        self.counters.dropped[reason.index()] += packets;
+    }
+
+    /// Packets that were to be returned, but became stale in the driver's hands.
+    pub fn revoke(&mut self, reason: DropReason, packets: u64, bytes: u64) {
+        self.counters.returned -= packets;
+        self.counters.returned_bytes -= bytes;
+        self.counters.dropped[reason.index()] += packets;
+    }
+
+    /// Lets time pass for the next `budget` slots of the flow table: reorder windows, holds, idle flows.
+    pub fn tick(&mut self, now: Timestamp, budget: usize) {
+        let (outbox, retired) = (&mut self.outbox, &mut self.retired);
+        self.flows.sweep(budget, |key, last_seen, flow| {
+            let protocol = key.protocol();
+            let idle = now.since(last_seen) > if protocol == TCP { IDLE_TCP } else { IDLE_UDP };
+            for stream in flow.streams_mut() {
+                stream.advance(now, outbox);
+            }
+            if !idle {
+                return Sweep::Keep;
+            }
+            retire(flow, now, "idle", outbox, retired.as_mut());
+            Sweep::Remove
+        });
+    }
+
+    /// The input ends: everything that still waits is judged.
+    pub fn finish(&mut self) {
+        for (_, flow) in self.flows.iter_mut() {
+            for stream in flow.streams_mut() {
+                stream.flush(&mut self.outbox);
+            }
+        }
+    }
+
+    /// The oldest event that was not fetched yet.
+    pub fn next_event(&mut self) -> Option<StreamEvent> {
+        self.outbox.fetch()
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            flows: self.flows.len() as u64,
+            events_shed: self.outbox.shed(),
+            ..self.counters
+        }
+    }
+
+    /// Reports of the streams followed now, after those kept of streams that are gone.
+    pub fn streams(&self) -> Vec<StreamReport> {
+        let live = self.flows.iter().flat_map(|(_, flow)| flow.streams()).map(Stream::report);
+        self.retired.iter().flatten().cloned().chain(live).collect()
+    }
+
+    fn account(&mut self, verdict: Verdict, bytes: usize) {
+        self.counters.seen += 1;
+        match verdict {
+            Verdict::Return => {
+                self.counters.returned += 1;
+                self.counters.returned_bytes += bytes as u64;
+            }
+            Verdict::Pass => self.counters.passed += 1,
+            Verdict::Drop(reason) => self.counters.dropped[reason.index()] += 1,
+        }
+    }
+
+    fn decide(&mut self, now: Timestamp, policy: &Published<'_>, walk: &Walk, packet: &[u8]) -> Verdict {
+        match walk.fragment {
+            Fragment::None => self.decide_whole(now, policy, walk, Some(packet)),
+            Fragment::First { id } => {
+                let verdict = self.decide_whole(now, policy, walk, None);
+                self.fragments.remember(fragment_key(walk, id), now, verdict);
+                verdict
+            }
+            Fragment::Later { id } => {
+                let first = self.fragments.recall(&fragment_key(walk, id), now);
+                first.unwrap_or_else(|| by_default(policy.policy, DropReason::FragmentWithoutFirst))
+            }
+        }
+    }
+
+    /// Admission by flow and policy, then inspection of `packet`, where it is whole.
+    fn decide_whole(
+        &mut self,
+        now: Timestamp,
+        published: &Published<'_>,
+        walk: &Walk,
+        packet: Option<&[u8]>,
+    ) -> Verdict {
+        let policy = published.policy;
+        if let Some(quoted) = walk.quoted {
+            // An ICMP error belongs to the flow whose packet it quotes (RFC 792, RFC 4443).
+            if self.flows.contains(&quoted.canonical().0) || policy.match_forward(&quoted).is_some() {
+                return Verdict::Return;
+            }
+        }
+        let tuple = walk.tuple();
+        let (key, direction) = tuple.canonical();
+        let found = self.flows.find(&key, now);
+        let known = found.and_then(|index| self.flows.get_mut(index)).map(|flow| flow.admission);
+        let admission = match known {
+            Some(admission) if admission.generation == published.generation => admission,
+            _ => match admit(published, &tuple, direction, known) {
+                Ok(admission) => admission,
+                Err(reason) => return by_default(policy, reason),
+            },
+        };
+        let rule = match admission.rule {
+            Some(id) => policy.rule(id),
+            None => Some(&self.observer),
+        };
+        let Some(rule) = rule else { return by_default(policy, DropReason::NoRule) };
+        let forward = if admission.forward == direction { tuple } else { tuple.reversed() };
+        let index = match found {
+            Some(index) => index,
+            None => match self.enter(now, key, Flow::new(admission, rule, &forward)) {
+                Some(index) => index,
+                // The table is full of live flows: the packet is admitted, and nothing is remembered of it.
+                None => return Verdict::Return,
+            },
+        };
+        let Some(flow) = self.flows.get_mut(index) else { return Verdict::Return };
+        if flow.admission != admission {
+            flow.admit_anew(admission, rule, &forward);
+        }
+        let Some(payload) = packet.and_then(|packet| walk.payload(packet)) else { return Verdict::Return };
+        let mut context = Context {
+            now,
+            rule,
+            content: self.config.content,
+            outbox: &mut self.outbox,
+            counters: &mut self.counters,
+        };
+        let inspected = flow.inspect(Datagram { tuple: &tuple, direction, payload }, &mut context);
+        if !flow.marked_established && flow.is_established() {
+            flow.marked_established = true;
+            self.flows.establish(index);
+        }
+        match inspected {
+            Err(reason) if rule.enforce => Verdict::Drop(reason),
+            _ => Verdict::Return,
+        }
+    }
+
+    fn enter(&mut self, now: Timestamp, key: FlowKey, flow: Flow) -> Option<FlowIndex> {
+        match self.flows.insert(key, now, flow) {
+            Inserted::Fresh(index) => {
+                self.counters.flows_created += 1;
+                Some(index)
+            }
+            Inserted::Evicting(index, mut gone) => {
+                self.counters.flows_created += 1;
+                self.counters.flows_evicted += 1;
+                retire(&mut gone, now, "evicted", &mut self.outbox, self.retired.as_mut());
+                Some(index)
+            }
+            Inserted::Refused => {
+                self.counters.flows_refused += 1;
+                None
+            }
+        }
+    }
+}
+
+/// A compiled policy and the number of its publication; a flow admitted under another number is decided anew.
+#[derive(Clone, Copy)]
+pub struct Published<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Its number, which only grows.
+    pub generation: u64,
+}
+
+/// The rule that admits a flow's packet, and in which direction of the flow its source sends.
+fn admit(
+    published: &Published<'_>,
+    tuple: &Tuple,
+    direction: Direction,
+    known: Option<Admission>,
+) -> Result<Admission, DropReason> {
+    let Published { policy, generation } = *published;
+    let by = |rule, forward| Admission { rule, forward, generation };
+    if policy.observes_all() {
+        return Ok(by(None, direction));
+    }
+    if let Some(rule) = policy.match_forward(tuple) {
+        return Ok(by(Some(rule), direction));
+    }
+    // A reply needs its forward flow, seen here under whichever policy, or the rule's exact reversed ports.
+    let reversed = tuple.reversed();
+    let was_forward = known.is_some_and(|known| known.forward != direction);
+    if was_forward && let Some(rule) = policy.match_forward(&reversed) {
+        return Ok(by(Some(rule), direction.flipped()));
+    }
+    if let Some(rule) = policy.match_reverse(tuple) {
+        return Ok(by(Some(rule), direction.flipped()));
+    }
+    Err(if policy.source_listed(tuple.source.ip()) {
+        DropReason::NoRule
+    } else if policy.match_forward(&reversed).is_some() {
+        DropReason::UnsolicitedReply
+    } else {
+        DropReason::SourceNotListed
+    })
+}
+
+/// What happens to a packet that no rule admits.
+fn by_default(policy: &Policy, reason: DropReason) -> Verdict {
+    match policy.default_action() {
+        DefaultAction::Drop => Verdict::Drop(reason),
+        DefaultAction::Return => Verdict::Return,
+    }
+}
+
+fn stopped(stop: Stop) -> Verdict {
+    match stop {
+        Stop::NotForUs => Verdict::Pass,
+        Stop::Malformed(reason) => Verdict::Drop(reason),
+        Stop::BeyondLimits => Verdict::Drop(DropReason::TooManyHeaders),
+    }
+}
+
+fn fragment_key(walk: &Walk, id: u32) -> FragmentKey {
+    let tuple = walk.tuple();
+    FragmentKey {
+        endpoint: tuple.endpoint,
+        source: tuple.source.ip(),
+        destination: tuple.destination.ip(),
+        protocol: tuple.protocol,
+        id,
+    }
+}
+
+/// Tells that a flow's streams are gone and keeps their reports where a final report wants them.
+fn retire(
+    flow: &mut Flow,
+    now: Timestamp,
+    cause: &'static str,
+    outbox: &mut Outbox,
+    retired: Option<&mut Vec<StreamReport>>,
+) {
+    for stream in flow.streams_mut() {
+        stream.flush(outbox);
+        stream.tell_gone(now, cause, outbox);
+    }
+    if let Some(retired) = retired {
+        let room = MAX_RETIRED.saturating_sub(retired.len());
+        retired.extend(flow.streams().iter().take(room).map(Stream::report));
+    }
+}

@@ -1,0 +1,200 @@
+//! An admitted flow and what it speaks: its rule's protocol, or what its packets show themselves to be.
+//!
+//! Everything here decides about one packet at once and without waiting; what must be judged in order leaves as a
+//! digest for the stream's judge.
+
+mod classify;
+mod rtp;
+mod srt;
+mod ts_udp;
+
+use tidegate_common::drop_reason::DropReason;
+use tidegate_common::flow::{Direction, Tuple};
+
+use super::Content;
+use super::counters::Counters;
+use super::outbox::Outbox;
+use super::report::StreamProtocol;
+use super::stream::Stream;
+use super::time::Timestamp;
+use crate::policy::rule::{Companion, PortRole};
+use crate::policy::{Protocol, Rule, RuleId};
+
+/// Streams followed within one flow, at most: SSRCs, or SRT sessions behind one pair of ports.
+const MAX_STREAMS: usize = 8;
+
+/// Who admitted a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The rule; `None` where everything is observed without a policy.
+    pub rule: Option<RuleId>,
+    /// The direction in which the rule's source sends.
+    pub forward: Direction,
+    /// The policy that said so; a flow is decided anew when it changes.
+    pub generation: u64,
+}
+
+/// What a flow speaks.
+#[derive(Debug)]
+enum Speaks {
+    Undecided(classify::Evidence),
+    Rtp,
+    Srt(Box<srt::Sessions>),
+    TsUdp,
+    Rtcp,
+    Fec,
+    Other,
+}
+
+/// An admitted flow.
+#[derive(Debug)]
+pub struct Flow {
+    /// Who admitted it.
+    pub admission: Admission,
+    /// The flow table knows that the flow carries a confirmed stream.
+    pub marked_established: bool,
+    speaks: Speaks,
+    streams: Vec<Stream>,
+    /// Packets and bytes counted before it was known what the flow speaks.
+    unattributed: (u64, u64),
+}
+
+/// What inspecting a packet needs besides the packet.
+pub struct Context<'a> {
+    /// The burst's time.
+    pub now: Timestamp,
+    /// The rule that admitted the flow.
+    pub rule: &'a Rule,
+    /// How much of a packet is hashed.
+    pub content: Content,
+    /// Where events go.
+    pub outbox: &'a mut Outbox,
+    /// What the engine counts.
+    pub counters: &'a mut Counters,
+}
+
+/// A packet of an admitted flow.
+#[derive(Clone, Copy)]
+pub struct Datagram<'a> {
+    /// Its addresses as on the wire.
+    pub tuple: &'a Tuple,
+    /// Its direction in the flow's key.
+    pub direction: Direction,
+    /// The transport's payload.
+    pub payload: &'a [u8],
+}
+
+impl Flow {
+    /// A flow that was just admitted by `rule`; `forward` is the tuple of its packets in the rule's direction.
+    pub fn new(admission: Admission, rule: &Rule, forward: &Tuple) -> Self {
+        Flow {
+            admission,
+            marked_established: false,
+            speaks: Speaks::by_rule(rule, forward),
+            streams: Vec::new(),
+            unattributed: (0, 0),
+        }
+    }
+
+    /// The policy changed: the flow keeps its streams where the same protocol goes on.
+    pub fn admit_anew(&mut self, admission: Admission, rule: &Rule, forward: &Tuple) {
+        let fresh = Speaks::by_rule(rule, forward);
+        let goes_on = matches!(fresh, Speaks::Undecided(_))
+            || core::mem::discriminant(&fresh) == core::mem::discriminant(&self.speaks);
+        if !goes_on {
+            self.streams.clear();
+            self.speaks = fresh;
+        }
+        for stream in &mut self.streams {
+            stream.readmit(rule);
+        }
+        self.admission = admission;
+    }
+
+    /// Its streams.
+    pub fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    /// Its streams, to change.
+    pub fn streams_mut(&mut self) -> &mut [Stream] {
+        &mut self.streams
+    }
+
+    /// Whether it carries a stream that was confirmed.
+    pub fn is_established(&self) -> bool {
+        self.streams.iter().any(Stream::is_confirmed)
+    }
+
+    /// Inspects a packet. `Err` is the reason for which the rule would have it dropped.
+    pub fn inspect(&mut self, datagram: Datagram<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
+        if matches!(self.speaks, Speaks::Undecided(_)) {
+            self.classify(&datagram);
+        }
+        match &self.speaks {
+            Speaks::Rtp => self.rtp(&datagram, context),
+            Speaks::Srt(_) => self.srt(&datagram, context),
+            Speaks::TsUdp => self.ts_udp(&datagram, context),
+            Speaks::Rtcp => self.rtcp(&datagram, context),
+            Speaks::Fec => {
+                self.opaque(&datagram, StreamProtocol::RtpFec, context);
+                Ok(())
+            }
+            Speaks::Undecided(_) | Speaks::Other => {
+                self.opaque(&datagram, StreamProtocol::Other, context);
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts a packet whose content is not judged, in one stream for the whole flow.
+    fn opaque(&mut self, datagram: &Datagram<'_>, protocol: StreamProtocol, context: &mut Context<'_>) {
+        // The first packet's sender names the stream; what goes the other way belongs to it.
+        let direction = self.streams.first().map_or(datagram.direction, |stream| stream.direction);
+        let place = self.stream(protocol, direction, 0, datagram, context);
+        if let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) {
+            stream.count(context.now, datagram.payload.len(), context.outbox);
+        }
+    }
+
+    /// The place of a stream by its selector, made when it is new; `None` when the flow holds as many as it may.
+    fn stream(
+        &mut self,
+        protocol: StreamProtocol,
+        direction: Direction,
+        selector: u32,
+        datagram: &Datagram<'_>,
+        context: &mut Context<'_>,
+    ) -> Option<usize> {
+        let known = self.streams.iter().position(|stream| stream.selector == selector && stream.direction == direction);
+        if known.is_some() {
+            return known;
+        }
+        if self.streams.len() >= MAX_STREAMS {
+            context.counters.streams_refused += 1;
+            return None;
+        }
+        context.counters.streams_created += 1;
+        let mut stream = Stream::new(protocol, context.rule, datagram.tuple, direction, selector, context.now);
+        stream.adopt(core::mem::take(&mut self.unattributed));
+        self.streams.push(stream);
+        Some(self.streams.len() - 1)
+    }
+}
+
+impl Speaks {
+    fn by_rule(rule: &Rule, forward: &Tuple) -> Speaks {
+        const UDP: u8 = 17;
+        match rule.protocol {
+            _ if forward.protocol != UDP => Speaks::Other,
+            Protocol::Rtp | Protocol::RtpFec | Protocol::Rist => match rule.port_role(forward.destination.port()) {
+                Some(PortRole::Companion { kind: Companion::Rtcp, .. }) => Speaks::Rtcp,
+                Some(PortRole::Companion { .. }) => Speaks::Fec,
+                Some(PortRole::Media) | None => Speaks::Rtp,
+            },
+            Protocol::Srt => Speaks::Srt(Box::default()),
+            Protocol::TsUdp => Speaks::TsUdp,
+            Protocol::Any => Speaks::Undecided(classify::Evidence::default()),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! RTP media (RFC 3550, RFC 2250) and its RTCP companion.
+
+use core::time::Duration;
+
+use tidegate_common::digest::PacketDigest;
+use tidegate_common::drop_reason::DropReason;
+
+use super::ts_udp::malformed;
+use super::{Context, Datagram, Flow};
+use crate::engine::media::{mpegts, rtp};
+use crate::engine::report::StreamProtocol;
+use crate::engine::stream::{Finding, Stream};
+use crate::policy::Protocol;
+
+/// A newcomer's SSRC succeeds one that has been silent for this long, and is a conflict before.
+const SSRC_SILENCE: Duration = Duration::from_secs(1);
+
+impl Flow {
+    /// A packet of a flow that carries RTP.
+    pub(super) fn rtp(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
+        if rtp::is_rtcp(datagram.payload) {
+            // RFC 5761: RTCP on the media port, either way; it is not media and changes nothing.
+            return Ok(());
+        }
+        if datagram.direction != self.admission.forward && context.rule.protocol != Protocol::Any {
+            return Err(DropReason::NotRtp);
+        }
+        let packet = rtp::Packet::parse(datagram.payload).map_err(|_| DropReason::NotRtp)?;
+        if !context.rule.rtp.admits_payload_type(packet.payload_type()) {
+            return Err(DropReason::RtpPayloadType);
+        }
+        let Some(place) = self.rtp_stream(packet.ssrc(), datagram, context) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(place) else { return Ok(()) };
+        let mut digest = PacketDigest { sequence: packet.sequence_number().into(), ..PacketDigest::default() };
+        let shape = if mpegts::looks_like_ts(packet.payload()) || packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T {
+            mpegts::digest_datagram(packet.payload(), context.content, &mut digest)
+        } else {
+            digest.hash = mpegts::hash_payload(packet.payload(), context.content);
+            Ok(())
+        };
+        stream.offer(context.now, datagram.payload.len(), &digest, context.outbox);
+        if stream.is_blocked() {
+            return Err(DropReason::StreamBlocked);
+        }
+        malformed(&digest, shape.is_err(), context)
+    }
+
+    /// RTCP beside its media (RFC 3550 11: the next odd port).
+    pub(super) fn rtcp(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
+        if !rtp::is_rtcp(datagram.payload) {
+            return Err(DropReason::NotRtp);
+        }
+        self.opaque(datagram, StreamProtocol::Rtcp, context);
+        Ok(())
+    }
+
+    /// The stream of an SSRC: a known one, a successor, a new one where the rule allows one more; else a conflict.
+    fn rtp_stream(&mut self, ssrc: u32, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Option<usize> {
+        let same_way = |stream: &Stream| stream.direction == datagram.direction;
+        let known = self.streams.iter().position(|stream| same_way(stream) && stream.selector == ssrc);
+        if known.is_some() {
+            return known;
+        }
+        let alive = |stream: &Stream| context.now.since(stream.last_seen()) < SSRC_SILENCE;
+        let concurrent = self.streams.iter().filter(|stream| same_way(stream) && alive(stream)).count();
+        let silent = self.streams.iter().position(|stream| same_way(stream) && !alive(stream));
+        if concurrent >= usize::from(context.rule.rtp.max_ssrc) {
+            // The longest-standing stream is the one that the newcomer challenges.
+            if let Some(first) = self.streams.iter_mut().find(|stream| same_way(stream)) {
+                first.find(context.now, Finding::SsrcConflict, context.outbox);
+            }
+            return None;
+        }
+        if let Some(place) = silent {
+            if let Some(stream) = self.streams.get_mut(place) {
+                stream.succeed(ssrc);
+            }
+            return Some(place);
+        }
+        self.stream(StreamProtocol::Rtp, datagram.direction, ssrc, datagram, context)
+    }
+}

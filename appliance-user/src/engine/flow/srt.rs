@@ -1,0 +1,192 @@
+//! SRT (draft-sharabayko-srt): sessions by their handshakes, data by destination socket id.
+//!
+//! The engine only listens. It never forges an answer: a handshake that the rule does not admit is dropped, and the caller
+//! times out. Whatever does not fit an established session changes nothing, for anyone may send it.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use tidegate_common::digest::PacketDigest;
+use tidegate_common::drop_reason::DropReason;
+use tidegate_common::flow::Direction;
+
+use super::{Context, Datagram, Flow, Speaks};
+use crate::engine::media::mpegts;
+use crate::engine::media::srt::{self, Cipher, ControlType, Handshake, HandshakeType, Packet};
+use crate::engine::report::StreamProtocol;
+use crate::policy::rule::{Encryption, OnUnverified};
+
+/// Sessions and pending handshakes remembered per flow.
+const MAX_SESSIONS: usize = 8;
+/// A negotiated latency outside of this is not a reorder window, but a mistake or an attack on memory.
+const LATENCY: core::ops::RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(8);
+
+/// What the handshakes of a flow have established.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(Vec<Session>);
+
+/// One SRT connection, from its conclusion on.
+#[derive(Debug)]
+struct Session {
+    /// The direction in which the caller sends.
+    caller: Direction,
+    /// The caller's socket id: destination of what the listener sends.
+    caller_id: u32,
+    /// The listener's socket id, once it answered or the caller's data named it.
+    listener_id: Option<u32>,
+    stream_id: Option<Arc<str>>,
+    cipher: &'static str,
+    latency: Option<Duration>,
+}
+
+impl Flow {
+    /// A packet of a flow that carries SRT, either way.
+    pub(super) fn srt(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
+        match Packet::parse(datagram.payload).map_err(|_| DropReason::NotSrt)? {
+            Packet::Data(data) => self.srt_data(&data, datagram, context),
+            Packet::Control(control) => {
+                let Speaks::Srt(sessions) = &mut self.speaks else { return Ok(()) };
+                if let Some(handshake) = control.handshake() {
+                    return sessions.handshake(handshake, datagram.direction, context);
+                }
+                if control.control_type() == ControlType::Shutdown {
+                    sessions.shutdown(control.destination_socket_id(), datagram.direction);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn srt_data(
+        &mut self,
+        data: &srt::Data<'_>,
+        datagram: &Datagram<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
+        let Speaks::Srt(sessions) = &mut self.speaks else { return Ok(()) };
+        let id = data.destination_socket_id();
+        let session = sessions.of_data(id, datagram.direction);
+        let rule = &context.rule.srt;
+        if session.is_none() && rule.on_unverified == OnUnverified::Drop {
+            return Err(DropReason::SrtUnverified);
+        }
+        if matches!((rule.encryption, data.is_encrypted()), (Encryption::Required, false) | (Encryption::Forbidden, true)) {
+            return Err(DropReason::SrtEncryption);
+        }
+        let (cipher, stream_id, latency) = match session {
+            Some(session) => (session.cipher, session.stream_id.clone(), session.latency),
+            None if data.is_encrypted() => (UNVERIFIED, None, None),
+            None => (CLEAR, None, None),
+        };
+        let place = self.stream(StreamProtocol::Srt, datagram.direction, id, datagram, context);
+        let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) else { return Ok(()) };
+        stream.describe_srt(cipher, stream_id, latency.filter(|_| context.rule.reorder_window.is_none()));
+        let mut digest = PacketDigest {
+            sequence: data.sequence_number(),
+            retransmitted: data.is_retransmitted(),
+            ..PacketDigest::default()
+        };
+        if !data.is_encrypted() && mpegts::looks_like_ts(data.payload()) {
+            // A wrong length or sync shows in the digest; SRT's sender would only repeat what is dropped for it.
+            let _ = mpegts::digest_datagram(data.payload(), context.content, &mut digest);
+        } else {
+            digest.hash = mpegts::hash_payload(data.payload(), context.content);
+        }
+        stream.offer(context.now, datagram.payload.len(), &digest, context.outbox);
+        if stream.is_blocked() { Err(DropReason::StreamBlocked) } else { Ok(()) }
+    }
+}
+
+/// The names of the report's `encryption` that are no ciphers.
+const CLEAR: &str = "none";
+const UNVERIFIED: &str = "unverified";
+
+impl Sessions {
+    fn handshake(
+        &mut self,
+        handshake: &Handshake<'_>,
+        direction: Direction,
+        context: &Context<'_>,
+    ) -> Result<(), DropReason> {
+        if handshake.kind() != HandshakeType::Conclusion {
+            return Ok(());
+        }
+        let id = handshake.socket_id();
+        // The listener's conclusion answers a caller's from the other direction.
+        if let Some(latency) = handshake.response_latency() {
+            let answered = self.0.iter_mut().find(|session| session.caller != direction && session.listener_id.is_none());
+            if let Some(session) = answered {
+                session.listener_id = Some(id);
+                session.latency = Some(clamp(latency));
+            }
+            return Ok(());
+        }
+        let rule = &context.rule.srt;
+        let stream_id = handshake.stream_id();
+        if !rule.admits_stream_id(stream_id.as_deref().unwrap_or_default().as_bytes()) {
+            return Err(DropReason::SrtStreamId);
+        }
+        let cipher = cipher_name(handshake);
+        if matches!((rule.encryption, cipher == CLEAR), (Encryption::Required, true) | (Encryption::Forbidden, false)) {
+            return Err(DropReason::SrtEncryption);
+        }
+        if self.0.iter().any(|session| session.caller == direction && session.caller_id == id) {
+            return Ok(());
+        }
+        if self.0.len() >= MAX_SESSIONS {
+            self.0.remove(0);
+        }
+        self.0.push(Session {
+            caller: direction,
+            caller_id: id,
+            listener_id: None,
+            stream_id: stream_id.map(Arc::from),
+            cipher,
+            latency: handshake.request_latency().map(clamp),
+        });
+        Ok(())
+    }
+
+    /// The session that a data packet belongs to. Where the listener's answer was not seen (it may take another way), the
+    /// caller's first data names the listener's socket id.
+    fn of_data(&mut self, id: u32, direction: Direction) -> Option<&Session> {
+        let known = self.0.iter().position(|session| session.receives(id, direction));
+        let place = known.or_else(|| {
+            let pending = |session: &Session| session.caller == direction && session.listener_id.is_none();
+            self.0.iter().rposition(pending)
+        })?;
+        let session = self.0.get_mut(place)?;
+        if session.caller == direction {
+            session.listener_id = Some(id);
+        }
+        Some(session)
+    }
+
+    fn shutdown(&mut self, id: u32, direction: Direction) {
+        self.0.retain(|session| !session.receives(id, direction));
+    }
+}
+
+impl Session {
+    /// Whether a packet with this destination socket id, going this way, is of this session.
+    fn receives(&self, id: u32, direction: Direction) -> bool {
+        if self.caller == direction { self.listener_id == Some(id) } else { self.caller_id == id }
+    }
+}
+
+fn clamp(latency: Duration) -> Duration {
+    latency.clamp(*LATENCY.start(), *LATENCY.end())
+}
+
+fn cipher_name(handshake: &Handshake<'_>) -> &'static str {
+    let Some(key_material) = handshake.key_material() else { return CLEAR };
+    match (key_material.cipher, key_material.key_length) {
+        (Cipher::AesCtr, 16) => "aes-128-ctr",
+        (Cipher::AesCtr, 24) => "aes-192-ctr",
+        (Cipher::AesCtr, 32) => "aes-256-ctr",
+        (Cipher::AesGcm, 16) => "aes-128-gcm",
+        (Cipher::AesGcm, 24) => "aes-192-gcm",
+        (Cipher::AesGcm, 32) => "aes-256-gcm",
+        _ => UNVERIFIED,
+    }
+}

@@ -1,0 +1,368 @@
+//! One media stream: its identity, its judge, its state and what is reported of it.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegate_common::digest::PacketDigest;
+use tidegate_common::flow::{Direction, Tuple};
+
+use super::event::StreamChange;
+use super::judge::{Event, Fault, Judge, Ordering, Sink, UnsequencedFault};
+use super::outbox::Outbox;
+use super::report::{
+    ContinuityErrors, PidReport, StreamIdentity, StreamProtocol, StreamReport, StreamState, TransportReport, TsReport,
+};
+use super::time::Timestamp;
+use super::watch::{Transition, Watch};
+use crate::policy::Rule;
+
+/// How often one kind of finding is told of one stream, at most.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// RTP without a negotiated latency: longer than any switch's reordering, far shorter than a viewer's buffer.
+const RTP_WINDOW: Duration = Duration::from_millis(50);
+/// SRT while its handshake is unseen, and RIST: several retransmission rounds on a long path.
+const ARQ_WINDOW: Duration = Duration::from_secs(1);
+
+/// Security findings of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// One sequence number came with two contents.
+    SequenceConflict,
+    /// A lone packet far outside the sequence window.
+    OutOfWindow,
+    /// A second SSRC while the first one still sends.
+    SsrcConflict,
+}
+
+impl Finding {
+    const ALL: [Finding; 3] = [Finding::SequenceConflict, Finding::OutOfWindow, Finding::SsrcConflict];
+
+    /// The name in reports and events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Finding::SequenceConflict => "sequence-conflict",
+            Finding::OutOfWindow => "out-of-window",
+            Finding::SsrcConflict => "ssrc-conflict",
+        }
+    }
+}
+
+/// How a finding stands: how often, and when it was last told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    count: u64,
+    told: Option<Timestamp>,
+}
+
+/// A stream within a flow.
+#[derive(Debug)]
+pub struct Stream {
+    identity: StreamIdentity,
+    /// Which way of its flow the media goes.
+    pub direction: Direction,
+    /// What tells it from its flow's other streams: the SSRC, or SRT's destination socket id.
+    pub selector: u32,
+    /// The cipher's name, `none`, or `unverified`.
+    pub encryption: &'static str,
+    judge: Option<Judge>,
+    watch: Watch,
+    findings: [Found; 3],
+    packets: u64,
+    bytes: u64,
+    ts_visible: bool,
+    announced: bool,
+    last_seen: Timestamp,
+}
+
+impl Stream {
+    /// A stream that was just seen for the first time.
+    pub fn new(
+        protocol: StreamProtocol,
+        rule: &Rule,
+        tuple: &Tuple,
+        direction: Direction,
+        selector: u32,
+        now: Timestamp,
+    ) -> Self {
+        let identity = StreamIdentity {
+            protocol,
+            rule: rule_name(rule),
+            source: Some(tuple.source),
+            destination: Some(tuple.destination),
+            endpoint: tuple.endpoint,
+            ssrc: matches!(protocol, StreamProtocol::Rtp | StreamProtocol::Rist).then_some(selector),
+            stream_id: None,
+        };
+        Stream {
+            identity,
+            direction,
+            selector,
+            encryption: "none",
+            judge: judge_for(protocol, rule.reorder_window),
+            watch: Watch::new(rule),
+            findings: [Found::default(); 3],
+            packets: 0,
+            bytes: 0,
+            ts_visible: false,
+            announced: false,
+            last_seen: now,
+        }
+    }
+
+    /// The stream of a `.ts` file.
+    pub fn of_file(rule: &Rule) -> Self {
+        let mut stream =
+            Stream::new(StreamProtocol::File, rule, &Tuple::default(), Direction::Forward, 0, Timestamp::default());
+        stream.identity.source = None;
+        stream.identity.destination = None;
+        stream
+    }
+
+    /// The policy changed and the stream goes on under `rule`.
+    pub fn readmit(&mut self, rule: &Rule) {
+        self.identity.rule = rule_name(rule);
+        self.watch.readmit(rule);
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &StreamIdentity {
+        &self.identity
+    }
+
+    /// When its last packet came.
+    pub fn last_seen(&self) -> Timestamp {
+        self.last_seen
+    }
+
+    /// Whether its packets are being dropped.
+    pub fn is_blocked(&self) -> bool {
+        self.watch.state() == StreamState::Blocked
+    }
+
+    /// Whether it was told of: it has shown more than one packet.
+    pub fn is_confirmed(&self) -> bool {
+        self.announced
+    }
+
+    /// What the SRT handshake says: cipher, stream id, and the negotiated latency unless the rule sets the window.
+    pub fn describe_srt(&mut self, cipher: &'static str, stream_id: Option<Arc<str>>, latency: Option<Duration>) {
+        self.encryption = cipher;
+        if stream_id.is_some() {
+            self.identity.stream_id = stream_id;
+        }
+        if let (Some(latency), Some(judge)) = (latency, &mut self.judge) {
+            judge.set_window(latency);
+        }
+    }
+
+    /// The sender came back under another SSRC: the same stream goes on with new counters.
+    pub fn succeed(&mut self, selector: u32) {
+        self.selector = selector;
+        self.identity.ssrc = Some(selector);
+        if let Some(judge) = &mut self.judge {
+            judge.rebase();
+        }
+    }
+
+    /// Datagrams and bytes so far.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.packets, self.bytes)
+    }
+
+    /// Takes over what was counted of it before it was recognised.
+    pub fn adopt(&mut self, (packets, bytes): (u64, u64)) {
+        self.packets += packets;
+        self.bytes += bytes;
+    }
+
+    /// Counts a packet that carries no media to judge.
+    pub fn count(&mut self, now: Timestamp, bytes: usize, outbox: &mut Outbox) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+        self.last_seen = now;
+        self.announce(now, outbox);
+    }
+
+    /// Takes one packet's digest; what the judge finds moves the state.
+    pub fn offer(&mut self, now: Timestamp, bytes: usize, digest: &PacketDigest, outbox: &mut Outbox) {
+        self.ts_visible |= digest.ts_visible;
+        self.count(now, bytes, outbox);
+        self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, verdicts));
+    }
+
+    /// Notes a finding that is not the judge's.
+    pub fn find(&mut self, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
+        note(&mut self.findings, &self.identity, at, finding, outbox);
+    }
+
+    /// Lets time pass: gaps whose window is over, holds and debounces.
+    pub fn advance(&mut self, now: Timestamp, outbox: &mut Outbox) {
+        self.with_judge(outbox, |judge, verdicts| judge.advance(now, verdicts));
+        if let Some(transition) = self.watch.advance(now) {
+            tell(&self.identity, now, transition, outbox);
+        }
+    }
+
+    /// The input ends: what still waits for missing packets is judged now.
+    pub fn flush(&mut self, outbox: &mut Outbox) {
+        self.with_judge(outbox, |judge, verdicts| judge.flush(verdicts));
+    }
+
+    /// Tells that the stream is gone.
+    pub fn tell_gone(&self, now: Timestamp, cause: &'static str, outbox: &mut Outbox) {
+        if self.announced {
+            let change = StreamChange::StreamGone { cause, packets: self.packets, transport: self.transport() };
+            outbox.tell(now, &self.identity, change);
+        }
+    }
+
+    /// Everything known of it.
+    pub fn report(&self) -> StreamReport {
+        let findings = Finding::ALL
+            .iter()
+            .zip(&self.findings)
+            .filter(|(_, found)| found.count > 0)
+            .map(|(finding, found)| (finding.name(), found.count))
+            .collect();
+        StreamReport {
+            identity: self.identity.clone(),
+            encryption: self.encryption,
+            decrypted: false,
+            state: self.watch.state(),
+            worst_state: self.watch.worst(),
+            packets: self.packets,
+            bytes: self.bytes,
+            transport: self.transport(),
+            ts: self.ts(),
+            tr101290: BTreeMap::new(),
+            findings,
+            scte35: [],
+        }
+    }
+
+    fn announce(&mut self, now: Timestamp, outbox: &mut Outbox) {
+        // RFC 3550 A.1: a source is not believed on its first packet.
+        if !self.announced && self.packets >= 2 {
+            self.announced = true;
+            outbox.tell(now, &self.identity, StreamChange::StreamAppeared);
+        }
+    }
+
+    fn transport(&self) -> TransportReport {
+        self.judge.as_ref().map_or_else(TransportReport::default, |judge| {
+            let counted = judge.transport();
+            TransportReport {
+                lost: counted.lost,
+                reordered: counted.reordered,
+                duplicated: counted.duplicated,
+                retransmitted: counted.retransmitted,
+                late: counted.late,
+                resets: counted.resets,
+            }
+        })
+    }
+
+    fn ts(&self) -> Option<TsReport> {
+        let judge = self.judge.as_ref().filter(|_| self.ts_visible)?;
+        let counted = judge.ts();
+        let mut pids: Vec<PidReport> = judge
+            .pids()
+            .map(|pid| PidReport {
+                pid: pid.pid,
+                packets: pid.packets,
+                continuity_errors: pid.continuity_errors,
+                stream_type: None,
+            })
+            .collect();
+        pids.sort_unstable_by_key(|pid| pid.pid);
+        Some(TsReport {
+            packets: counted.packets,
+            continuity_errors: ContinuityErrors {
+                source: counted.continuity_errors.source,
+                network: counted.continuity_errors.network,
+                unknown: counted.continuity_errors.unknown,
+            },
+            duplicates: counted.duplicates,
+            sync_byte_errors: counted.sync_byte_errors,
+            transport_errors: counted.transport_errors,
+            crc_errors: 0,
+            pids,
+        })
+    }
+
+    fn with_judge(&mut self, outbox: &mut Outbox, work: impl FnOnce(&mut Judge, &mut Verdicts<'_>)) {
+        let Some(judge) = &mut self.judge else { return };
+        let mut verdicts =
+            Verdicts { identity: &self.identity, watch: &mut self.watch, findings: &mut self.findings, outbox };
+        work(judge, &mut verdicts);
+    }
+}
+
+/// What the judge finds goes to the watch and, told, to the outbox.
+struct Verdicts<'a> {
+    identity: &'a StreamIdentity,
+    watch: &'a mut Watch,
+    findings: &'a mut [Found; 3],
+    outbox: &'a mut Outbox,
+}
+
+impl Sink for Verdicts<'_> {
+    fn event(&mut self, event: Event) {
+        let (at, transition) = match event {
+            Event::ContinuityError { fault: Fault::Network, .. } => return,
+            Event::ContinuityError { at, pid, tainted, .. } => (at, self.watch.continuity_error(at, pid, tainted)),
+            Event::Lost { at, count, tainted } => (at, self.watch.lost(at, count, tainted)),
+            Event::SequenceConflict { at } => return self.find(at, Finding::SequenceConflict),
+            Event::OutOfWindow { at } => return self.find(at, Finding::OutOfWindow),
+            _ => return,
+        };
+        if let Some(transition) = transition {
+            tell(self.identity, at, transition, self.outbox);
+        }
+    }
+}
+
+impl Verdicts<'_> {
+    fn find(&mut self, at: Timestamp, finding: Finding) {
+        note(self.findings, self.identity, at, finding, self.outbox);
+    }
+}
+
+fn note(findings: &mut [Found; 3], identity: &StreamIdentity, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
+    let found = &mut findings[finding as usize];
+    found.count += 1;
+    if found.told.is_none_or(|told| at.since(told) >= TELL_EVERY) {
+        found.told = Some(at);
+        outbox.tell(at, identity, StreamChange::Finding { finding: finding.name(), count: found.count });
+    }
+}
+
+fn tell(identity: &StreamIdentity, at: Timestamp, transition: Transition, outbox: &mut Outbox) {
+    let change = StreamChange::StateChanged {
+        from: transition.from,
+        to: transition.to,
+        cause: transition.cause,
+        count: transition.count,
+        limit: transition.limit,
+        window_ms: u64::try_from(transition.window.as_millis()).unwrap_or(u64::MAX),
+    };
+    outbox.tell(at, identity, change);
+}
+
+fn judge_for(protocol: StreamProtocol, window: Option<Duration>) -> Option<Judge> {
+    let (ordering, auto, unsequenced) = match protocol {
+        StreamProtocol::Rtp => (Ordering::Rtp, RTP_WINDOW, UnsequencedFault::Unknown),
+        StreamProtocol::Rist => (Ordering::Rtp, ARQ_WINDOW, UnsequencedFault::Unknown),
+        StreamProtocol::Srt => (Ordering::Srt, ARQ_WINDOW, UnsequencedFault::Unknown),
+        StreamProtocol::TsUdp => (Ordering::Arrival, Duration::ZERO, UnsequencedFault::Unknown),
+        StreamProtocol::File => (Ordering::Arrival, Duration::ZERO, UnsequencedFault::Source),
+        StreamProtocol::RtpFec | StreamProtocol::Rtcp | StreamProtocol::Rtmp | StreamProtocol::Other => return None,
+    };
+    Some(Judge::new(ordering, window.unwrap_or(auto), unsequenced))
+}
+
+/// The observer's rule has no name.
+fn rule_name(rule: &Rule) -> Option<Arc<str>> {
+    (!rule.name.is_empty()).then(|| Arc::from(rule.name.as_str()))
+}

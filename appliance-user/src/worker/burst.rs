@@ -1,0 +1,264 @@
+//! The burst loop: take packets, let the engine decide, send or recycle, beat.
+//!
+//! Once per burst the clock and the policy are read; nothing here takes a lock, allocates or logs per packet.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::Cache;
+use crossbeam::channel::Sender;
+use rustix::time::{ClockId, clock_gettime};
+use tidegate_common::drop_reason::DropReason;
+
+use super::latency::Latency;
+use super::{Mailbox, PolicySlot, Published, Question, Shared, Wait, WorkerConfig, WorkerFailure, WorkerSnapshot};
+use crate::engine::event::StreamEvent;
+use crate::engine::time::Timestamp;
+use crate::engine::{self, Engine, Verdict};
+use crate::io::heartbeat::HeartbeatSlot;
+use crate::io::xsk::{FlushError, Socket};
+use crate::io::{Burst, Packet};
+
+/// Flow-table slots that get time to pass per round of the loop.
+const TICK_BUDGET: usize = 256;
+/// How often the engine gets time to pass, questions are answered and figures are published.
+const HOUSEKEEPING: Duration = Duration::from_millis(5);
+/// How long an adaptive worker looks again before it sleeps.
+const SPIN_BEFORE_SLEEP: Duration = Duration::from_micros(100);
+
+/// A worker's thread.
+pub(super) struct Loop {
+    config: WorkerConfig,
+    socket: Socket,
+    beat: HeartbeatSlot,
+    policy: Cache<Arc<PolicySlot>, Arc<Published>>,
+    events: Sender<StreamEvent>,
+    mailbox: Mailbox,
+    shared: Arc<Shared>,
+    engine: Engine,
+    latency: Latency,
+    figures: WorkerSnapshot,
+    /// Packets decided to go back, until the burst's end.
+    returning: Vec<Packet>,
+    /// A jumbo's bytes in one piece.
+    whole: Vec<u8>,
+    started: Timestamp,
+    last_beat: Timestamp,
+    last_packet: Timestamp,
+    last_housekeeping: Timestamp,
+}
+
+impl Loop {
+    pub(super) fn new(
+        config: WorkerConfig,
+        socket: Socket,
+        beat: HeartbeatSlot,
+        policy: Arc<PolicySlot>,
+        events: Sender<StreamEvent>,
+        mailbox: Mailbox,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let engine = Engine::new(engine::Config {
+            geneve_port: config.geneve_port,
+            max_flows: config.max_flows,
+            seed: config.seed,
+            ..engine::Config::default()
+        });
+        let now = now();
+        Loop {
+            returning: Vec::with_capacity(config.batch),
+            whole: Vec::new(),
+            policy: Cache::new(policy),
+            latency: Latency::new(),
+            figures: WorkerSnapshot::default(),
+            config,
+            socket,
+            beat,
+            events,
+            mailbox,
+            shared,
+            engine,
+            started: now,
+            last_beat: now,
+            last_packet: now,
+            last_housekeeping: now,
+        }
+    }
+
+    /// Runs until it is told to stop or the socket is gone; the figures it returns are final.
+    pub(super) fn run(mut self) -> WorkerSnapshot {
+        let mut burst = Burst::with_capacity(self.config.batch);
+        // The time before the first beat is start-up, not a stall.
+        self.last_beat = now();
+        while !self.shared.stop.load(Ordering::Acquire) {
+            let now = self.beat_or_discard();
+            let packets = self.socket.receive(&mut burst);
+            if packets > 0 {
+                self.last_packet = now;
+                self.work(now, &mut burst);
+            }
+            if let Err(failure) = self.flush() {
+                self.figures.failed = Some(failure);
+                break;
+            }
+            if now.since(self.last_housekeeping) >= HOUSEKEEPING {
+                self.housekeeping(now);
+            }
+            if packets == 0 {
+                self.rest(now);
+            }
+        }
+        self.finish()
+    }
+
+    /// Beats; but when its own heartbeat is stale, what has queued up meanwhile is discarded first. XDP has been sending
+    /// newer packets of the same flows around the worker: old ones must not follow them.
+    fn beat_or_discard(&mut self) -> Timestamp {
+        let mut now = now();
+        if now.since(self.last_beat) > self.config.heartbeat {
+            let discarded = self.socket.discard_backlog();
+            self.engine.driver_dropped(DropReason::StaleAfterStall, discarded);
+            self.figures.stalls += 1;
+            now = self::now();
+        }
+        self.beat.beat(now.nanos());
+        self.last_beat = now;
+        now
+    }
+
+    fn work(&mut self, now: Timestamp, burst: &mut Burst) {
+        let published = Arc::clone(self.policy.load());
+        let policy = engine::Published { policy: &published.policy, generation: published.generation };
+        let packets = burst.len() as u64;
+        let mut returning_bytes = 0;
+        for mut packet in burst.drain() {
+            let verdict = if packet.is_multi_buffer() {
+                process_jumbo(&mut self.engine, now, &policy, &mut packet, &mut self.whole)
+            } else {
+                self.engine.process(now, &policy, packet.head_mut())
+            };
+            match verdict {
+                Verdict::Return => {
+                    returning_bytes += packet.len() as u64;
+                    self.returning.push(packet);
+                }
+                // XDP leaves to the kernel what is not for us; what comes here all the same can only be dropped.
+                Verdict::Pass | Verdict::Drop(_) => self.socket.recycle(packet),
+            }
+        }
+        let done = self::now();
+        self.figures.bursts += 1;
+        self.figures.busy_ns += done.since(now).as_nanos() as u64;
+        if done.since(self.last_beat) > self.config.heartbeat {
+            self.revoke(returning_bytes);
+            return;
+        }
+        for packet in self.returning.drain(..) {
+            if let Err(packet) = self.socket.send(packet) {
+                self.figures.transmit_full += 1;
+                self.engine.revoke(DropReason::TransmitFull, 1, packet.len() as u64);
+                self.socket.recycle(packet);
+            }
+        }
+        self.latency.record(done.since(now), packets);
+    }
+
+    /// The thread was stopped in the middle of a burst for longer than the heartbeat allows: the burst is stale too.
+    fn revoke(&mut self, bytes: u64) {
+        self.engine.revoke(DropReason::StaleAfterStall, self.returning.len() as u64, bytes);
+        for packet in self.returning.drain(..) {
+            self.socket.recycle(packet);
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), WorkerFailure> {
+        match self.socket.flush() {
+            Ok(_) => Ok(()),
+            Err(FlushError::InterfaceGone) => Err(WorkerFailure::InterfaceGone),
+            Err(_) => Err(WorkerFailure::Socket),
+        }
+    }
+
+    fn housekeeping(&mut self, now: Timestamp) {
+        self.last_housekeeping = now;
+        self.engine.tick(now, TICK_BUDGET);
+        while let Some(event) = self.engine.next_event() {
+            if self.events.try_send(event).is_err() {
+                self.figures.events_shed += 1;
+            }
+        }
+        while let Ok(question) = self.mailbox.try_recv() {
+            // An asker that no longer waits for the answer is no concern of the worker.
+            match question {
+                Question::Streams(answer) => drop(answer.try_send(self.engine.streams())),
+                Question::Latency(answer) => drop(answer.try_send(self.latency.summary())),
+            }
+        }
+        self.gather(now);
+        self.shared.publish(&self.figures);
+    }
+
+    fn gather(&mut self, now: Timestamp) {
+        self.figures.engine = self.engine.counters();
+        self.figures.frames = self.socket.frames();
+        self.figures.socket = self.socket.statistics();
+        self.figures.alive_ns = now.since(self.started).as_nanos() as u64;
+    }
+
+    fn rest(&mut self, now: Timestamp) {
+        let sleep = match self.config.wait {
+            Wait::Spin => false,
+            Wait::Adaptive => now.since(self.last_packet) >= SPIN_BEFORE_SLEEP,
+            Wait::Sleep => true,
+        };
+        if !sleep {
+            std::hint::spin_loop();
+            return;
+        }
+        // Four beats within the time after which XDP takes the worker for dead.
+        let nap = (self.config.heartbeat / 4).min(Duration::from_millis(20));
+        // A failure to wait is a failure of the socket, and the next flush tells which.
+        let _ = self.socket.wait(nap);
+    }
+
+    fn finish(mut self) -> WorkerSnapshot {
+        // Packets on their way out get the chance to leave: what the ring holds at the end is lost.
+        let deadline = now().after(Duration::from_millis(100));
+        while self.socket.frames().transmit > 0 && now() < deadline && self.flush().is_ok() {
+            std::thread::yield_now();
+        }
+        while let Some(event) = self.engine.next_event() {
+            if self.events.try_send(event).is_err() {
+                self.figures.events_shed += 1;
+            }
+        }
+        self.gather(now());
+        self.figures
+    }
+}
+
+/// A packet in several buffers is judged from a copy in one piece; the headers, which alone are changed, go back.
+fn process_jumbo(
+    engine: &mut Engine,
+    now: Timestamp,
+    policy: &engine::Published<'_>,
+    packet: &mut Packet,
+    whole: &mut Vec<u8>,
+) -> Verdict {
+    packet.copy_into(whole);
+    let verdict = engine.process(now, policy, whole);
+    if verdict == Verdict::Return {
+        let head = packet.head_mut();
+        let length = head.len();
+        if let Some(turned) = whole.get(..length) {
+            head.copy_from_slice(turned);
+        }
+    }
+    verdict
+}
+
+fn now() -> Timestamp {
+    let time = clock_gettime(ClockId::Monotonic);
+    Timestamp::from_nanos((time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64)
+}

@@ -1,0 +1,222 @@
+//! Workers: one pinned thread per receive queue, which alone owns its socket, its engine and its flows.
+//!
+//! This is the only place where io and engine meet. The control plane sees a worker through its handle: a snapshot of
+//! counters, and a bounded mailbox that is read between bursts.
+
+mod burst;
+mod latency;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam::channel::{self, Receiver, Sender};
+
+pub use self::latency::LatencySummary;
+use crate::engine::counters::Counters;
+use crate::engine::event::StreamEvent;
+use crate::engine::report::StreamReport;
+use crate::io::heartbeat::HeartbeatSlot;
+use crate::io::xsk::Socket;
+use crate::io::{FrameAccount, Statistics};
+use crate::policy::Policy;
+
+/// Questions a worker's mailbox holds; more are refused at the asker's side.
+const MAILBOX: usize = 8;
+
+/// A compiled policy and the number of its publication.
+#[derive(Debug)]
+pub struct Published {
+    /// The policy, immutable.
+    pub policy: Policy,
+    /// Grows with every publication; flows admitted under another number are decided anew.
+    pub generation: u64,
+}
+
+/// Where the control plane publishes the policy and workers read it, once per burst.
+pub type PolicySlot = ArcSwap<Published>;
+
+/// What a worker does when its ring is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Look again at once: lowest latency, a whole core.
+    Spin,
+    /// Look again for a short while, then sleep until a packet or the next heartbeat.
+    Adaptive,
+    /// Sleep until a packet or the next heartbeat.
+    Sleep,
+}
+
+/// How a worker is set up.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Receive queue of the interface.
+    pub queue: u32,
+    /// Core to run on; `None` leaves it to the scheduler.
+    pub core: Option<usize>,
+    /// Packets taken from the ring at a time.
+    pub batch: usize,
+    /// What to do when there are none.
+    pub wait: Wait,
+    /// Age at which the XDP program takes the heartbeat for stale.
+    pub heartbeat: Duration,
+    /// Flows followed at a time.
+    pub max_flows: usize,
+    /// UDP destination port of GENEVE.
+    pub geneve_port: u16,
+    /// Key of the flow table's hash, drawn at random.
+    pub seed: u64,
+}
+
+/// A worker's figures at one moment; each figure by itself is exact, and all are of the same moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WorkerSnapshot {
+    /// What the engine counted.
+    pub engine: Counters,
+    /// Where the UMEM frames are.
+    pub frames: FrameAccount,
+    /// What the kernel counted at the socket.
+    pub socket: Statistics,
+    /// Times that a packet found the transmit ring full and was dropped.
+    pub transmit_full: u64,
+    /// Times that the worker found its own heartbeat stale.
+    pub stalls: u64,
+    /// Events that nobody took from the channel.
+    pub events_shed: u64,
+    /// Bursts that held at least one packet.
+    pub bursts: u64,
+    /// Nanoseconds spent on bursts with packets.
+    pub busy_ns: u64,
+    /// Nanoseconds since the worker began.
+    pub alive_ns: u64,
+    /// Why the worker ended by itself, if it did.
+    pub failed: Option<WorkerFailure>,
+}
+
+/// Why a worker ended without being told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerFailure {
+    /// The interface went away under the socket.
+    InterfaceGone,
+    /// The socket failed in another way.
+    Socket,
+}
+
+/// What may be asked of a worker.
+enum Question {
+    Streams(Sender<Vec<StreamReport>>),
+    Latency(Sender<LatencySummary>),
+}
+
+/// What a worker's thread and its handle share.
+struct Shared {
+    stop: AtomicBool,
+    snapshot: Mutex<WorkerSnapshot>,
+}
+
+impl Shared {
+    /// The worker never waits for a reader: it publishes again a moment later.
+    fn publish(&self, snapshot: &WorkerSnapshot) {
+        if let Ok(mut place) = self.snapshot.try_lock() {
+            *place = *snapshot;
+        }
+    }
+}
+
+/// A running worker's handle.
+pub struct Worker {
+    queue: u32,
+    shared: Arc<Shared>,
+    questions: Sender<Question>,
+    thread: JoinHandle<WorkerSnapshot>,
+}
+
+impl Worker {
+    /// Starts a worker on its own thread. When this returns, the worker has beaten once and takes packets.
+    ///
+    /// # Errors
+    /// When the thread cannot be made or bound to its core.
+    pub fn spawn(
+        config: WorkerConfig,
+        socket: Socket,
+        beat: HeartbeatSlot,
+        policy: Arc<PolicySlot>,
+        events: Sender<StreamEvent>,
+    ) -> io::Result<Worker> {
+        let (questions, mailbox) = channel::bounded(MAILBOX);
+        let (ready, started) = channel::bounded(1);
+        let shared =
+            Arc::new(Shared { stop: AtomicBool::new(false), snapshot: Mutex::new(WorkerSnapshot::default()) });
+        let queue = config.queue;
+        let theirs = Arc::clone(&shared);
+        let thread = thread::Builder::new().name(format!("worker-{queue}")).spawn(move || {
+            let pinned = config.core.map_or(Ok(()), pin_to);
+            let fine = pinned.is_ok();
+            // The receiver is gone only when spawn() was abandoned.
+            let _ = ready.send(pinned);
+            if !fine {
+                return WorkerSnapshot::default();
+            }
+            burst::Loop::new(config, socket, beat, policy, events, mailbox, theirs).run()
+        })?;
+        match started.recv() {
+            Ok(Ok(())) => Ok(Worker { queue, shared, questions, thread }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::other("the worker's thread ended before it began")),
+        }
+    }
+
+    /// The receive queue it serves.
+    pub fn queue(&self) -> u32 {
+        self.queue
+    }
+
+    /// Its figures, at most some milliseconds old.
+    pub fn counters(&self) -> WorkerSnapshot {
+        *self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reports of its streams, or `None` when it does not answer in time.
+    pub fn streams(&self, within: Duration) -> Option<Vec<StreamReport>> {
+        self.ask(within, Question::Streams)
+    }
+
+    /// How long packets stayed with it, or `None` when it does not answer in time.
+    pub fn latency(&self, within: Duration) -> Option<LatencySummary> {
+        self.ask(within, Question::Latency)
+    }
+
+    /// Whether its thread runs.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Ends it after the burst under way and tells its final figures.
+    pub fn stop(self) -> WorkerSnapshot {
+        self.shared.stop.store(true, Ordering::Release);
+        let last_known = *self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        self.thread.join().unwrap_or(last_known)
+    }
+
+    fn ask<T>(&self, within: Duration, question: impl FnOnce(Sender<T>) -> Question) -> Option<T> {
+        let (answer, answered) = channel::bounded(1);
+        self.questions.try_send(question(answer)).ok()?;
+        answered.recv_timeout(within).ok()
+    }
+}
+
+fn pin_to(core: usize) -> io::Result<()> {
+    let mut cores = rustix::thread::CpuSet::new();
+    if core >= rustix::thread::CpuSet::MAX_CPU {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("there is no core {core}")));
+    }
+    cores.set(core);
+    rustix::thread::sched_setaffinity(None, &cores)
+        .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("cannot run on core {core}: {error}")))
+}
+
+/// The mailbox from the worker's side.
+type Mailbox = Receiver<Question>;
