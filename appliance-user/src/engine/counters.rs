@@ -13,6 +13,8 @@ pub struct Counters {
     pub passed: u64,
     /// Packets dropped, by reason.
     pub dropped: [u64; DropReason::COUNT],
+    /// Packets returned that their rule would have dropped, had it said `enforce = true`.
+    pub shadow_drops: u64,
     /// Bytes of the packets returned, as on the wire.
     pub returned_bytes: u64,
     /// Flows entered into the table.
@@ -40,6 +42,7 @@ impl Default for Counters {
             returned: 0,
             passed: 0,
             dropped: [0; DropReason::COUNT],
+            shadow_drops: 0,
             returned_bytes: 0,
             flows_created: 0,
             flows_evicted: 0,

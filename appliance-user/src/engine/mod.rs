@@ -276,8 +276,12 @@ impl Engine {
             self.flows.establish(index);
         }
         match inspected {
+            Ok(()) => Verdict::Return,
             Err(reason) if rule.enforce => Verdict::Drop(reason),
-            _ => Verdict::Return,
+            Err(_) => {
+                self.counters.shadow_drops += 1;
+                Verdict::Return
+            }
         }
     }
 
@@ -387,3 +391,6 @@ fn retire(
         retired.extend(flow.streams().iter().take(room).map(Stream::report));
     }
 }
+
+#[cfg(test)]
+mod tests;
