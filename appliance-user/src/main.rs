@@ -1,2 +1,16 @@
-//! Placeholder while the workspace is laid out.
-fn main() {}
+//! The `tidegate` binary: parses the arguments and leaves everything else to the library.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match tidegate::cli::run(tidegate::cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tidegate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
