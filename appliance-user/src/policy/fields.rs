@@ -74,9 +74,10 @@ impl<'v, 'i> Fields<'v, 'i> {
         self.value(key, out, read)
     }
 
-    /// Tells that a key is missing.
+    /// Tells that a key is missing, unless it is there in another spelling, which has been told by then.
     pub(super) fn require(&self, key: &str, hint: &str, out: &mut Collector<'_>) {
-        if self.find(key).is_none() {
+        let mistyped = || self.table.keys().any(|typed| self.section.meant(typed.get_ref()) == Some(key));
+        if self.find(key).is_none() && !mistyped() {
             let problem = Problem::new(format!("the key {key:?} is missing in {}", self.section.title), hint);
             out.error(&self.span, problem);
         }
@@ -117,8 +118,8 @@ impl<'v, 'i> Fields<'v, 'i> {
     pub(super) fn table(&self, key: &str, section: &'static Section, out: &mut Collector<'_>) -> Option<Fields<'v, 'i>> {
         let value = self.find(key)?;
         let DeValue::Table(table) = value.get_ref() else {
-            let remedy = format!("write it as the table {}", section.title);
-            out.error(&value.span(), expected("a table", value.get_ref(), &remedy));
+            let remedy = "write its keys in braces, or below a header of its own in square brackets";
+            out.error(&value.span(), expected("a table", value.get_ref(), remedy));
             return None;
         };
         Some(Fields::new(table, value.span(), section, out))

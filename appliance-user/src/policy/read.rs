@@ -35,6 +35,8 @@ const ON_EXCEED: [(&str, OnExceed); 2] = [("alert", OnExceed::Alert), ("block", 
 /// All that is wrong, in the order of the file: what breaks the TOML syntax if anything does, else what is wrong with the
 /// keys and values.
 pub fn parse(file_name: &str, text: &str) -> Result<Policy, PolicyErrors> {
+    // A byte order mark is no character of the first line.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut out = Collector::new(file_name, text);
     if text.len() > MAX_TEXT {
         let problem = Problem::new(format!("the policy is longer than {MAX_TEXT} bytes"), "merge its prefixes or rules");
@@ -228,7 +230,7 @@ fn protocol_section<'v, 'i>(
     if let Some(protocol) = protocol.filter(|protocol| !fits(*protocol)) {
         let others: Vec<_> = Protocol::ALL.into_iter().filter(|p| fits(*p)).map(Protocol::name).collect();
         let message = format!("{} has no meaning for protocol {:?}", section.title, protocol.name());
-        let remedy = format!("remove it; it is for {}", others.join(", "));
+        let remedy = format!("remove it: it is for {}", others.join(", "));
         out.error(&span, Problem::new(message, remedy));
     }
     rule.table(key, section, out)

@@ -126,7 +126,7 @@ fn warn_shadowed(rules: &[At<Rule>], out: &mut Collector<'_>) {
         if let Some(other) = shadow.and_then(|before| rules.get(before)) {
             let (name, other_name) = (quoted(&rule.value.name), quoted(&other.value.name));
             let line = out.line(other.span.start);
-            let message = format!("rule {name} has no effect: rule {other_name} of line {line} takes all that it lists");
+            let message = format!("rule {name} never sees what it lists: rule {other_name} of line {line} takes all of it");
             out.warning(&rule.span, Problem::new(message, "put it before the other, or remove it"));
         }
         for source in &sources {

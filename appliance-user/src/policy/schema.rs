@@ -21,7 +21,7 @@ pub(super) struct Section {
 }
 
 pub(super) static ROOT: Section =
-    Section { title: "the top of the file", keys: &[("version", Now), ("default_action", Now), ("rule", Now)] };
+    Section { title: "the top level", keys: &[("version", Now), ("default_action", Now), ("rule", Now)] };
 
 pub(super) static RULE: Section = Section {
     title: "[[rule]]",
@@ -85,16 +85,21 @@ impl Section {
         }
     }
 
+    /// The key of this section that an unknown one is a slip for, if it looks like one.
+    pub(super) fn meant(&self, key: &str) -> Option<&'static str> {
+        let known = self.keys.iter().map(|(known, _)| *known);
+        if known.clone().any(|known| known == key) { None } else { nearest(key, known) }
+    }
+
     fn remedy(&self, key: &str) -> String {
-        let here = self.keys.iter().map(|(known, _)| *known);
-        if let Some(meant) = nearest(key, here.clone()) {
+        if let Some(meant) = self.meant(key) {
             return format!("did you mean {}?", quoted(meant));
         }
         let holds = |section: &&&Section| section.keys.iter().any(|(known, _)| *known == key);
         if let Some(home) = ALL.iter().find(holds) {
             return format!("it belongs to {}", home.title);
         }
-        let here: Vec<_> = here.collect();
+        let here: Vec<_> = self.keys.iter().map(|(known, _)| *known).collect();
         format!("did you mean one of {}?", here.join(", "))
     }
 }
