@@ -28,15 +28,30 @@ fn the_design_as_far_as_this_release_goes() {
     assert_eq!(texts(&rule.destinations), ["10.0.1.10/32"]);
     assert_eq!(rule.ports.ranges(), [(5000, 5000), (6000, 6010)]);
     assert!(rule.endpoints.is_empty());
-    assert_eq!((rule.reorder_window, rule.enforce, rule.on_failure), (None, true, Some(FailureAction::Return)));
+    assert_eq!(
+        (rule.reorder_window, rule.enforce, rule.on_failure),
+        (None, true, Some(FailureAction::Return))
+    );
     assert!(rule.srt.admits_stream_id(b"#!::r=live/ch1,m=publish"));
     assert!(!rule.srt.admits_stream_id(b"#!::r=vod/ch1") && !rule.srt.admits_stream_id(b""));
-    assert_eq!((rule.srt.encryption, rule.srt.on_unverified), (Encryption::Required, OnUnverified::Return));
+    assert_eq!(
+        (rule.srt.encryption, rule.srt.on_unverified),
+        (Encryption::Required, OnUnverified::Return)
+    );
     let continuity = &rule.ts.continuity;
-    assert_eq!((continuity.max_incidents, continuity.window), (5, Duration::from_secs(1)));
-    assert_eq!((continuity.on_exceed, continuity.hold), (OnExceed::Alert, Duration::from_secs(10)));
+    assert_eq!(
+        (continuity.max_incidents, continuity.window),
+        (5, Duration::from_secs(1))
+    );
+    assert_eq!(
+        (continuity.on_exceed, continuity.hold),
+        (OnExceed::Alert, Duration::from_secs(10))
+    );
     assert!(continuity.ignore_pids.is_empty());
-    assert_eq!((rule.ts.network_loss.max_packets, rule.ts.network_loss.window), (100, Duration::from_secs(1)));
+    assert_eq!(
+        (rule.ts.network_loss.max_packets, rule.ts.network_loss.window),
+        (100, Duration::from_secs(1))
+    );
     assert_eq!(rule.ts.malformed_ts, MalformedTs::Alert);
 }
 
@@ -49,12 +64,43 @@ fn what_is_left_out_takes_its_default_and_only_alerts() {
     let seconds = Duration::from_secs;
     let ignore_pids = PidSet::default();
     let on_exceed = OnExceed::Alert;
-    let continuity = ContinuityLimit { max_incidents: 0, window: seconds(10), on_exceed, hold: seconds(10), ignore_pids };
-    let network_loss = LossLimit { max_packets: 100, window: seconds(1), on_exceed, hold: seconds(10) };
-    assert_eq!(rule.ts, TsRule { continuity, network_loss, malformed_ts: MalformedTs::Alert });
-    assert_eq!(rule.rtp, RtpRule { payload_types: None, max_ssrc: 1 });
+    let continuity = ContinuityLimit {
+        max_incidents: 0,
+        window: seconds(10),
+        on_exceed,
+        hold: seconds(10),
+        ignore_pids,
+    };
+    let network_loss = LossLimit {
+        max_packets: 100,
+        window: seconds(1),
+        on_exceed,
+        hold: seconds(10),
+    };
+    assert_eq!(
+        rule.ts,
+        TsRule {
+            continuity,
+            network_loss,
+            malformed_ts: MalformedTs::Alert
+        }
+    );
+    assert_eq!(
+        rule.rtp,
+        RtpRule {
+            payload_types: None,
+            max_ssrc: 1
+        }
+    );
     let (encryption, on_unverified) = (Encryption::Optional, OnUnverified::Return);
-    assert_eq!(rule.srt, SrtRule { stream_ids: None, encryption, on_unverified });
+    assert_eq!(
+        rule.srt,
+        SrtRule {
+            stream_ids: None,
+            encryption,
+            on_unverified
+        }
+    );
     assert!(rule.srt.admits_stream_id(b"") && rule.srt.admits_stream_id(b"anything"));
     assert_eq!(policy.warnings(), []);
 }
@@ -90,14 +136,37 @@ hold = "30s"
     assert_eq!(rule.endpoints, [7, 16, 0xfedc_ba98_7654_3210, u64::MAX]);
     assert_eq!(rule.reorder_window, Some(Duration::from_millis(250)));
     assert_eq!((rule.enforce, rule.on_failure), (false, Some(FailureAction::Pass)));
-    assert_eq!(rule.rtp, RtpRule { payload_types: Some(PayloadTypes::from_iter([33, 96])), max_ssrc: 2 });
+    assert_eq!(
+        rule.rtp,
+        RtpRule {
+            payload_types: Some(PayloadTypes::from_iter([33, 96])),
+            max_ssrc: 2
+        }
+    );
     assert_eq!(rule.ts.malformed_ts, MalformedTs::Drop);
     let on_exceed = OnExceed::Block;
     let ignore_pids = PidSet::from_iter([0, 0x1FFF]);
     let (window, hold) = (Duration::from_secs(60), Duration::from_secs(3600));
-    assert_eq!(rule.ts.continuity, ContinuityLimit { max_incidents: 3, window, on_exceed, hold, ignore_pids });
+    assert_eq!(
+        rule.ts.continuity,
+        ContinuityLimit {
+            max_incidents: 3,
+            window,
+            on_exceed,
+            hold,
+            ignore_pids
+        }
+    );
     let (window, hold) = (Duration::from_millis(500), Duration::from_secs(30));
-    assert_eq!(rule.ts.network_loss, LossLimit { max_packets: 7, window, on_exceed, hold });
+    assert_eq!(
+        rule.ts.network_loss,
+        LossLimit {
+            max_packets: 7,
+            window,
+            on_exceed,
+            hold
+        }
+    );
 }
 
 #[test]
@@ -109,21 +178,34 @@ fn every_word_of_every_choice() {
     for protocol in Protocol::ALL {
         assert_eq!(with(protocol.name(), "").protocol, protocol);
     }
-    for (word, action) in
-        [("return", FailureAction::Return), ("drop", FailureAction::Drop), ("pass", FailureAction::Pass)]
-    {
+    for (word, action) in [
+        ("return", FailureAction::Return),
+        ("drop", FailureAction::Drop),
+        ("pass", FailureAction::Pass),
+    ] {
         assert_eq!(with("rtp", &format!("on_failure = {word:?}")).on_failure, Some(action));
     }
-    for (word, encryption) in
-        [("required", Encryption::Required), ("optional", Encryption::Optional), ("forbidden", Encryption::Forbidden)]
-    {
-        assert_eq!(with("srt", &format!("srt.encryption = {word:?}")).srt.encryption, encryption);
+    for (word, encryption) in [
+        ("required", Encryption::Required),
+        ("optional", Encryption::Optional),
+        ("forbidden", Encryption::Forbidden),
+    ] {
+        assert_eq!(
+            with("srt", &format!("srt.encryption = {word:?}")).srt.encryption,
+            encryption
+        );
     }
     for (word, action) in [("return", OnUnverified::Return), ("drop", OnUnverified::Drop)] {
-        assert_eq!(with("srt", &format!("srt.on_unverified = {word:?}")).srt.on_unverified, action);
+        assert_eq!(
+            with("srt", &format!("srt.on_unverified = {word:?}")).srt.on_unverified,
+            action
+        );
     }
     for (word, action) in [("alert", MalformedTs::Alert), ("drop", MalformedTs::Drop)] {
-        assert_eq!(with("ts-udp", &format!("ts.malformed_ts = {word:?}")).ts.malformed_ts, action);
+        assert_eq!(
+            with("ts-udp", &format!("ts.malformed_ts = {word:?}")).ts.malformed_ts,
+            action
+        );
     }
 }
 
@@ -172,13 +254,33 @@ fn the_description_tells_the_limits_that_hold() {
 /// The design's policy with pieces cut out, doubled or replaced: close enough to a policy to reach every reader.
 fn mangled() -> impl Strategy<Value = String> {
     let token = prop::sample::select(vec![
-        "\"", "[", "]", "{", "}", "=", "\n", "[[rule]]", "0", "-1", "1e9", "\"10.0.0.1/8\"", "é", "\u{0}", "source", "'",
+        "\"",
+        "[",
+        "]",
+        "{",
+        "}",
+        "=",
+        "\n",
+        "[[rule]]",
+        "0",
+        "-1",
+        "1e9",
+        "\"10.0.0.1/8\"",
+        "é",
+        "\u{0}",
+        "source",
+        "'",
     ]);
     let edit = (0..DESIGN.len(), 0usize..40, prop::option::of(token));
     prop::collection::vec(edit, 1..6).prop_map(|edits| {
         let mut text = design_of_this_release();
         for (at, length, token) in edits {
-            let clamp = |at: usize| (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            let clamp = |at: usize| {
+                (0..=at.min(text.len()))
+                    .rev()
+                    .find(|at| text.is_char_boundary(*at))
+                    .unwrap_or(0)
+            };
             let (from, to) = (clamp(at), clamp(at + length));
             text.replace_range(from..to, token.unwrap_or_default());
         }

@@ -10,7 +10,10 @@ use crate::policy::{DefaultAction, FailureAction, KernelPrefix, Policy, Protocol
 
 /// What the kernel does with a source: the longest prefix that holds it, as its tries look it up.
 fn looked_up(prefixes: &[KernelPrefix], source: IpAddr, default: FailureAction) -> Option<FailureAction> {
-    let longest = prefixes.iter().filter(|entry| entry.prefix.contains(&source)).max_by_key(|e| e.prefix.prefix_len());
+    let longest = prefixes
+        .iter()
+        .filter(|entry| entry.prefix.contains(&source))
+        .max_by_key(|e| e.prefix.prefix_len());
     longest.map(|entry| entry.wish.resolve(default))
 }
 
@@ -24,7 +27,10 @@ fn strictness(action: FailureAction) -> u8 {
 
 /// Whether a rule needs packets from this address: from its senders, or from its receivers where they answer.
 fn concerns(rule: &Rule, address: IpAddr) -> bool {
-    let has_source_like = rule.sources.iter().any(|source| source.addr().is_ipv4() == address.is_ipv4());
+    let has_source_like = rule
+        .sources
+        .iter()
+        .any(|source| source.addr().is_ipv4() == address.is_ipv4());
     let answers = rule.protocol != Protocol::TsUdp;
     let open = rule.destinations.is_empty() && matches!(rule.protocol, Protocol::Srt | Protocol::Rist | Protocol::Any);
     rule.sources.iter().any(|source| source.contains(&address))
@@ -99,11 +105,20 @@ fn receivers_are_admitted_where_the_protocol_answers() {
             ..plain_rule(protocol, vec!["192.0.2.0/24".parse().unwrap()])
         };
         let entries = Policy::compile(DefaultAction::Drop, vec![rule]).kernel_prefixes();
-        entries.into_iter().map(|entry| entry.prefix.to_string()).collect::<Vec<_>>()
+        entries
+            .into_iter()
+            .map(|entry| entry.prefix.to_string())
+            .collect::<Vec<_>>()
     };
-    assert_eq!(prefixes(Protocol::Srt, &["10.0.0.1/32", "fd00::1/128"]), ["10.0.0.1/32", "192.0.2.0/24"]);
+    assert_eq!(
+        prefixes(Protocol::Srt, &["10.0.0.1/32", "fd00::1/128"]),
+        ["10.0.0.1/32", "192.0.2.0/24"]
+    );
     assert_eq!(prefixes(Protocol::TsUdp, &["10.0.0.1/32"]), ["192.0.2.0/24"]);
-    assert_eq!(prefixes(Protocol::Rtp, &["10.0.0.1/32"]), ["10.0.0.1/32", "192.0.2.0/24"]);
+    assert_eq!(
+        prefixes(Protocol::Rtp, &["10.0.0.1/32"]),
+        ["10.0.0.1/32", "192.0.2.0/24"]
+    );
     assert_eq!(prefixes(Protocol::Rtp, &[]), ["192.0.2.0/24"]);
     assert_eq!(prefixes(Protocol::Srt, &[]), ["0.0.0.0/0", "192.0.2.0/24"]);
 }

@@ -26,7 +26,10 @@ fn in_any(nets: &[IpNet], address: IpAddr) -> bool {
 }
 
 fn lists_port(rule: &Rule, port: i32) -> bool {
-    rule.ports.ranges().iter().any(|(low, high)| (i32::from(*low)..=i32::from(*high)).contains(&port))
+    rule.ports
+        .ranges()
+        .iter()
+        .any(|(low, high)| (i32::from(*low)..=i32::from(*high)).contains(&port))
 }
 
 fn common(rule: &Rule, tuple: &Tuple) -> bool {
@@ -60,8 +63,15 @@ fn naive_forward(rules: &[Rule], tuple: &Tuple) -> Option<usize> {
             return Some(at);
         }
         if accompanies(rule, tuple) {
-            let listed = rules.iter().skip(at).position(|later| lists(later, tuple));
-            return Some(listed.map_or(at, |more| at + more));
+            for (later_at, later) in rules.iter().enumerate().skip(at + 1) {
+                if lists(later, tuple) {
+                    return Some(later_at);
+                }
+                if later.ports.is_empty() && addressed(later, tuple) {
+                    break;
+                }
+            }
+            return Some(at);
         }
     }
     None
@@ -155,10 +165,25 @@ fn companions_and_replies_of_each_protocol() {
 
 #[test]
 fn a_companion_yields_to_a_later_rule_that_lists_the_port_but_not_to_one_that_lists_none() {
-    let neighbours = policy(&[rule(Protocol::RtpFec, &[(5000, 5000)]), rule(Protocol::Srt, &[(5002, 5002)])]);
+    let neighbours = policy(&[
+        rule(Protocol::RtpFec, &[(5000, 5000)]),
+        rule(Protocol::Srt, &[(5002, 5002)]),
+    ]);
     assert_eq!(forward_ports(&neighbours), [(5000, 0), (5001, 0), (5002, 1), (5004, 0)]);
     let catch_all = policy(&[rule(Protocol::Rist, &[(5000, 5000)]), rule(Protocol::Any, &[])]);
-    assert_eq!(forward_ports(&catch_all)[..4], [(4999, 1), (5000, 0), (5001, 0), (5002, 1)]);
+    assert_eq!(
+        forward_ports(&catch_all)[..4],
+        [(4999, 1), (5000, 0), (5001, 0), (5002, 1)]
+    );
+    let between = policy(&[
+        rule(Protocol::Rist, &[(5000, 5000)]),
+        rule(Protocol::Any, &[]),
+        rule(Protocol::Srt, &[(5001, 5001)]),
+    ]);
+    assert_eq!(
+        forward_ports(&between)[..4],
+        [(4999, 1), (5000, 0), (5001, 0), (5002, 1)]
+    );
 }
 
 #[test]
@@ -174,16 +199,30 @@ fn ports_have_roles() {
     assert_eq!(rule(Protocol::Srt, &[]).port_role(7), Some(PortRole::Media));
     // The last port has no companion above it, and nothing wraps around.
     let last = rule(Protocol::Rist, &[(65535, 65535)]);
-    assert_eq!((last.port_role(65535), last.port_role(0)), (Some(PortRole::Media), None));
+    assert_eq!(
+        (last.port_role(65535), last.port_role(0)),
+        (Some(PortRole::Media), None)
+    );
 }
 
 #[test]
 fn transports_and_endpoints_are_kept_apart() {
-    let bound = Rule { endpoints: vec![1, 7], ..rule(Protocol::Srt, &[(5000, 5000)]) };
+    let bound = Rule {
+        endpoints: vec![1, 7],
+        ..rule(Protocol::Srt, &[(5000, 5000)])
+    };
     let any = rule(Protocol::Any, &[]);
     let policy = policy(&[bound, any]);
     let packet = tuple(17, "192.0.2.1:40000", "10.0.0.1:5000");
-    let at = |endpoint, protocol| policy.match_forward(&Tuple { endpoint, protocol, ..packet }).map(|rule| rule.0);
+    let at = |endpoint, protocol| {
+        policy
+            .match_forward(&Tuple {
+                endpoint,
+                protocol,
+                ..packet
+            })
+            .map(|rule| rule.0)
+    };
     assert_eq!(at(Some(7), 17), Some(0));
     assert_eq!(at(Some(8), 17), Some(1));
     assert_eq!(at(None, 17), Some(1));
@@ -203,7 +242,10 @@ fn replies_without_a_listed_destination_come_only_where_they_are_needed() {
         (Protocol::RtpFec, report, false),
         (Protocol::TsUdp, reply, false),
     ] {
-        let open = Rule { destinations: Vec::new(), ..rule(protocol, &[(5000, 5000)]) };
+        let open = Rule {
+            destinations: Vec::new(),
+            ..rule(protocol, &[(5000, 5000)])
+        };
         assert_eq!(policy(&[open]).match_reverse(&packet).is_some(), taken, "{protocol:?}");
     }
 }
@@ -214,7 +256,10 @@ fn observing_all_admits_everything_under_no_rule() {
     let packet = tuple(17, "192.0.2.1:40000", "10.0.0.1:5000");
     assert!(policy.observes_all());
     assert_eq!(policy.default_action(), DefaultAction::Return);
-    assert_eq!((policy.match_forward(&packet), policy.match_reverse(&packet)), (None, None));
+    assert_eq!(
+        (policy.match_forward(&packet), policy.match_reverse(&packet)),
+        (None, None)
+    );
     assert!(policy.rules().is_empty() && policy.kernel_prefixes().is_empty() && policy.warnings().is_empty());
 }
 

@@ -70,7 +70,15 @@ pub(super) fn design_without(words: &[&str]) -> String {
 
 /// The design's policy as far as this release goes.
 pub(super) fn design_of_this_release() -> String {
-    let later = ["expected", "silence", "passphrase_file", "[rule.rtmp]", "tr101290", "stream_types", "bitrate"];
+    let later = [
+        "expected",
+        "silence",
+        "passphrase_file",
+        "[rule.rtmp]",
+        "tr101290",
+        "stream_types",
+        "bitrate",
+    ];
     design_without(&[&later[..], &["[rule.rtp]"]].concat())
 }
 
@@ -95,7 +103,12 @@ pub(super) fn plain_rule(protocol: Protocol, sources: Vec<IpNet>) -> Rule {
 /// A tuple of texts, without an endpoint.
 pub(super) fn tuple(protocol: u8, source: &str, destination: &str) -> Tuple {
     let socket = |text: &str| text.parse::<SocketAddr>().unwrap();
-    Tuple { endpoint: None, protocol, source: socket(source), destination: socket(destination) }
+    Tuple {
+        endpoint: None,
+        protocol,
+        source: socket(source),
+        destination: socket(destination),
+    }
 }
 
 /// Nested and neighbouring prefixes of both families.
@@ -132,7 +145,10 @@ pub(super) const ADDRESSES: [&str; 12] = [
 ];
 
 fn any_prefixes(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<IpNet>> {
-    prop::collection::vec(prop::sample::select(&PREFIXES[..]).prop_map(|text| text.parse().unwrap()), len)
+    prop::collection::vec(
+        prop::sample::select(&PREFIXES[..]).prop_map(|text| text.parse().unwrap()),
+        len,
+    )
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
@@ -169,12 +185,20 @@ pub(super) fn any_tuple() -> impl Strategy<Value = Tuple> {
     let address = || prop::sample::select(&ADDRESSES[..]).prop_map(|text| text.parse::<IpAddr>().unwrap());
     let port = || prop_oneof![9 => 4996u16..5016, 1 => Just(0u16)];
     let protocol = prop_oneof![6 => Just(17u8), 2 => Just(6u8), 1 => Just(1u8)];
-    (prop::option::of(1u64..4), protocol, address(), port(), address(), port()).prop_map(
-        |(endpoint, protocol, source, source_port, destination, destination_port)| Tuple {
-            endpoint,
-            protocol,
-            source: SocketAddr::new(source, source_port),
-            destination: SocketAddr::new(destination, destination_port),
-        },
+    (
+        prop::option::of(1u64..4),
+        protocol,
+        address(),
+        port(),
+        address(),
+        port(),
     )
+        .prop_map(
+            |(endpoint, protocol, source, source_port, destination, destination_port)| Tuple {
+                endpoint,
+                protocol,
+                source: SocketAddr::new(source, source_port),
+                destination: SocketAddr::new(destination, destination_port),
+            },
+        )
 }
