@@ -19,4 +19,4 @@ pub mod xsk;
 pub use open::{BindMode, BusyPoll, Fallback, Feature, OpenError, Opened, SocketConfig};
 pub use packet::{Burst, Packet};
 pub use pool::FrameAccount;
-pub use xsk::{Discarded, FlushError, Flushed, Socket};
+pub use xsk::{Discarded, FlushError, Flushed, Socket, Statistics};

@@ -290,14 +290,14 @@ fn probe(interface: &str) -> Result<(), OpenError> {
         rustix::io::Errno::PERM | rustix::io::Errno::ACCESS => OpenError::Permission,
         e => OpenError::System { what: "create an AF_XDP socket", source: e.into() },
     };
-    let socket = rustix::net::socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None);
-    let socket = socket.map_err(failed)?;
-    let missing = || OpenError::NoInterface { interface: interface.to_owned() };
-    if sys::request(interface).is_none() {
-        return Err(missing());
+    rustix::net::socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None).map_err(failed)?;
+    match interface::query(interface) {
+        Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {
+            Err(OpenError::NoInterface { interface: interface.to_owned() })
+        }
+        Err(source) => Err(OpenError::System { what: "ask for the interface", source }),
+        Ok(_) => Ok(()),
     }
-    rustix::net::netdevice::name_to_index(socket, interface).map_err(|_| missing())?;
-    Ok(())
 }
 
 fn create_umem(

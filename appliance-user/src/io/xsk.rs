@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, sockopt, xdp::XdpStatistics};
+use rustix::net::{RecvFlags, SendFlags, sockopt};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
 
 use super::frame::Region;
@@ -79,6 +79,23 @@ pub struct Discarded {
     /// Frames in the transmit ring that the kernel has not taken yet. AF_XDP has no way to recall them but to close the
     /// socket: they leave with the next kick, in order. They are few if every burst ends with a flush.
     pub unrecallable: u32,
+}
+
+/// The kernel's counters of a socket (`struct xdp_statistics`), since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Received packets dropped for other reasons than a full ring: most of all, too large for the socket.
+    pub rx_dropped: u64,
+    /// Descriptors in the fill ring that the kernel refused.
+    pub rx_invalid_descs: u64,
+    /// Received packets dropped because the receive ring was full.
+    pub rx_ring_full: u64,
+    /// Times the kernel found the fill ring empty.
+    pub rx_fill_ring_empty_descs: u64,
+    /// Descriptors in the transmit ring that the kernel refused. Their frames never complete.
+    pub tx_invalid_descs: u64,
+    /// Times the kernel found the transmit ring empty.
+    pub tx_ring_empty_descs: u64,
 }
 
 impl Socket {
@@ -272,8 +289,17 @@ impl Socket {
     /// # Errors
     ///
     /// Those of `getsockopt(2)`.
-    pub fn statistics(&self) -> io::Result<XdpStatistics> {
-        Ok(sockopt::xdp_statistics(self.fd())?)
+    pub fn statistics(&self) -> io::Result<Statistics> {
+        let kernel = sockopt::xdp_statistics(self.fd())?;
+        Ok(Statistics {
+            rx_dropped: kernel.rx_dropped,
+            rx_invalid_descs: kernel.rx_invalid_descs,
+            // Counted since Linux 5.9.
+            rx_ring_full: kernel.rx_ring_full.unwrap_or(0),
+            rx_fill_ring_empty_descs: kernel.rx_fill_ring_empty_descs.unwrap_or(0),
+            tx_invalid_descs: kernel.tx_invalid_descs,
+            tx_ring_empty_descs: kernel.tx_ring_empty_descs.unwrap_or(0),
+        })
     }
 
     /// Where the frames are.
