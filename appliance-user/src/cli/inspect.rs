@@ -1,8 +1,8 @@
 //! `tidegate inspect`: captures and `.ts` files through the same engine as live traffic, at the capture's own times.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -11,13 +11,16 @@ use clap::{Args, ValueEnum};
 use crate::engine::report::{InputReport, PacketTotals, SCHEMA, StreamReport};
 use crate::engine::time::Timestamp;
 use crate::engine::{self, Content, Engine, Published, file};
-use crate::io::capture::{Capture, LinkType};
-use crate::io::input::Input;
-use crate::io::ts_file::TsFile;
+use crate::io::capture::{CaptureReader, LinkType};
+use crate::io::input::{Input, InputError};
+use crate::io::ts_file::TsReader;
 use crate::policy::{self, Policy};
 
 /// Slots of the flow table that get time to pass per packet: enough to sweep a busy table within a second of capture.
 const TICK_BUDGET: usize = 4;
+
+/// Packets looked at to tell whether a capture is of GENEVE.
+const PACKETS_TO_TELL: usize = 10_000;
 
 /// Judge captures (pcap, pcapng; GENEVE-wrapped or bare) and .ts files.
 #[derive(Debug, Args)]
@@ -86,7 +89,7 @@ fn has_findings(stream: &StreamReport) -> bool {
     ts || stream.transport.lost > 0 || !stream.findings.is_empty()
 }
 
-fn inspect(path: &std::path::Path, policy: &Policy, geneve_port: u16) -> InputReport {
+fn inspect(path: &Path, policy: &Policy, geneve_port: u16) -> InputReport {
     let mut report = InputReport {
         schema: SCHEMA,
         input: path.display().to_string(),
@@ -95,37 +98,69 @@ fn inspect(path: &std::path::Path, policy: &Policy, geneve_port: u16) -> InputRe
         drop_reasons: BTreeMap::new(),
         streams: Vec::new(),
     };
-    match Input::open(path) {
-        Ok(Input::Capture(capture)) => inspect_capture(capture, policy, geneve_port, &mut report),
-        Ok(Input::TsFile(ts_file)) => inspect_ts(ts_file, &mut report),
-        Err(error) => report.error = Some(error.to_string()),
+    if let Err(error) = inspect_into(path, policy, geneve_port, &mut report) {
+        report.error = Some(format!("{error:#}"));
     }
     report
 }
 
-fn inspect_capture(mut capture: Capture, policy: &Policy, geneve_port: u16, report: &mut InputReport) {
-    let mut engine =
-        Engine::new(engine::Config { geneve_port, content: Content::Full, keep_gone: true, ..Default::default() });
+/// Fills the report with whatever could be read; the error says why that was not all.
+fn inspect_into(path: &Path, policy: &Policy, geneve_port: u16, report: &mut InputReport) -> anyhow::Result<()> {
+    match Input::open(path)? {
+        Input::Capture(capture) => {
+            let wrapped = is_wrapped(path, geneve_port)?;
+            inspect_capture(capture, policy, geneve_port, wrapped, report)
+        }
+        Input::TransportStream(reader) => inspect_ts(reader, report),
+    }
+}
+
+/// Whether a capture was made between load balancer and appliance: then only GENEVE is for the appliance, and all else in
+/// it was left to the kernel. A capture without GENEVE is judged as if every packet had come wrapped.
+fn is_wrapped(path: &Path, geneve_port: u16) -> Result<bool, InputError> {
+    let Input::Capture(mut capture) = Input::open(path)? else { return Ok(false) };
+    for _ in 0..PACKETS_TO_TELL {
+        match capture.next() {
+            Some(Ok(captured)) => {
+                let ethernet = captured.link == LinkType::Ethernet;
+                if ethernet && engine::is_geneve(captured.data, geneve_port) {
+                    return Ok(true);
+                }
+            }
+            Some(Err(_)) | None => break,
+        }
+    }
+    Ok(false)
+}
+
+fn inspect_capture<R: Read>(
+    mut capture: CaptureReader<R>,
+    policy: &Policy,
+    geneve_port: u16,
+    wrapped: bool,
+    report: &mut InputReport,
+) -> anyhow::Result<()> {
+    let config = engine::Config { geneve_port, content: Content::Full, keep_gone: true, ..Default::default() };
+    let mut engine = Engine::new(config);
     let published = Published { policy, generation: 1 };
     let mut frame = Vec::new();
-    loop {
-        let captured = match capture.next_packet() {
-            Ok(Some(captured)) => captured,
-            Ok(None) => break,
+    let mut outcome = Ok(());
+    while let Some(next) = capture.next() {
+        let captured = match next {
+            Ok(captured) => captured,
             Err(error) => {
-                report.error = Some(error.to_string());
+                outcome = Err(error.into());
                 break;
             }
         };
         let now = Timestamp::from_nanos(captured.timestamp);
-        match captured.link {
-            LinkType::Ethernet => {
-                frame.clear();
-                frame.extend_from_slice(captured.data);
-                engine.process_captured(now, &published, &mut frame);
-            }
-            link => engine.process_bare(now, &published, link.ip_packet(captured.data)),
-        };
+        if wrapped && captured.link == LinkType::Ethernet {
+            frame.clear();
+            frame.extend_from_slice(captured.data);
+            engine.process(now, &published, &mut frame);
+        } else {
+            engine.process_bare(now, &published, captured.link.ip_packet(captured.data));
+        }
         engine.tick(now, TICK_BUDGET);
         // A report has no use for events; they would only fill the outbox.
         while engine.next_event().is_some() {}
@@ -140,23 +175,25 @@ fn inspect_capture(mut capture: Capture, policy: &Policy, geneve_port: u16, repo
     };
     report.drop_reasons = counters.drops().map(|(reason, count)| (reason.name(), count)).collect();
     report.streams = engine.streams();
+    outcome
 }
 
-fn inspect_ts(mut ts_file: TsFile, report: &mut InputReport) {
+fn inspect_ts<R: Read>(mut reader: TsReader<R>, report: &mut InputReport) -> anyhow::Result<()> {
     let mut inspection = file::Inspection::new();
-    loop {
-        match ts_file.next_packets() {
-            Ok(Some(packets)) => inspection.packets(packets),
-            Ok(None) => break,
+    let mut outcome = Ok(());
+    while let Some(batch) = reader.next_batch() {
+        match batch {
+            Ok(batch) => inspection.packets(batch.packets().map(|(_, packet)| packet)),
             Err(error) => {
-                report.error = Some(error.to_string());
+                outcome = Err(error.into());
                 break;
             }
         }
     }
     let packets = inspection.count();
     report.packets = PacketTotals { seen: packets, returned: packets, ..PacketTotals::default() };
-    report.streams = vec![inspection.finish(ts_file.sync_losses())];
+    report.streams = vec![inspection.finish(reader.counts().sync_losses)];
+    outcome
 }
 
 fn write_text(out: &mut impl Write, report: &InputReport) -> std::io::Result<()> {

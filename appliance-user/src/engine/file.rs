@@ -1,6 +1,6 @@
 //! A transport stream without a transport: the packets of a `.ts` file, in file order, with the PCR as their clock.
 
-use tidegate_common::digest::{MAX_TS_PACKETS, PacketDigest};
+use tidegate_common::digest::PacketDigest;
 
 use super::media::mpegts::{self, Content};
 use super::outbox::Outbox;
@@ -40,18 +40,15 @@ impl Inspection {
     }
 
     /// Takes the next packets of the file.
-    pub fn packets(&mut self, packets: &[[u8; mpegts::PACKET_SIZE]]) {
-        for chunk in packets.chunks(MAX_TS_PACKETS) {
-            let mut digest = PacketDigest { ts_visible: true, ..PacketDigest::default() };
-            for (place, packet) in digest.ts.iter_mut().zip(chunk) {
-                if let Some((pid, pcr)) = mpegts::pcr(packet) {
-                    self.clock.tick(pid, pcr);
-                }
-                *place = mpegts::digest_packet(packet, Content::Full);
+    pub fn packets<'a>(&mut self, packets: impl Iterator<Item = &'a [u8; mpegts::PACKET_SIZE]>) {
+        for packet in packets {
+            if let Some((pid, pcr)) = mpegts::pcr(packet) {
+                self.clock.tick(pid, pcr);
             }
-            digest.ts_count = chunk.len() as u8;
-            self.count += chunk.len() as u64;
-            self.stream.offer(self.clock.now, chunk.as_flattened().len(), &digest, &mut self.outbox);
+            let mut digest = PacketDigest { ts_visible: true, ts_count: 1, ..PacketDigest::default() };
+            digest.ts[0] = mpegts::digest_packet(packet, Content::Full);
+            self.count += 1;
+            self.stream.offer(self.clock.now, packet.len(), &digest, &mut self.outbox);
             // A report has no use for events.
             while self.outbox.fetch().is_some() {}
         }
@@ -66,7 +63,6 @@ impl Inspection {
     pub fn finish(mut self, sync_losses: u64) -> StreamReport {
         self.stream.flush(&mut self.outbox);
         let mut report = self.stream.report();
-        report.packets = self.count;
         if let Some(ts) = &mut report.ts {
             ts.sync_byte_errors += sync_losses;
         }

@@ -256,6 +256,13 @@ pub struct RtpRule {
     pub max_ssrc: u16,
 }
 
+impl RtpRule {
+    /// Whether media packets may have this payload type.
+    pub fn admits_payload_type(&self, payload_type: u8) -> bool {
+        self.payload_types.as_ref().is_none_or(|types| types.contains(payload_type))
+    }
+}
+
 impl Default for RtpRule {
     fn default() -> Self {
         RtpRule {
@@ -306,6 +313,24 @@ pub(super) enum Claim {
 }
 
 impl Rule {
+    /// What holds for traffic that is observed without a policy: no name, any protocol, the defaults of every limit.
+    pub fn observer() -> Rule {
+        Rule {
+            name: String::new(),
+            protocol: Protocol::Any,
+            sources: Vec::new(),
+            destinations: Vec::new(),
+            ports: PortSet::default(),
+            endpoints: Vec::new(),
+            reorder_window: None,
+            enforce: true,
+            on_failure: None,
+            srt: SrtRule::default(),
+            rtp: RtpRule::default(),
+            ts: TsRule::default(),
+        }
+    }
+
     /// What a destination port of the rule's own direction is to the rule, or `None` if it is nothing to it. Where a port
     /// accompanies several listed ones, FEC is named before RTCP: RTCP shows itself by its packet type (RFC 5761 4).
     pub fn port_role(&self, port: u16) -> Option<PortRole> {

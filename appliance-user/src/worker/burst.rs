@@ -118,7 +118,7 @@ impl Loop {
         let mut now = now();
         if now.since(self.last_beat) > self.config.heartbeat {
             let discarded = self.socket.discard_backlog();
-            self.engine.driver_dropped(DropReason::StaleAfterStall, discarded);
+            self.engine.driver_dropped(DropReason::StaleAfterStall, discarded.received);
             self.figures.stalls += 1;
             now = self::now();
         }
@@ -175,7 +175,7 @@ impl Loop {
     fn flush(&mut self) -> Result<(), WorkerFailure> {
         match self.socket.flush() {
             Ok(_) => Ok(()),
-            Err(FlushError::InterfaceGone) => Err(WorkerFailure::InterfaceGone),
+            Err(FlushError::LinkDown) => Err(WorkerFailure::InterfaceGone),
             Err(_) => Err(WorkerFailure::Socket),
         }
     }
