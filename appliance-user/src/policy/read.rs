@@ -75,6 +75,10 @@ pub fn parse(file_name: &str, text: &str) -> Result<Policy, PolicyErrors> {
 /// # Errors
 /// As [`parse`]; and where the first byte stands that is not UTF-8.
 pub fn parse_bytes(file_name: &str, bytes: &[u8]) -> Result<Policy, PolicyErrors> {
+    // Before anything else: what was read of a file that is too long may end within a character.
+    if bytes.len() > MAX_TEXT {
+        return Err(too_long(Collector::new(file_name, "")));
+    }
     let sound = match std::str::from_utf8(bytes) {
         Ok(text) => return parse(file_name, text),
         Err(error) => bytes.get(..error.valid_up_to()).unwrap_or_default(),
@@ -86,6 +90,15 @@ pub fn parse_bytes(file_name: &str, bytes: &[u8]) -> Result<Policy, PolicyErrors
         Problem::new("the file is not UTF-8 text", "save it as UTF-8"),
     );
     Err(out.into_errors())
+}
+
+fn too_long(mut out: Collector<'_>) -> PolicyErrors {
+    let problem = Problem::new(
+        format!("the policy is longer than {MAX_TEXT} bytes"),
+        "merge its prefixes or rules",
+    );
+    out.error(&(0..0), problem);
+    out.into_errors()
 }
 
 fn read_root(root: &Fields<'_, '_>, out: &mut Collector<'_>) -> (DefaultAction, Vec<At<Rule>>) {

@@ -111,7 +111,7 @@ fn every_key_has_its_effect() {
         r#"{SHORTEST}
 destination = ["10.0.0.7", "2001:db8::7"]
 destination_port = [5004, "6000-6001", 6002]
-endpoint = [7, 0x10, "0xfedcba9876543210", 18446744073709551615]
+endpoint = [18446744073709551615, 0x10, "0xfedcba9876543210", 7, 16]
 reorder_window = "250ms"
 enforce = false
 on_failure = "pass"

@@ -521,6 +521,13 @@ fn bytes_that_are_not_text_are_placed() {
 #[test]
 fn sizes_are_bounded() {
     refused(&"#".repeat(MAX_TEXT + 1), &[(1, 1, "longer than")]);
+    let cut_within_a_character = parse_bytes("p.toml", &"\u{e9}".repeat(MAX_TEXT).into_bytes()[..=MAX_TEXT]);
+    assert!(
+        cut_within_a_character
+            .unwrap_err()
+            .to_string()
+            .starts_with("p.toml:1:1: the policy is longer than")
+    );
     let head = "version = 1\ndefault_action = \"drop\"\n";
     let rules = |count: usize| {
         (0..count).fold(head.to_owned(), |text, number| {
@@ -539,8 +546,9 @@ fn sizes_are_bounded() {
         )
     };
     assert_eq!(errors(&prefixes(MAX_PREFIXES)), []);
-    refused(
-        &prefixes(MAX_PREFIXES + 1),
-        &[(3, 1, "more than 16384 sources and destinations")],
-    );
+    // Told once, at the rule that goes beyond.
+    let more = |name: &str| format!("[[rule]]\nname = {name:?}\nprotocol = \"rtp\"\nsource = [\"192.0.2.1\"]\n");
+    let beyond = [(7, 1, "more than 16384 sources and destinations")];
+    refused(&(prefixes(MAX_PREFIXES) + &more("b")), &beyond);
+    refused(&(prefixes(MAX_PREFIXES) + &more("b") + &more("c")), &beyond);
 }
