@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tidegate_common::drop_reason::DropReason;
 
 use super::latency::Latency;
-use super::{Mailbox, PolicySlot, Published, Question, Shared, Wait, WorkerConfig, WorkerFailure, WorkerSnapshot};
+use super::{Mailbox, PolicySlot, Published, Question, Shared, Wait, WorkerConfig, WorkerSnapshot};
 use crate::engine::event::StreamEvent;
 use crate::engine::time::Timestamp;
 use crate::engine::{self, Engine, Verdict};
@@ -98,8 +98,8 @@ impl Loop {
                 self.last_packet = now;
                 self.work(now, &mut burst);
             }
-            if let Err(failure) = self.flush() {
-                self.figures.failed = Some(failure);
+            if self.flush().is_err() {
+                self.figures.failed = true;
                 break;
             }
             if now.since(self.last_housekeeping) >= HOUSEKEEPING {
@@ -172,11 +172,15 @@ impl Loop {
         }
     }
 
-    fn flush(&mut self) -> Result<(), WorkerFailure> {
+    /// Sends what was decided. A link that is down comes back; anything else the kernel refuses is the worker's end.
+    fn flush(&mut self) -> Result<(), FlushError> {
         match self.socket.flush() {
             Ok(_) => Ok(()),
-            Err(FlushError::LinkDown) => Err(WorkerFailure::InterfaceGone),
-            Err(_) => Err(WorkerFailure::Socket),
+            Err(FlushError::LinkDown) => {
+                self.figures.link_down += 1;
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -202,7 +206,9 @@ impl Loop {
     fn gather(&mut self, now: Timestamp) {
         self.figures.engine = self.engine.counters();
         self.figures.frames = self.socket.frames();
-        self.figures.socket = self.socket.statistics();
+        if let Ok(socket) = self.socket.statistics() {
+            self.figures.socket = socket;
+        }
         self.figures.alive_ns = now.since(self.started).as_nanos() as u64;
     }
 

@@ -20,8 +20,8 @@ use crate::engine::counters::Counters;
 use crate::engine::event::StreamEvent;
 use crate::engine::report::StreamReport;
 use crate::io::heartbeat::HeartbeatSlot;
-use crate::io::xsk::Socket;
-use crate::io::{FrameAccount, Statistics};
+use crate::io::FrameAccount;
+use crate::io::xsk::{Socket, Statistics};
 use crate::policy::Policy;
 
 /// Questions a worker's mailbox holds; more are refused at the asker's side.
@@ -92,17 +92,10 @@ pub struct WorkerSnapshot {
     pub busy_ns: u64,
     /// Nanoseconds since the worker began.
     pub alive_ns: u64,
-    /// Why the worker ended by itself, if it did.
-    pub failed: Option<WorkerFailure>,
-}
-
-/// Why a worker ended without being told to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkerFailure {
-    /// The interface went away under the socket.
-    InterfaceGone,
-    /// The socket failed in another way.
-    Socket,
+    /// Rounds in which the interface was down.
+    pub link_down: u64,
+    /// The worker ended by itself, because its socket failed.
+    pub failed: bool,
 }
 
 /// What may be asked of a worker.
