@@ -2,6 +2,7 @@
 //!
 //! Once per burst the clock and the policy are read; nothing here takes a lock, allocates or logs per packet.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crossbeam::channel::Sender;
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_common::drop_reason::DropReason;
 
-use super::latency::Latency;
+use super::residence::ResidenceTimes;
 use super::{Mailbox, PolicySlot, Published, Question, Shared, Wait, WorkerConfig, WorkerSnapshot};
 use crate::engine::event::StreamEvent;
 use crate::engine::time::Timestamp;
@@ -24,6 +25,8 @@ use crate::io::{Burst, Packet};
 const TICK_BUDGET: usize = 256;
 /// How often the engine gets time to pass, questions are answered and figures are published.
 const HOUSEKEEPING: Duration = Duration::from_millis(5);
+/// How often percentiles are worked out anew: it takes a walk over the whole histogram.
+const SUMMARY: Duration = Duration::from_secs(1);
 /// How long an adaptive worker looks again before it sleeps.
 const SPIN_BEFORE_SLEEP: Duration = Duration::from_micros(100);
 
@@ -37,7 +40,7 @@ pub(super) struct Loop {
     mailbox: Mailbox,
     shared: Arc<Shared>,
     engine: Engine,
-    latency: Latency,
+    residence: ResidenceTimes,
     figures: WorkerSnapshot,
     /// Packets decided to go back, until the burst's end.
     returning: Vec<Packet>,
@@ -47,6 +50,7 @@ pub(super) struct Loop {
     last_beat: Timestamp,
     last_packet: Timestamp,
     last_housekeeping: Timestamp,
+    last_summary: Timestamp,
 }
 
 impl Loop {
@@ -62,7 +66,7 @@ impl Loop {
         let engine = Engine::new(engine::Config {
             geneve_port: config.geneve_port,
             max_flows: config.max_flows,
-            seed: config.seed,
+            seed: RandomState::new().hash_one(config.queue),
             ..engine::Config::default()
         });
         let now = now();
@@ -70,7 +74,7 @@ impl Loop {
             returning: Vec::with_capacity(config.batch),
             whole: Vec::new(),
             policy: Cache::new(policy),
-            latency: Latency::new(),
+            residence: ResidenceTimes::new(),
             figures: WorkerSnapshot::default(),
             config,
             socket,
@@ -83,6 +87,7 @@ impl Loop {
             last_beat: now,
             last_packet: now,
             last_housekeeping: now,
+            last_summary: now,
         }
     }
 
@@ -148,7 +153,6 @@ impl Loop {
             }
         }
         let done = self::now();
-        self.figures.bursts += 1;
         self.figures.busy_ns += done.since(now).as_nanos() as u64;
         if done.since(self.last_beat) > self.config.heartbeat {
             self.revoke(returning_bytes);
@@ -156,12 +160,12 @@ impl Loop {
         }
         for packet in self.returning.drain(..) {
             if let Err(packet) = self.socket.send(packet) {
-                self.figures.transmit_full += 1;
+                self.figures.tx_full += 1;
                 self.engine.revoke(DropReason::TransmitFull, 1, packet.len() as u64);
                 self.socket.recycle(packet);
             }
         }
-        self.latency.record(done.since(now), packets);
+        self.residence.record(done.since(now), packets);
     }
 
     /// The thread was stopped in the middle of a burst for longer than the heartbeat allows: the burst is stale too.
@@ -175,7 +179,10 @@ impl Loop {
     /// Sends what was decided. A link that is down comes back; anything else the kernel refuses is the worker's end.
     fn flush(&mut self) -> Result<(), FlushError> {
         match self.socket.flush() {
-            Ok(_) => Ok(()),
+            Ok(flushed) => {
+                self.figures.completed += u64::from(flushed.completed);
+                Ok(())
+            }
             Err(FlushError::LinkDown) => {
                 self.figures.link_down += 1;
                 Ok(())
@@ -196,8 +203,11 @@ impl Loop {
             // An asker that no longer waits for the answer is no concern of the worker.
             match question {
                 Question::Streams(answer) => drop(answer.try_send(self.engine.streams())),
-                Question::Latency(answer) => drop(answer.try_send(self.latency.summary())),
             }
+        }
+        if now.since(self.last_summary) >= SUMMARY {
+            self.last_summary = now;
+            self.figures.residence = self.residence.summary();
         }
         self.gather(now);
         self.shared.publish(&self.figures);
@@ -209,7 +219,7 @@ impl Loop {
         if let Ok(socket) = self.socket.statistics() {
             self.figures.socket = socket;
         }
-        self.figures.alive_ns = now.since(self.started).as_nanos() as u64;
+        self.figures.idle_ns = (now.since(self.started).as_nanos() as u64).saturating_sub(self.figures.busy_ns);
     }
 
     fn rest(&mut self, now: Timestamp) {
@@ -239,7 +249,9 @@ impl Loop {
                 self.figures.events_shed += 1;
             }
         }
+        self.figures.residence = self.residence.summary();
         self.gather(now());
+        self.beat.retire();
         self.figures
     }
 }

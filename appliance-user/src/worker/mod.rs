@@ -4,7 +4,7 @@
 //! counters, and a bounded mailbox that is read between bursts.
 
 mod burst;
-mod latency;
+mod residence;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam::channel::{self, Receiver, Sender};
 
-pub use self::latency::LatencySummary;
+pub use self::residence::Residence;
 use crate::engine::counters::Counters;
 use crate::engine::event::StreamEvent;
 use crate::engine::report::StreamReport;
@@ -67,8 +67,6 @@ pub struct WorkerConfig {
     pub max_flows: usize,
     /// UDP destination port of GENEVE.
     pub geneve_port: u16,
-    /// Key of the flow table's hash, drawn at random.
-    pub seed: u64,
 }
 
 /// A worker's figures at one moment; each figure by itself is exact, and all are of the same moment.
@@ -80,18 +78,20 @@ pub struct WorkerSnapshot {
     pub frames: FrameAccount,
     /// What the kernel counted at the socket.
     pub socket: Statistics,
-    /// Times that a packet found the transmit ring full and was dropped.
-    pub transmit_full: u64,
+    /// Frames that came back from the driver, sent.
+    pub completed: u64,
+    /// Packets dropped because the transmit ring was full.
+    pub tx_full: u64,
     /// Times that the worker found its own heartbeat stale.
     pub stalls: u64,
     /// Events that nobody took from the channel.
     pub events_shed: u64,
-    /// Bursts that held at least one packet.
-    pub bursts: u64,
-    /// Nanoseconds spent on bursts with packets.
+    /// Time with packets in hand, in nanoseconds.
     pub busy_ns: u64,
-    /// Nanoseconds since the worker began.
-    pub alive_ns: u64,
+    /// Time without, in nanoseconds.
+    pub idle_ns: u64,
+    /// How long packets stayed with the worker; renewed every second.
+    pub residence: Residence,
     /// Rounds in which the interface was down.
     pub link_down: u64,
     /// The worker ended by itself, because its socket failed.
@@ -101,7 +101,6 @@ pub struct WorkerSnapshot {
 /// What may be asked of a worker.
 enum Question {
     Streams(Sender<Vec<StreamReport>>),
-    Latency(Sender<LatencySummary>),
 }
 
 /// What a worker's thread and its handle share.
@@ -175,11 +174,6 @@ impl Worker {
     /// Reports of its streams, or `None` when it does not answer in time.
     pub fn streams(&self, within: Duration) -> Option<Vec<StreamReport>> {
         self.ask(within, Question::Streams)
-    }
-
-    /// How long packets stayed with it, or `None` when it does not answer in time.
-    pub fn latency(&self, within: Duration) -> Option<LatencySummary> {
-        self.ask(within, Question::Latency)
     }
 
     /// Whether its thread runs.

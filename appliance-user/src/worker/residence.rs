@@ -9,28 +9,28 @@ use serde::Serialize;
 const MAX: Duration = Duration::from_secs(10);
 
 /// Residence times of a worker's packets.
-pub(super) struct Latency(Histogram<u64>);
+pub(super) struct ResidenceTimes(Histogram<u64>);
 
 /// Percentiles of the residence time, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct LatencySummary {
+pub struct Residence {
     /// Packets measured.
     pub count: u64,
     /// Median.
-    pub p50_ns: u64,
+    pub p50: u64,
     /// 99th percentile.
-    pub p99_ns: u64,
+    pub p99: u64,
     /// 99.9th percentile.
-    pub p999_ns: u64,
+    pub p999: u64,
     /// Longest.
-    pub max_ns: u64,
+    pub max: u64,
 }
 
-impl Latency {
+impl ResidenceTimes {
     /// An empty histogram, with all the memory it will ever need.
     pub(super) fn new() -> Self {
         let nanos = MAX.as_nanos() as u64;
-        Latency(Histogram::new_with_bounds(1, nanos, 3).expect("1 ns to 10 s with 3 digits is a valid histogram"))
+        ResidenceTimes(Histogram::new_with_bounds(1, nanos, 3).expect("1 ns to 10 s with 3 digits is a valid histogram"))
     }
 
     /// Notes a burst of `packets` that all stayed this long.
@@ -40,13 +40,13 @@ impl Latency {
         let _ = self.0.record_n(nanos.max(1), packets);
     }
 
-    pub(super) fn summary(&self) -> LatencySummary {
-        LatencySummary {
+    pub(super) fn summary(&self) -> Residence {
+        Residence {
             count: self.0.len(),
-            p50_ns: self.0.value_at_quantile(0.5),
-            p99_ns: self.0.value_at_quantile(0.99),
-            p999_ns: self.0.value_at_quantile(0.999),
-            max_ns: self.0.max(),
+            p50: self.0.value_at_quantile(0.5),
+            p99: self.0.value_at_quantile(0.99),
+            p999: self.0.value_at_quantile(0.999),
+            max: self.0.max(),
         }
     }
 }
@@ -57,12 +57,12 @@ mod tests {
 
     #[test]
     fn a_burst_counts_once_per_packet_and_the_longest_is_cut() {
-        let mut latency = Latency::new();
-        latency.record(Duration::from_micros(10), 98);
-        latency.record(Duration::from_secs(60), 2);
-        let summary = latency.summary();
+        let mut times = ResidenceTimes::new();
+        times.record(Duration::from_micros(10), 98);
+        times.record(Duration::from_secs(60), 2);
+        let summary = times.summary();
         assert_eq!(summary.count, 100);
-        assert!((9_900..=10_100).contains(&summary.p50_ns), "{summary:?}");
-        assert!(summary.p999_ns >= 9_900_000_000 && summary.max_ns <= 10_100_000_000, "{summary:?}");
+        assert!((9_900..=10_100).contains(&summary.p50), "{summary:?}");
+        assert!(summary.p999 >= 9_900_000_000 && summary.max <= 10_100_000_000, "{summary:?}");
     }
 }
