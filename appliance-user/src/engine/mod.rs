@@ -5,5 +5,7 @@
 pub mod counters;
 pub mod event;
 pub mod flow_table;
+pub mod judge;
+pub mod media;
 pub mod report;
 pub mod time;
