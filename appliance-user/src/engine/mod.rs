@@ -8,6 +8,7 @@
 
 pub mod counters;
 pub mod event;
+pub mod file;
 mod flow;
 mod flow_table;
 mod fragments;
@@ -345,6 +346,11 @@ fn admit(
     } else {
         DropReason::SourceNotListed
     })
+}
+
+/// Whether an Ethernet frame is GENEVE to this port.
+pub fn is_geneve(frame: &[u8], geneve_port: u16) -> bool {
+    !matches!(walk::frame::<UserLimits>(frame, geneve_port), Err(Stop::NotForUs))
 }
 
 /// What happens to a packet that no rule admits.

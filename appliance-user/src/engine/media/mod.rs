@@ -1,0 +1,11 @@
+//! Parsers of the media protocols: borrowed views that are proven valid once, when they are made.
+//!
+//! Nothing here keeps state or allocates per packet; what must be remembered between packets is the judge's or the
+//! stream's business.
+
+#![forbid(unsafe_code)]
+
+mod hash;
+pub mod mpegts;
+pub mod rtp;
+pub mod srt;
