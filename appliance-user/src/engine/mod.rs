@@ -253,11 +253,17 @@ impl Engine {
         let forward = if admission.forward == direction { tuple } else { tuple.reversed() };
         let index = match found {
             Some(index) => index,
-            None => match self.enter(now, key, Flow::new(admission, rule, &forward)) {
-                Some(index) => index,
-                // The table is full of live flows: the packet is admitted, and nothing is remembered of it.
-                None => return Verdict::Return,
-            },
+            None => {
+                let flow = Flow::new(admission, rule, &forward);
+                // A table full of live flows: the packet is admitted, and nothing is remembered of it.
+                let Some((index, gone)) = enter(&mut self.flows, &mut self.counters, now, key, flow) else {
+                    return Verdict::Return;
+                };
+                if let Some(mut gone) = gone {
+                    retire(&mut gone, now, "evicted", &mut self.outbox, self.retired.as_mut());
+                }
+                index
+            }
         };
         let Some(flow) = self.flows.get_mut(index) else { return Verdict::Return };
         if flow.admission != admission {
@@ -285,25 +291,29 @@ impl Engine {
             }
         }
     }
+}
 
-    fn enter(&mut self, now: Timestamp, key: FlowKey, flow: Flow) -> Option<FlowIndex> {
-        match self.flows.insert(key, now, flow) {
-            Inserted::Fresh(index) => {
-                self.counters.flows_created += 1;
-                Some(index)
-            }
-            Inserted::Evicting(index, mut gone) => {
-                self.counters.flows_created += 1;
-                self.counters.flows_evicted += 1;
-                retire(&mut gone, now, "evicted", &mut self.outbox, self.retired.as_mut());
-                Some(index)
-            }
-            Inserted::Refused => {
-                self.counters.flows_refused += 1;
-                None
-            }
+/// Puts a flow into the table; `None` when it is full of live ones.
+fn enter(
+    flows: &mut FlowTable<Flow>,
+    counters: &mut Counters,
+    now: Timestamp,
+    key: FlowKey,
+    flow: Flow,
+) -> Option<(FlowIndex, Option<Flow>)> {
+    let entered = match flows.insert(key, now, flow) {
+        Inserted::Fresh(index) => (index, None),
+        Inserted::Evicting(index, gone) => {
+            counters.flows_evicted += 1;
+            (index, Some(gone))
         }
-    }
+        Inserted::Refused => {
+            counters.flows_refused += 1;
+            return None;
+        }
+    };
+    counters.flows_created += 1;
+    Some(entered)
 }
 
 /// A compiled policy and the number of its publication; a flow admitted under another number is decided anew.
