@@ -12,6 +12,7 @@ pub mod interface;
 pub mod open;
 pub mod packet;
 pub mod pool;
+mod source;
 mod sys;
 pub mod ts_file;
 pub mod xsk;
