@@ -209,8 +209,15 @@ impl Interface {
 
 #[derive(Debug)]
 enum Layout {
-    Pcap { order: Order, nanoseconds: bool, link: LinkType },
-    PcapNg { order: Order, interfaces: Vec<Interface> },
+    Pcap {
+        order: Order,
+        nanoseconds: bool,
+        link: LinkType,
+    },
+    PcapNg {
+        order: Order,
+        interfaces: Vec<Interface>,
+    },
 }
 
 /// Where in the current record the packet is, and what is known about it.
@@ -240,22 +247,42 @@ impl<R: Read> CaptureReader<R> {
     /// [`CaptureError::Foreign`] when this is no capture, and those of a file that cannot be read.
     pub fn new(reader: R) -> Result<Self, CaptureError> {
         let mut source = Source::new(reader);
-        source.ensure(PCAP_HEADER).map_err(|e| CaptureError::Read { offset: 0, source: e })?;
+        source
+            .ensure(PCAP_HEADER)
+            .map_err(|e| CaptureError::Read { offset: 0, source: e })?;
         let window = source.window();
         let layout = match Format::detect(window) {
-            None => return Err(CaptureError::Foreign { magic: window[..window.len().min(8)].to_vec() }),
+            None => {
+                return Err(CaptureError::Foreign {
+                    magic: window[..window.len().min(8)].to_vec(),
+                });
+            }
             // The byte order comes with the section header, which `next` reads like any block.
-            Some(Format::PcapNg) => Layout::PcapNg { order: Order::Little, interfaces: Vec::new() },
+            Some(Format::PcapNg) => Layout::PcapNg {
+                order: Order::Little,
+                interfaces: Vec::new(),
+            },
             Some(Format::Pcap) => {
                 let available = window.len() as u64;
                 let needed = PCAP_HEADER as u64;
-                let cut = || CaptureError::Truncated { packet: 1, offset: 0, needed, available };
+                let cut = || CaptureError::Truncated {
+                    packet: 1,
+                    offset: 0,
+                    needed,
+                    available,
+                };
                 let layout = pcap_header(window).ok_or_else(cut)?;
                 source.consume(PCAP_HEADER);
                 layout
             }
         };
-        Ok(CaptureReader { source, layout, packets: 0, last_timestamp: 0, failed: false })
+        Ok(CaptureReader {
+            source,
+            layout,
+            packets: 0,
+            last_timestamp: 0,
+            failed: false,
+        })
     }
 
     /// The file's format.
@@ -272,7 +299,10 @@ impl<R: Read> CaptureReader<R> {
     }
 
     /// The next packet; `None` at the end of the file, and after an error.
-    #[allow(clippy::should_implement_trait, reason = "packets borrow the reader, which `Iterator` cannot say")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "packets borrow the reader, which `Iterator` cannot say"
+    )]
     pub fn next(&mut self) -> Option<Result<Captured<'_>, CaptureError>> {
         if self.failed {
             return None;
@@ -310,21 +340,40 @@ impl<R: Read> CaptureReader<R> {
     /// Makes sure that the window holds `needed` bytes of a record; `false` at a clean end of the file.
     fn have(&mut self, needed: usize) -> Result<bool, CaptureError> {
         let (packet, offset) = (self.packets + 1, self.source.offset());
-        let available = self.source.ensure(needed).map_err(|source| CaptureError::Read { offset, source })?;
+        let available = self
+            .source
+            .ensure(needed)
+            .map_err(|source| CaptureError::Read { offset, source })?;
         if available < needed && available > 0 {
             let (needed, available) = (needed as u64, available as u64);
-            return Err(CaptureError::Truncated { packet, offset, needed, available });
+            return Err(CaptureError::Truncated {
+                packet,
+                offset,
+                needed,
+                available,
+            });
         }
         Ok(available >= needed)
     }
 
     fn damaged(&self, what: &'static str) -> CaptureError {
-        CaptureError::Damaged { packet: self.packets + 1, offset: self.source.offset(), what }
+        CaptureError::Damaged {
+            packet: self.packets + 1,
+            offset: self.source.offset(),
+            what,
+        }
     }
 
     /// One pcap record.
     fn record(&mut self) -> Result<Step, CaptureError> {
-        let Layout::Pcap { order, nanoseconds, link } = self.layout else { return Ok(Step::End) };
+        let Layout::Pcap {
+            order,
+            nanoseconds,
+            link,
+        } = self.layout
+        else {
+            return Ok(Step::End);
+        };
         if !self.have(RECORD_HEADER)? {
             return Ok(Step::End);
         }
@@ -337,7 +386,13 @@ impl<R: Read> CaptureReader<R> {
         self.have(record)?;
         let unit = if nanoseconds { 1 } else { 1_000 };
         let timestamp = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * unit;
-        Ok(Step::Packet(Found { record, data: RECORD_HEADER..record, timestamp, link, original_len }))
+        Ok(Step::Packet(Found {
+            record,
+            data: RECORD_HEADER..record,
+            timestamp,
+            link,
+            original_len,
+        }))
     }
 
     /// One pcapng block.
@@ -345,11 +400,17 @@ impl<R: Read> CaptureReader<R> {
         if !self.have(12)? {
             return Ok(Step::End);
         }
-        let Layout::PcapNg { order, interfaces } = &mut self.layout else { return Ok(Step::End) };
+        let Layout::PcapNg { order, interfaces } = &mut self.layout else {
+            return Ok(Step::End);
+        };
         let window = self.source.window();
         if order.u32(window, 0) == Some(SECTION_HEADER) {
-            let section = [Order::Little, Order::Big].into_iter().find(|o| o.u32(window, 8) == Some(BYTE_ORDER_MAGIC));
-            let Some(section) = section else { return Err(self.damaged("a section header without byte order")) };
+            let section = [Order::Little, Order::Big]
+                .into_iter()
+                .find(|o| o.u32(window, 8) == Some(BYTE_ORDER_MAGIC));
+            let Some(section) = section else {
+                return Err(self.damaged("a section header without byte order"));
+            };
             *order = section;
             interfaces.clear();
         }
@@ -366,7 +427,9 @@ impl<R: Read> CaptureReader<R> {
             return Err(self.damaged("a block whose two lengths differ"));
         }
         let body = window.get(8..length - 4).unwrap_or_default();
-        let Layout::PcapNg { interfaces, .. } = &mut self.layout else { return Ok(Step::End) };
+        let Layout::PcapNg { interfaces, .. } = &mut self.layout else {
+            return Ok(Step::End);
+        };
         let found = match kind {
             INTERFACE_DESCRIPTION if interfaces.len() == MAX_INTERFACES => Err("more than 65,536 interfaces"),
             INTERFACE_DESCRIPTION => match interface(order, body) {
@@ -381,7 +444,10 @@ impl<R: Read> CaptureReader<R> {
             _ => return Ok(Step::Other(length)),
         };
         match found {
-            Ok(found) => Ok(Step::Packet(Found { record: length, ..found })),
+            Ok(found) => Ok(Step::Packet(Found {
+                record: length,
+                ..found
+            })),
             Err(what) => Err(self.damaged(what)),
         }
     }
@@ -396,15 +462,28 @@ enum Step {
 
 fn pcap_header(header: &[u8]) -> Option<Layout> {
     let magic = Order::Little.u32(header, 0)?;
-    let order = if matches!(magic, PCAP_MICRO | PCAP_NANO) { Order::Little } else { Order::Big };
+    let order = if matches!(magic, PCAP_MICRO | PCAP_NANO) {
+        Order::Little
+    } else {
+        Order::Big
+    };
     // The upper bits tell of a frame check sequence, which the packets' own lengths leave out.
     let link = LinkType::from_number(order.u32(header, 20)? & 0xffff);
-    Some(Layout::Pcap { order, nanoseconds: order.u32(header, 0)? == PCAP_NANO, link })
+    Some(Layout::Pcap {
+        order,
+        nanoseconds: order.u32(header, 0)? == PCAP_NANO,
+        link,
+    })
 }
 
 fn interface(order: Order, body: &[u8]) -> Option<Interface> {
     let link = LinkType::from_number(u32::from(order.u16(body, 0)?));
-    let mut interface = Interface { link, snap_len: order.u32(body, 4)?, resolution: 6, offset: 0 };
+    let mut interface = Interface {
+        link,
+        snap_len: order.u32(body, 4)?,
+        resolution: 6,
+        offset: 0,
+    };
     let mut at = 8;
     // Ends with the body at the latest: every option takes four bytes or more.
     while let (Some(code), Some(length)) = (order.u16(body, at), order.u16(body, at + 2)) {
@@ -427,7 +506,9 @@ fn packet(order: Order, kind: u32, body: &[u8], interfaces: &[Interface]) -> Res
         ENHANCED_PACKET => order.u32(body, 0).ok_or(SHORT)? as usize,
         _ => usize::from(order.u16(body, 0).ok_or(SHORT)?),
     };
-    let interface = interfaces.get(number).ok_or("a packet of an interface that is not described")?;
+    let interface = interfaces
+        .get(number)
+        .ok_or("a packet of an interface that is not described")?;
     let ticks = order.high_low(body, 4).ok_or(SHORT)?;
     let captured = order.u32(body, 12).ok_or(SHORT)?;
     let original_len = order.u32(body, 16).ok_or(SHORT)?;
@@ -435,19 +516,37 @@ fn packet(order: Order, kind: u32, body: &[u8], interfaces: &[Interface]) -> Res
         return Err("a packet longer than its block");
     }
     let data = 28..28 + captured as usize;
-    Ok(Found { record: 0, data, timestamp: interface.nanoseconds(ticks), link: interface.link, original_len })
+    Ok(Found {
+        record: 0,
+        data,
+        timestamp: interface.nanoseconds(ticks),
+        link: interface.link,
+        original_len,
+    })
 }
 
 /// A simple packet block: of the first interface, without a time.
 fn simple_packet(order: Order, body: &[u8], interfaces: &[Interface], timestamp: u64) -> Result<Found, &'static str> {
-    let interface = interfaces.first().ok_or("a packet of an interface that is not described")?;
+    let interface = interfaces
+        .first()
+        .ok_or("a packet of an interface that is not described")?;
     let original_len = order.u32(body, 0).ok_or("a packet block that is too short")?;
-    let limit = if interface.snap_len == 0 { u32::MAX } else { interface.snap_len };
+    let limit = if interface.snap_len == 0 {
+        u32::MAX
+    } else {
+        interface.snap_len
+    };
     let captured = original_len.min(limit) as usize;
     if captured > body.len() - 4 {
         return Err("a packet longer than its block");
     }
-    Ok(Found { record: 0, data: 12..12 + captured, timestamp, link: interface.link, original_len })
+    Ok(Found {
+        record: 0,
+        data: 12..12 + captured,
+        timestamp,
+        link: interface.link,
+        original_len,
+    })
 }
 
 #[cfg(test)]

@@ -38,9 +38,20 @@ fn read(file: &[u8]) -> (Vec<Owned>, Option<CaptureError>) {
                 assert!(reader.next().is_none(), "nothing comes after an error");
                 return (packets, Some(e));
             }
-            Some(Ok(Captured { number, timestamp, link, data, original_len })) => {
+            Some(Ok(Captured {
+                number,
+                timestamp,
+                link,
+                data,
+                original_len,
+            })) => {
                 assert_eq!(number, packets.len() as u64 + 1);
-                packets.push(Owned { timestamp, link, data: data.to_vec(), original_len });
+                packets.push(Owned {
+                    timestamp,
+                    link,
+                    data: data.to_vec(),
+                    original_len,
+                });
             }
         }
     }
@@ -65,11 +76,17 @@ fn packets(count: u64, resolution: u64) -> Vec<Owned> {
 }
 
 fn pcap(packets: &[Owned], endianness: Endianness, ts_resolution: TsResolution) -> Vec<u8> {
-    let header = PcapHeader { endianness, ts_resolution, ..PcapHeader::default() };
+    let header = PcapHeader {
+        endianness,
+        ts_resolution,
+        ..PcapHeader::default()
+    };
     let mut writer = PcapWriter::with_header(Vec::new(), header).expect("a vector takes everything");
     for packet in packets {
         let timestamp = Duration::from_nanos(packet.timestamp);
-        writer.write_packet(&PcapPacket::new(timestamp, packet.original_len, &packet.data)).expect("valid");
+        writer
+            .write_packet(&PcapPacket::new(timestamp, packet.original_len, &packet.data))
+            .expect("valid");
     }
     writer.into_writer()
 }
@@ -81,8 +98,12 @@ fn pcapng(packets: &[(u64, Owned)], endianness: Endianness, resolutions: &[Optio
         let mut writer = PcapNgWriter::with_endianness(Vec::new(), endianness).expect("a vector takes everything");
         for resolution in resolutions {
             let mut interface = InterfaceDescriptionBlock::new(DataLink::ETHERNET, 0);
-            interface.options.push(InterfaceDescriptionOption::IfName(format!("if{section}").into()));
-            interface.options.extend(resolution.map(InterfaceDescriptionOption::IfTsResol));
+            interface
+                .options
+                .push(InterfaceDescriptionOption::IfName(format!("if{section}").into()));
+            interface
+                .options
+                .extend(resolution.map(InterfaceDescriptionOption::IfTsResol));
             writer.write_pcapng_block(interface).expect("valid");
         }
         for (n, (ticks, packet)) in part.iter().enumerate() {
@@ -138,7 +159,12 @@ fn pcapng_of_either_byte_order_and_several_resolutions_reads_as_written() {
 
 #[test]
 fn times_beyond_the_representable_are_clamped_not_wrapped() {
-    let interface = |resolution, offset| Interface { link: LinkType::Ethernet, snap_len: 0, resolution, offset };
+    let interface = |resolution, offset| Interface {
+        link: LinkType::Ethernet,
+        snap_len: 0,
+        resolution,
+        offset,
+    };
     assert_eq!(interface(6, 0).nanoseconds(u64::MAX), u64::MAX);
     assert_eq!(interface(0, 0).nanoseconds(3), 3_000_000_000);
     assert_eq!(interface(12, 0).nanoseconds(5_000_999), 5_000);
@@ -166,7 +192,12 @@ fn every_cut_leaves_the_packets_before_it_and_one_error() {
             match error {
                 None => clean_ends += 1,
                 Some(CaptureError::Foreign { .. }) => assert!(cut < 4, "cut at {cut}"),
-                Some(CaptureError::Truncated { packet, offset, needed, available }) => {
+                Some(CaptureError::Truncated {
+                    packet,
+                    offset,
+                    needed,
+                    available,
+                }) => {
                     assert_eq!(packet, some.len() as u64 + 1);
                     assert_eq!(offset + available, cut as u64);
                     assert!(available < needed);
@@ -197,7 +228,10 @@ fn damage_is_named_by_packet_and_byte() {
     file[end - 4] ^= 4;
     let (some, error) = read(&file);
     assert_eq!(some, written[..2]);
-    assert!(matches!(error, Some(CaptureError::Damaged { packet: 3, .. })), "{error:?}");
+    assert!(
+        matches!(error, Some(CaptureError::Damaged { packet: 3, .. })),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -213,9 +247,14 @@ fn link_types_are_told_apart() {
         (105, LinkType::Other(105)),
     ];
     for (number, link) in known {
-        let header = PcapHeader { datalink: DataLink::from(number), ..PcapHeader::default() };
+        let header = PcapHeader {
+            datalink: DataLink::from(number),
+            ..PcapHeader::default()
+        };
         let mut writer = PcapWriter::with_header(Vec::new(), header).expect("a vector takes everything");
-        writer.write_packet(&PcapPacket::new(Duration::ZERO, 3, &[1, 2, 3])).expect("valid");
+        writer
+            .write_packet(&PcapPacket::new(Duration::ZERO, 3, &[1, 2, 3]))
+            .expect("valid");
         assert_eq!(read_clean(&writer.into_writer())[0].link, link);
     }
 }
@@ -223,7 +262,11 @@ fn link_types_are_told_apart() {
 #[test]
 fn simple_packets_get_the_time_of_their_predecessor() {
     let written = packets(1, 1_000);
-    let mut file = pcapng(&[(written[0].timestamp / 1_000, written[0].clone())], Endianness::Little, &[None]);
+    let mut file = pcapng(
+        &[(written[0].timestamp / 1_000, written[0].clone())],
+        Endianness::Little,
+        &[None],
+    );
     // Type 3, length 20, original length 3, data and padding, length 20.
     for word in [3u32, 20, 3, 0x00ff_eedd, 20] {
         file.extend(word.to_le_bytes());
@@ -265,7 +308,11 @@ fn wireshark(tool: &str, arguments: &[&str]) -> String {
     let output = Command::new(tool).args(arguments).output().unwrap_or_else(|e| {
         panic!("this test compares with Wireshark's {tool}, which cannot be run ({e}): install the package tshark")
     });
-    assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{tool}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).expect("text")
 }
 
@@ -297,31 +344,62 @@ fn conversions_by_wireshark_read_as_tshark_reads_them() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| directory.path().join(name);
     let save = |name: &str, bytes: &[u8]| {
-        std::fs::File::create(path(name)).and_then(|mut f| f.write_all(bytes)).expect("save");
+        std::fs::File::create(path(name))
+            .and_then(|mut f| f.write_all(bytes))
+            .expect("save");
         path(name)
     };
     let text = |path: &PathBuf| path.to_str().expect("UTF-8").to_owned();
     let written = packets(60, 1);
-    let nano = save("nano.pcap", &pcap(&written, Endianness::Little, TsResolution::NanoSecond));
-    let micro = save("micro.pcap", &pcap(&packets(40, 1_000), Endianness::Big, TsResolution::MicroSecond));
+    let nano = save(
+        "nano.pcap",
+        &pcap(&written, Endianness::Little, TsResolution::NanoSecond),
+    );
+    let micro = save(
+        "micro.pcap",
+        &pcap(&packets(40, 1_000), Endianness::Big, TsResolution::MicroSecond),
+    );
     let mut files = vec![nano.clone(), micro.clone()];
     for (format, name) in [("pcapng", "a.pcapng"), ("nsecpcap", "b.pcap"), ("pcap", "c.pcap")] {
         wireshark("editcap", &["-F", format, &text(&nano), &text(&path(name))]);
         files.push(path(name));
     }
     // Cut packets, whose original length exceeds the snap length.
-    wireshark("editcap", &["-F", "pcap", "-s", "80", &text(&nano), &text(&path("cut.pcap"))]);
+    wireshark(
+        "editcap",
+        &["-F", "pcap", "-s", "80", &text(&nano), &text(&path("cut.pcap"))],
+    );
     files.push(path("cut.pcap"));
     // Two interfaces, of different resolution, packets mixed by time.
-    wireshark("mergecap", &["-F", "pcapng", "-I", "none", "-w", &text(&path("merged.pcapng")), &text(&nano), &text(&micro)]);
+    wireshark(
+        "mergecap",
+        &[
+            "-F",
+            "pcapng",
+            "-I",
+            "none",
+            "-w",
+            &text(&path("merged.pcapng")),
+            &text(&nano),
+            &text(&micro),
+        ],
+    );
     files.push(path("merged.pcapng"));
     for file in files {
         let ours = read_clean(&std::fs::read(&file).expect("read"));
         let theirs = tshark(&file);
         assert_eq!(ours.len(), theirs.len(), "{}", file.display());
-        assert!(ours == theirs, "{}: {:?}", file.display(), ours.iter().zip(&theirs).find(|(a, b)| a != b));
+        assert!(
+            ours == theirs,
+            "{}: {:?}",
+            file.display(),
+            ours.iter().zip(&theirs).find(|(a, b)| a != b)
+        );
     }
     let cut = read_clean(&std::fs::read(path("cut.pcap")).expect("read"));
     assert!(cut.iter().all(|p| p.data.len() <= 80) && cut.iter().any(|p| p.original_len > 1_000));
-    assert_eq!(read_clean(&std::fs::read(path("merged.pcapng")).expect("read")).len(), 100);
+    assert_eq!(
+        read_clean(&std::fs::read(path("merged.pcapng")).expect("read")).len(),
+        100
+    );
 }

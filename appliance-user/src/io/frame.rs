@@ -59,8 +59,15 @@ unsafe impl Send for Region {}
 
 impl Region {
     pub(super) fn new(umem: Umem) -> Self {
-        let home = Box::new(Home { umem, lost_count: AtomicU32::new(0), lost: Mutex::new(Lost::default()) });
-        Region { home: NonNull::from(Box::leak(home)), out: 0 }
+        let home = Box::new(Home {
+            umem,
+            lost_count: AtomicU32::new(0),
+            lost: Mutex::new(Lost::default()),
+        });
+        Region {
+            home: NonNull::from(Box::leak(home)),
+            out: 0,
+        }
     }
 
     fn home(&self) -> &Home {
@@ -77,7 +84,10 @@ impl Region {
     /// from the pool, and used for no other frame, ring or pool entry afterwards.
     pub(super) unsafe fn adopt(&mut self, descriptor: FrameDesc) -> Frame {
         self.out += 1;
-        Frame { descriptor, home: self.home }
+        Frame {
+            descriptor,
+            home: self.home,
+        }
     }
 
     /// Takes a frame apart again. A frame of another UMEM is given back.
@@ -214,6 +224,13 @@ impl Drop for Frame {
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frame").field("address", &self.descriptor.addr()).field("len", &self.len()).finish()
+        f.debug_struct("Frame")
+            .field("address", &self.descriptor.addr())
+            .field("len", &self.len())
+            .finish()
     }
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

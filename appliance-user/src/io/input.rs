@@ -86,12 +86,21 @@ impl<R: Read> Input<R> {
 fn compressed(beginning: &[u8]) -> &'static str {
     const KNOWN: [(&[u8], &str); 5] = [
         (&[0x1f, 0x8b], ": it is compressed with gzip, unpack it first"),
-        (&[0x28, 0xb5, 0x2f, 0xfd], ": it is compressed with zstd, unpack it first"),
-        (&[0xfd, b'7', b'z', b'X', b'Z'], ": it is compressed with xz, unpack it first"),
+        (
+            &[0x28, 0xb5, 0x2f, 0xfd],
+            ": it is compressed with zstd, unpack it first",
+        ),
+        (
+            &[0xfd, b'7', b'z', b'X', b'Z'],
+            ": it is compressed with xz, unpack it first",
+        ),
         (b"BZh", ": it is compressed with bzip2, unpack it first"),
         (b"PK\x03\x04", ": it is a zip archive, unpack it first"),
     ];
-    KNOWN.iter().find(|(magic, _)| beginning.starts_with(magic)).map_or("", |(_, hint)| hint)
+    KNOWN
+        .iter()
+        .find(|(magic, _)| beginning.starts_with(magic))
+        .map_or("", |(_, hint)| hint)
 }
 
 #[cfg(test)]
@@ -122,7 +131,10 @@ mod tests {
         assert!(matches!(kind(&[0x1f, 0x8b, 8, 0]), Err(InputError::Foreign { hint }) if hint.contains("gzip")));
         assert!(matches!(kind(&[0u8; 100_000]), Err(InputError::Foreign { hint: "" })));
         assert!(matches!(kind(b"{\"schema\": 1}"), Err(InputError::Foreign { .. })));
-        assert!(matches!(kind(&[0xd4, 0xc3, 0xb2, 0xa1, 2]), Err(InputError::Capture(CaptureError::Truncated { .. }))));
+        assert!(matches!(
+            kind(&[0xd4, 0xc3, 0xb2, 0xa1, 2]),
+            Err(InputError::Capture(CaptureError::Truncated { .. }))
+        ));
         let missing = Input::open(Path::new("/no/such/file"));
         assert!(matches!(missing, Err(InputError::Read(e)) if e.kind() == io::ErrorKind::NotFound));
     }
@@ -132,7 +144,9 @@ mod tests {
         let mut packet = vec![0x47];
         packet.resize(188, 0xff);
         let stream = packet.repeat(5_000);
-        let Ok(Input::TransportStream(mut reader)) = Input::new(stream.as_slice()) else { panic!("a stream") };
+        let Ok(Input::TransportStream(mut reader)) = Input::new(stream.as_slice()) else {
+            panic!("a stream")
+        };
         let mut count = 0;
         while let Some(batch) = reader.next_batch() {
             count += batch.expect("a clean file").packets().count();

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use xsk_rs::config::{
-    BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig as XskConfig, UmemConfig,
-};
+use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig as XskConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 use super::interface;
@@ -92,14 +90,26 @@ impl SocketConfig {
 
     fn validate(&self) -> Result<(), OpenError> {
         if !matches!(self.frame_size, 2048 | 4096) {
-            return Err(OpenError::Config { setting: "frame size", value: self.frame_size, allowed: "2048 or 4096" });
+            return Err(OpenError::Config {
+                setting: "frame size",
+                value: self.frame_size,
+                allowed: "2048 or 4096",
+            });
         }
         if !self.ring_size.is_power_of_two() || !(64..=65_536).contains(&self.ring_size) {
             let allowed = "a power of two from 64 to 65536";
-            return Err(OpenError::Config { setting: "ring size", value: self.ring_size, allowed });
+            return Err(OpenError::Config {
+                setting: "ring size",
+                value: self.ring_size,
+                allowed,
+            });
         }
         if !(64..=1 << 20).contains(&self.frames) {
-            return Err(OpenError::Config { setting: "frames", value: self.frames, allowed: "64 to 1048576" });
+            return Err(OpenError::Config {
+                setting: "frames",
+                value: self.frames,
+                allowed: "64 to 1048576",
+            });
         }
         Ok(())
     }
@@ -147,13 +157,21 @@ pub struct Fallback {
 
 impl Fallback {
     fn new(feature: Feature, reason: &io::Error) -> Self {
-        Fallback { feature, errno: reason.raw_os_error().unwrap_or(0) }
+        Fallback {
+            feature,
+            errno: reason.raw_os_error().unwrap_or(0),
+        }
     }
 }
 
 impl fmt::Display for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no {}: {}", self.feature.name(), io::Error::from_raw_os_error(self.errno))
+        write!(
+            f,
+            "no {}: {}",
+            self.feature.name(),
+            io::Error::from_raw_os_error(self.errno)
+        )
     }
 }
 
@@ -261,18 +279,41 @@ pub(super) fn open(config: &SocketConfig, patience: Duration) -> Result<(Bound, 
     probe(&config.interface)?;
     let mut fallbacks = Vec::new();
     // Needed only without CAP_IPC_LOCK and on kernels before 5.11, and refused without CAP_SYS_RESOURCE: worth no error.
-    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+    let _ = setrlimit(
+        Resource::Memlock,
+        Rlimit {
+            current: None,
+            maximum: None,
+        },
+    );
     let (umem, descriptors, huge_pages) = create_umem(config, &mut fallbacks)?;
     let (rings, multi_buffer) = bind(config, &umem, patience, &mut fallbacks)?;
     let (tx, rx, fill, completion) = rings;
     let frames = descriptors.len() as u32;
-    let bound = Bound { rx, tx, fill, completion, umem, descriptors };
+    let bound = Bound {
+        rx,
+        tx,
+        fill,
+        completion,
+        umem,
+        descriptors,
+    };
     let transmit_budget = tune(config, descriptor(&bound.rx), &mut fallbacks);
     let zero_copy = sockopt::xdp_options(descriptor(&bound.rx))
-        .map_err(|e| OpenError::System { what: "read the options of the AF_XDP socket", source: e.into() })?
+        .map_err(|e| OpenError::System {
+            what: "read the options of the AF_XDP socket",
+            source: e.into(),
+        })?
         .contains(rustix::net::xdp::XdpOptionsFlags::XDP_OPTIONS_ZEROCOPY);
-    let opened =
-        Opened { zero_copy, multi_buffer, huge_pages, need_wakeup: true, transmit_budget, frames, fallbacks };
+    let opened = Opened {
+        zero_copy,
+        multi_buffer,
+        huge_pages,
+        need_wakeup: true,
+        transmit_budget,
+        frames,
+        fallbacks,
+    };
     Ok((bound, opened))
 }
 
@@ -288,14 +329,20 @@ fn probe(interface: &str) -> Result<(), OpenError> {
     let failed = |e: rustix::io::Errno| match e {
         rustix::io::Errno::AFNOSUPPORT => OpenError::NoAfXdp,
         rustix::io::Errno::PERM | rustix::io::Errno::ACCESS => OpenError::Permission,
-        e => OpenError::System { what: "create an AF_XDP socket", source: e.into() },
+        e => OpenError::System {
+            what: "create an AF_XDP socket",
+            source: e.into(),
+        },
     };
     rustix::net::socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None).map_err(failed)?;
     match interface::query(interface) {
-        Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {
-            Err(OpenError::NoInterface { interface: interface.to_owned() })
-        }
-        Err(source) => Err(OpenError::System { what: "ask for the interface", source }),
+        Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Err(OpenError::NoInterface {
+            interface: interface.to_owned(),
+        }),
+        Err(source) => Err(OpenError::System {
+            what: "ask for the interface",
+            source,
+        }),
         Ok(_) => Ok(()),
     }
 }
@@ -321,8 +368,10 @@ fn create_umem(
         }
     }
     let frames = NonZeroU32::new(config.frames).unwrap_or(NonZeroU32::MIN);
-    let (umem, descriptors) = Umem::new(umem_config, frames, false)
-        .map_err(|e| OpenError::System { what: "create the UMEM", source: cause(&e) })?;
+    let (umem, descriptors) = Umem::new(umem_config, frames, false).map_err(|e| OpenError::System {
+        what: "create the UMEM",
+        source: cause(&e),
+    })?;
     Ok((umem, descriptors, false))
 }
 
@@ -336,12 +385,19 @@ fn ring(config: &SocketConfig) -> Result<QueueSize, OpenError> {
 }
 
 fn frame_size_error(config: &SocketConfig) -> OpenError {
-    OpenError::Config { setting: "frame size", value: config.frame_size, allowed: "2048 or 4096" }
+    OpenError::Config {
+        setting: "frame size",
+        value: config.frame_size,
+        allowed: "2048 or 4096",
+    }
 }
 
 /// The operating system's error inside one of xsk-rs.
 fn cause(error: &(dyn std::error::Error + 'static)) -> io::Error {
-    let errno = error.source().and_then(|e| e.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
+    let errno = error
+        .source()
+        .and_then(|e| e.downcast_ref::<io::Error>())
+        .and_then(io::Error::raw_os_error);
     errno.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
 }
 
@@ -386,7 +442,11 @@ fn bind(
 
 fn try_bind(config: &SocketConfig, umem: &Umem, zero_copy: bool, multi_buffer: bool) -> Result<Rings, io::Error> {
     let mut flags = BindFlags::XDP_USE_NEED_WAKEUP;
-    flags |= if zero_copy { BindFlags::XDP_ZEROCOPY } else { BindFlags::XDP_COPY };
+    flags |= if zero_copy {
+        BindFlags::XDP_ZEROCOPY
+    } else {
+        BindFlags::XDP_COPY
+    };
     if multi_buffer {
         flags |= BindFlags::XDP_USE_SG;
     }
@@ -414,16 +474,27 @@ fn queue_missing(config: &SocketConfig) -> bool {
 fn refused(config: &SocketConfig, source: io::Error, started: Instant) -> OpenError {
     let interface = config.interface.clone();
     match source.raw_os_error().unwrap_or(0) {
-        libc::EBUSY => OpenError::QueueTaken { interface, queue: config.queue, waited: started.elapsed() },
+        libc::EBUSY => OpenError::QueueTaken {
+            interface,
+            queue: config.queue,
+            waited: started.elapsed(),
+        },
         libc::ENETDOWN => OpenError::LinkDown { interface },
         libc::EPERM => OpenError::Permission,
         libc::ENODEV => OpenError::NoInterface { interface },
         libc::EINVAL if queue_missing(config) => {
             let queues = interface::query(&interface).map_or(0, |facts| facts.rx_queues);
-            OpenError::MissingQueue { interface, queue: config.queue, queues }
+            OpenError::MissingQueue {
+                interface,
+                queue: config.queue,
+                queues,
+            }
         }
         libc::EOPNOTSUPP if config.bind == BindMode::ZeroCopy => OpenError::NoZeroCopy { interface, source },
-        _ => OpenError::System { what: "bind the AF_XDP socket", source },
+        _ => OpenError::System {
+            what: "bind the AF_XDP socket",
+            source,
+        },
     }
 }
 
@@ -438,7 +509,9 @@ fn tune(config: &SocketConfig, socket: BorrowedFd<'_>, fallbacks: &mut Vec<Fallb
     let budget = if raised.is_ok() { wanted } else { 32 };
     note(Feature::TransmitBudget, raised);
     // Copy mode charges every packet in flight to the socket's send buffer, whose default holds about 90 of them.
-    let buffer = (config.ring_size as usize).saturating_mul(config.frame_size as usize + 1024).min(1 << 30);
+    let buffer = (config.ring_size as usize)
+        .saturating_mul(config.frame_size as usize + 1024)
+        .min(1 << 30);
     let grown = sockopt::set_socket_send_buffer_size_force(socket, buffer).map_err(io::Error::from);
     note(Feature::SendBuffer, grown);
     if let Some(busy_poll) = config.busy_poll {

@@ -88,7 +88,10 @@ pub struct Burst {
 impl Burst {
     /// A batch of at most `capacity` packets.
     pub fn with_capacity(capacity: usize) -> Self {
-        Burst { packets: Vec::with_capacity(capacity), capacity }
+        Burst {
+            packets: Vec::with_capacity(capacity),
+            capacity,
+        }
     }
 
     /// Packets in the batch.

@@ -51,9 +51,22 @@ impl Pool {
     /// A pool that owns every frame of a new UMEM.
     pub(super) fn new(descriptors: Vec<FrameDesc>, frame_size: u32) -> Self {
         let total = descriptors.len() as u32;
-        let ledger = if cfg!(debug_assertions) { vec![Place::Pool; descriptors.len()] } else { Vec::new() };
-        let account = FrameAccount { total, pool: total, ..FrameAccount::default() };
-        Pool { free: descriptors, frame_size: frame_size as usize, account, ledger }
+        let ledger = if cfg!(debug_assertions) {
+            vec![Place::Pool; descriptors.len()]
+        } else {
+            Vec::new()
+        };
+        let account = FrameAccount {
+            total,
+            pool: total,
+            ..FrameAccount::default()
+        };
+        Pool {
+            free: descriptors,
+            frame_size: frame_size as usize,
+            account,
+            ledger,
+        }
     }
 
     pub(super) fn account(&self) -> FrameAccount {
@@ -82,7 +95,10 @@ impl Pool {
     pub(super) fn received(&mut self, descriptor: &FrameDesc) {
         let within = descriptor.addr() % self.frame_size + descriptor.lengths().data() <= self.frame_size;
         let inside = descriptor.addr() < self.frame_size * self.account.total as usize;
-        assert!(within && inside, "the kernel returned a descriptor outside the UMEM: {descriptor:?}");
+        assert!(
+            within && inside,
+            "the kernel returned a descriptor outside the UMEM: {descriptor:?}"
+        );
         self.enter(descriptor, Place::Fill, Place::Worker);
     }
 
@@ -111,13 +127,13 @@ impl Pool {
     }
 
     fn enter(&mut self, descriptor: &FrameDesc, from: Place, to: Place) {
-        *self.column(from) -= 1;
-        *self.column(to) += 1;
         if cfg!(debug_assertions) {
             let number = descriptor.addr() / self.frame_size;
             let place = std::mem::replace(&mut self.ledger[number], to);
             assert_eq!(place, from, "frame {number} is not where it is taken from");
         }
+        *self.column(from) -= 1;
+        *self.column(to) += 1;
     }
 
     fn column(&mut self, place: Place) -> &mut u32 {

@@ -20,7 +20,14 @@ pub(super) struct Source<R> {
 
 impl<R: Read> Source<R> {
     pub(super) fn new(reader: R) -> Self {
-        Source { reader, buffer: vec![0; CHUNK], start: 0, end: 0, offset: 0, ended: false }
+        Source {
+            reader,
+            buffer: vec![0; CHUNK],
+            start: 0,
+            end: 0,
+            offset: 0,
+            ended: false,
+        }
     }
 
     /// Position in the file of the window's first byte.

@@ -77,7 +77,10 @@ pub fn detect(beginning: &[u8], whole: bool) -> Option<Layout> {
     if !whole || beginning.len() >= ACQUIRE * MAX_STRIDE {
         return None;
     }
-    STRIDES.into_iter().find(few).map(|stride| Layout { stride, start: if stride == 192 { 4 } else { 0 } })
+    STRIDES.into_iter().find(few).map(|stride| Layout {
+        stride,
+        start: if stride == 192 { 4 } else { 0 },
+    })
 }
 
 fn acquired(bytes: &[u8], start: usize, stride: usize) -> bool {
@@ -85,7 +88,9 @@ fn acquired(bytes: &[u8], start: usize, stride: usize) -> bool {
 }
 
 fn good_run(bytes: &[u8], start: usize, stride: usize) -> bool {
-    bytes.get(start..).is_some_and(|rest| rest.iter().step_by(stride).all(|&b| b == SYNC))
+    bytes
+        .get(start..)
+        .is_some_and(|rest| rest.iter().step_by(stride).all(|&b| b == SYNC))
 }
 
 /// What a reader has seen so far.
@@ -112,8 +117,13 @@ impl<'a> Batch<'a> {
     /// The packets and where in the file each begins.
     pub fn packets(&self) -> impl Iterator<Item = (u64, &'a [u8; PACKET_SIZE])> + use<'a> {
         let (offset, stride) = (self.offset, self.stride as u64);
-        let whole = self.bytes.chunks(self.stride).filter_map(|chunk| chunk.first_chunk::<PACKET_SIZE>());
-        (0..).zip(whole).map(move |(n, packet): (u64, _)| (offset + n * stride, packet))
+        let whole = self
+            .bytes
+            .chunks(self.stride)
+            .filter_map(|chunk| chunk.first_chunk::<PACKET_SIZE>());
+        (0..)
+            .zip(whole)
+            .map(move |(n, packet): (u64, _)| (offset + n * stride, packet))
     }
 
     /// Bytes skipped right before this batch, to find synchronisation.
@@ -143,14 +153,31 @@ impl<R: Read> TsReader<R> {
     pub fn new(reader: R) -> Result<Self, TsFileError> {
         let mut source = Source::new(reader);
         let wanted = SEARCH + ACQUIRE * MAX_STRIDE;
-        let available = source.ensure(wanted).map_err(|e| TsFileError::Read { offset: 0, source: e })?;
+        let available = source
+            .ensure(wanted)
+            .map_err(|e| TsFileError::Read { offset: 0, source: e })?;
         let searched = available.min(SEARCH);
         let layout = detect(source.window(), available < wanted).ok_or(TsFileError::Foreign { searched })?;
         source.consume(layout.start);
         // The four bytes before each packet of an M2TS file are part of it.
-        let gap = layout.start as u64 - if layout.stride == 192 && layout.start >= 4 { 4 } else { 0 };
-        let counts = TsCounts { skipped: gap, ..TsCounts::default() };
-        Ok(TsReader { source, layout, counts, gap, synchronised: true, finished: false })
+        let gap = layout.start as u64
+            - if layout.stride == 192 && layout.start >= 4 {
+                4
+            } else {
+                0
+            };
+        let counts = TsCounts {
+            skipped: gap,
+            ..TsCounts::default()
+        };
+        Ok(TsReader {
+            source,
+            layout,
+            counts,
+            gap,
+            synchronised: true,
+            finished: false,
+        })
     }
 
     /// How packets lie in the file.
@@ -188,7 +215,12 @@ impl<R: Read> TsReader<R> {
                 let skipped = std::mem::take(&mut self.gap);
                 self.counts.packets += run.packets as u64;
                 let bytes = self.source.consume(run.packets * stride);
-                return Some(Ok(Batch { bytes, stride, offset, skipped }));
+                return Some(Ok(Batch {
+                    bytes,
+                    stride,
+                    offset,
+                    skipped,
+                }));
             }
             if let Some(error) = self.stop(run.lost, available) {
                 return Some(Err(error));

@@ -36,11 +36,17 @@ struct Read {
 
 fn read(bytes: &[u8]) -> Read {
     let mut reader = TsReader::new(bytes).expect("a transport stream");
-    let mut read = Read { packets: Vec::new(), gaps: Vec::new(), counts: TsCounts::default(), error: None };
+    let mut read = Read {
+        packets: Vec::new(),
+        gaps: Vec::new(),
+        counts: TsCounts::default(),
+        error: None,
+    };
     while let Some(batch) = reader.next_batch() {
         match batch {
             Ok(batch) => {
-                read.packets.extend(batch.packets().map(|(offset, packet)| (offset, *packet)));
+                read.packets
+                    .extend(batch.packets().map(|(offset, packet)| (offset, *packet)));
                 read.gaps.extend(Some(batch.skipped()).filter(|&gap| gap > 0));
             }
             Err(e) => read.error = Some(e),
@@ -64,7 +70,14 @@ fn every_layout_reads_as_written_across_batches() {
         for (number, (offset, bytes)) in read.packets.iter().enumerate() {
             assert_eq!((*offset, *bytes), ((number * stride + lead) as u64, packet(number)));
         }
-        assert_eq!(read.counts, TsCounts { packets: 12_000, skipped: 0, sync_losses: 0 });
+        assert_eq!(
+            read.counts,
+            TsCounts {
+                packets: 12_000,
+                skipped: 0,
+                sync_losses: 0
+            }
+        );
     }
 }
 
@@ -77,8 +90,14 @@ fn a_few_packets_are_a_file_too_but_only_whole_ones() {
             assert!(TsReader::new(&bytes[..bytes.len() - 1]).is_err());
         }
     }
-    assert!(matches!(TsReader::new(&b""[..]), Err(TsFileError::Foreign { searched: 0 })));
-    assert!(matches!(TsReader::new(&vec![0u8; 200_000][..]), Err(TsFileError::Foreign { searched: SEARCH })));
+    assert!(matches!(
+        TsReader::new(&b""[..]),
+        Err(TsFileError::Foreign { searched: 0 })
+    ));
+    assert!(matches!(
+        TsReader::new(&vec![0u8; 200_000][..]),
+        Err(TsFileError::Foreign { searched: SEARCH })
+    ));
 }
 
 #[test]
@@ -88,7 +107,10 @@ fn bytes_before_the_first_packet_are_skipped_and_counted() {
     let read = read(&bytes);
     assert_eq!(read.packets.len(), 50);
     assert_eq!(read.packets[0].0, 1_000);
-    assert_eq!((read.counts.skipped, read.counts.sync_losses, read.gaps), (1_000, 0, vec![1_000]));
+    assert_eq!(
+        (read.counts.skipped, read.counts.sync_losses, read.gaps),
+        (1_000, 0, vec![1_000])
+    );
 }
 
 #[test]
@@ -101,7 +123,14 @@ fn one_bad_sync_byte_loses_nothing_two_lose_synchronisation() {
 
     bytes[41 * 188] = 0;
     let lost = read(&bytes);
-    assert_eq!(lost.counts, TsCounts { packets: 98, skipped: 2 * 188, sync_losses: 1 });
+    assert_eq!(
+        lost.counts,
+        TsCounts {
+            packets: 98,
+            skipped: 2 * 188,
+            sync_losses: 1
+        }
+    );
     assert_eq!(lost.packets[40], (42 * 188, packet(42)));
     assert_eq!(lost.gaps, [2 * 188]);
 }
@@ -114,7 +143,11 @@ fn packets_go_on_after_bytes_were_inserted_or_removed() {
         let read = read(&bytes);
         // Packet 50 begins 77 bytes later; nothing but the inserted bytes is lost.
         let (offset, found) = read.packets[50];
-        assert_eq!((offset, found), ((50 * layout) as u64 + 77 + lead, packet(50)), "{layout}");
+        assert_eq!(
+            (offset, found),
+            ((50 * layout) as u64 + 77 + lead, packet(50)),
+            "{layout}"
+        );
         assert_eq!((read.packets.len(), read.counts.sync_losses), (100, 1));
         assert_eq!(read.counts.skipped, 77, "{layout}");
     }
@@ -137,7 +170,14 @@ fn an_end_without_synchronisation_is_skipped_and_counted() {
     let mut bytes = file(30, 188);
     bytes.extend([0u8; 2_000]);
     let read = read(&bytes);
-    assert_eq!(read.counts, TsCounts { packets: 30, skipped: 2_000, sync_losses: 1 });
+    assert_eq!(
+        read.counts,
+        TsCounts {
+            packets: 30,
+            skipped: 2_000,
+            sync_losses: 1
+        }
+    );
 }
 
 proptest! {
@@ -171,8 +211,23 @@ fn files_that_ffmpeg_writes_are_read_whole() {
     for (mode, stride) in [("0", 188), ("1", 192)] {
         let path = directory.path().join(format!("{stride}.ts"));
         let path = path.to_str().expect("UTF-8");
-        let source = ["-f", "lavfi", "-i", "testsrc=duration=2:size=320x240", "-c:v", "mpeg2video"];
-        let flags = ["-y", "-loglevel", "error", "-fflags", "+bitexact", "-flags:v", "+bitexact"];
+        let source = [
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=duration=2:size=320x240",
+            "-c:v",
+            "mpeg2video",
+        ];
+        let flags = [
+            "-y",
+            "-loglevel",
+            "error",
+            "-fflags",
+            "+bitexact",
+            "-flags:v",
+            "+bitexact",
+        ];
         let sink = ["-f", "mpegts", "-mpegts_m2ts_mode", mode, "-muxrate", "5M", path];
         let status = Command::new("ffmpeg").args(flags).args(source).args(sink).status();
         let status = status.expect("this test compares with ffmpeg, which cannot be run: install it");

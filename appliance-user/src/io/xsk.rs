@@ -109,7 +109,14 @@ impl Socket {
     /// [`OpenError`], one variant per thing an operator can put right.
     pub fn open(config: &SocketConfig, patience: Duration) -> Result<(Socket, Opened), OpenError> {
         let (bound, opened) = open::open(config, patience)?;
-        let Bound { rx, tx, fill, completion, umem, descriptors } = bound;
+        let Bound {
+            rx,
+            tx,
+            fill,
+            completion,
+            umem,
+            descriptors,
+        } = bound;
         let mut socket = Socket {
             rx,
             tx,
@@ -171,7 +178,9 @@ impl Socket {
             frame.set_continued(left > 0);
             left = left.saturating_sub(1);
             // Frames of another socket were refused above; should one slip through, dropping it sends it home.
-            let Ok(descriptor) = self.region.surrender(frame) else { continue };
+            let Ok(descriptor) = self.region.surrender(frame) else {
+                continue;
+            };
             self.pool.staged(&descriptor);
             self.staged.push(descriptor);
         }
@@ -199,7 +208,9 @@ impl Socket {
             let full = packet.as_ref().is_some_and(|(_, rest)| rest.len() + 1 == MAX_FRAMES);
             let descriptor = if full { None } else { self.pool.take() };
             let Some(descriptor) = descriptor else {
-                packet.into_iter().for_each(|(head, rest)| self.recycle(Packet::new(head, rest)));
+                packet
+                    .into_iter()
+                    .for_each(|(head, rest)| self.recycle(Packet::new(head, rest)));
                 return None;
             };
             // SAFETY: holds because the pool gave the frame away: it is in no ring and in no other place.
@@ -222,7 +233,10 @@ impl Socket {
     ///
     /// [`FlushError`] when the kernel refuses for good. Frames are taken back and given out all the same.
     pub fn flush(&mut self) -> Result<Flushed, FlushError> {
-        let mut done = Flushed { submitted: self.submit(), ..Flushed::default() };
+        let mut done = Flushed {
+            submitted: self.submit(),
+            ..Flushed::default()
+        };
         let result = self.kick_until_drained(&mut done);
         done.completed += self.reclaim();
         self.find_lost();
