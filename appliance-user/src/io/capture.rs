@@ -7,14 +7,13 @@
 
 use std::io::{self, Read};
 
+use super::blocks::{self, Body, Interface, Order};
 use super::source::Source;
 
 /// Largest packet taken for one; Wireshark has the same bound.
 const MAX_PACKET: u32 = 256 << 10;
 /// Largest pcapng block taken for one.
 const MAX_BLOCK: u32 = 16 << 20;
-/// Interfaces of one pcapng section.
-const MAX_INTERFACES: usize = 65_536;
 
 const PCAP_MICRO: u32 = 0xa1b2_c3d4;
 const PCAP_NANO: u32 = 0xa1b2_3c4d;
@@ -22,13 +21,7 @@ const PCAP_HEADER: usize = 24;
 const RECORD_HEADER: usize = 16;
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
-const INTERFACE_DESCRIPTION: u32 = 1;
-const PACKET: u32 = 2;
-const SIMPLE_PACKET: u32 = 3;
-const ENHANCED_PACKET: u32 = 6;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
-const OPTION_TSRESOL: u16 = 9;
-const OPTION_TSOFFSET: u16 = 14;
 
 /// What the first byte of a captured packet is (the IANA registry of link types).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +43,7 @@ pub enum LinkType {
 }
 
 impl LinkType {
-    fn from_number(number: u32) -> Self {
+    pub(super) fn from_number(number: u32) -> Self {
         match number {
             0 => LinkType::Null,
             1 => LinkType::Ethernet,
@@ -140,71 +133,6 @@ pub enum CaptureError {
         /// Its reason.
         source: io::Error,
     },
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Order {
-    Little,
-    Big,
-}
-
-impl Order {
-    fn u16(self, bytes: &[u8], at: usize) -> Option<u16> {
-        let bytes = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
-        Some(match self {
-            Order::Little => u16::from_le_bytes(bytes),
-            Order::Big => u16::from_be_bytes(bytes),
-        })
-    }
-
-    fn u32(self, bytes: &[u8], at: usize) -> Option<u32> {
-        let bytes = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
-        Some(match self {
-            Order::Little => u32::from_le_bytes(bytes),
-            Order::Big => u32::from_be_bytes(bytes),
-        })
-    }
-
-    /// A number in two words, the high one first, as pcapng writes timestamps.
-    fn high_low(self, bytes: &[u8], at: usize) -> Option<u64> {
-        Some(u64::from(self.u32(bytes, at)?) << 32 | u64::from(self.u32(bytes, at.checked_add(4)?)?))
-    }
-
-    fn u64(self, bytes: &[u8], at: usize) -> Option<u64> {
-        let bytes = bytes.get(at..at.checked_add(8)?)?.try_into().ok()?;
-        Some(match self {
-            Order::Little => u64::from_le_bytes(bytes),
-            Order::Big => u64::from_be_bytes(bytes),
-        })
-    }
-}
-
-/// A pcapng interface: how its packets begin and how its clock ticks.
-#[derive(Clone, Copy, Debug)]
-struct Interface {
-    link: LinkType,
-    snap_len: u32,
-    /// `if_tsresol`: a negative power of ten, or of two when the top bit is set.
-    resolution: u8,
-    /// `if_tsoffset`, in seconds.
-    offset: i64,
-}
-
-impl Interface {
-    fn nanoseconds(&self, ticks: u64) -> u64 {
-        let ticks = u128::from(ticks);
-        let exponent = u32::from(self.resolution & 0x7f);
-        let nanos = if self.resolution & 0x80 != 0 {
-            (ticks * 1_000_000_000) >> exponent
-        } else if exponent <= 9 {
-            ticks * 10u128.pow(9 - exponent)
-        } else {
-            10u128.checked_pow(exponent - 9).map_or(0, |unit| ticks / unit)
-        };
-        let offset = i128::from(self.offset) * 1_000_000_000;
-        let nanos = i128::try_from(nanos).unwrap_or(i128::MAX).saturating_add(offset);
-        u64::try_from(nanos.max(0)).unwrap_or(u64::MAX)
-    }
 }
 
 #[derive(Debug)]
@@ -430,23 +358,14 @@ impl<R: Read> CaptureReader<R> {
         let Layout::PcapNg { interfaces, .. } = &mut self.layout else {
             return Ok(Step::End);
         };
-        let found = match kind {
-            INTERFACE_DESCRIPTION if interfaces.len() == MAX_INTERFACES => Err("more than 65,536 interfaces"),
-            INTERFACE_DESCRIPTION => match interface(order, body) {
-                Some(interface) => {
-                    interfaces.push(interface);
-                    return Ok(Step::Other(length));
-                }
-                None => Err("an interface description that is too short"),
-            },
-            ENHANCED_PACKET | PACKET => packet(order, kind, body, interfaces),
-            SIMPLE_PACKET => simple_packet(order, body, interfaces, self.last_timestamp),
-            _ => return Ok(Step::Other(length)),
-        };
-        match found {
-            Ok(found) => Ok(Step::Packet(Found {
+        match blocks::parse(order, kind, body, interfaces) {
+            Ok(Body::Other) => Ok(Step::Other(length)),
+            Ok(Body::Packet(packet)) => Ok(Step::Packet(Found {
                 record: length,
-                ..found
+                data: 8 + packet.data.start..8 + packet.data.end,
+                timestamp: packet.timestamp.unwrap_or(self.last_timestamp),
+                link: packet.link,
+                original_len: packet.original_len,
             })),
             Err(what) => Err(self.damaged(what)),
         }
@@ -473,79 +392,6 @@ fn pcap_header(header: &[u8]) -> Option<Layout> {
         order,
         nanoseconds: order.u32(header, 0)? == PCAP_NANO,
         link,
-    })
-}
-
-fn interface(order: Order, body: &[u8]) -> Option<Interface> {
-    let link = LinkType::from_number(u32::from(order.u16(body, 0)?));
-    let mut interface = Interface {
-        link,
-        snap_len: order.u32(body, 4)?,
-        resolution: 6,
-        offset: 0,
-    };
-    let mut at = 8;
-    // Ends with the body at the latest: every option takes four bytes or more.
-    while let (Some(code), Some(length)) = (order.u16(body, at), order.u16(body, at + 2)) {
-        let value = at + 4;
-        match (code, length) {
-            (0, _) => break,
-            (OPTION_TSRESOL, 1) => interface.resolution = body.get(value).copied().unwrap_or(6),
-            (OPTION_TSOFFSET, 8) => interface.offset = order.u64(body, value).unwrap_or(0) as i64,
-            _ => {}
-        }
-        at = value + usize::from(length).next_multiple_of(4);
-    }
-    Some(interface)
-}
-
-/// An enhanced packet block, or the obsolete packet block, which differs in the first word.
-fn packet(order: Order, kind: u32, body: &[u8], interfaces: &[Interface]) -> Result<Found, &'static str> {
-    const SHORT: &str = "a packet block that is too short";
-    let number = match kind {
-        ENHANCED_PACKET => order.u32(body, 0).ok_or(SHORT)? as usize,
-        _ => usize::from(order.u16(body, 0).ok_or(SHORT)?),
-    };
-    let interface = interfaces
-        .get(number)
-        .ok_or("a packet of an interface that is not described")?;
-    let ticks = order.high_low(body, 4).ok_or(SHORT)?;
-    let captured = order.u32(body, 12).ok_or(SHORT)?;
-    let original_len = order.u32(body, 16).ok_or(SHORT)?;
-    if captured as usize > body.len() - 20 {
-        return Err("a packet longer than its block");
-    }
-    let data = 28..28 + captured as usize;
-    Ok(Found {
-        record: 0,
-        data,
-        timestamp: interface.nanoseconds(ticks),
-        link: interface.link,
-        original_len,
-    })
-}
-
-/// A simple packet block: of the first interface, without a time.
-fn simple_packet(order: Order, body: &[u8], interfaces: &[Interface], timestamp: u64) -> Result<Found, &'static str> {
-    let interface = interfaces
-        .first()
-        .ok_or("a packet of an interface that is not described")?;
-    let original_len = order.u32(body, 0).ok_or("a packet block that is too short")?;
-    let limit = if interface.snap_len == 0 {
-        u32::MAX
-    } else {
-        interface.snap_len
-    };
-    let captured = original_len.min(limit) as usize;
-    if captured > body.len() - 4 {
-        return Err("a packet longer than its block");
-    }
-    Ok(Found {
-        record: 0,
-        data: 12..12 + captured,
-        timestamp,
-        link: interface.link,
-        original_len,
     })
 }
 

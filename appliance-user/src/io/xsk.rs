@@ -12,8 +12,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, sockopt};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
 
+use super::config::{OpenError, Opened, SocketConfig};
 use super::frame::Region;
-use super::open::{self, Bound, OpenError, Opened, SocketConfig};
+use super::open::{self, Bound};
 use super::packet::{Assembled, Assembler, Burst, MAX_FRAMES, Packet};
 use super::pool::{FrameAccount, Pool};
 
