@@ -82,6 +82,17 @@ fn every_layout_reads_as_written_across_batches() {
 }
 
 #[test]
+fn a_packet_whose_parity_is_not_there_yet_waits_for_it() {
+    let window = &file(6, 204)[..5 * 204 + 190];
+    assert_eq!(good_packets(window, 204, false).packets, 5);
+    assert_eq!(
+        good_packets(window, 204, true).packets,
+        6,
+        "unless it is the file's last"
+    );
+}
+
+#[test]
 fn a_few_packets_are_a_file_too_but_only_whole_ones() {
     for stride in STRIDES {
         for count in 1..5 {

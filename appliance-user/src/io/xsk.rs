@@ -170,22 +170,19 @@ impl Socket {
     pub fn send(&mut self, packet: Packet) -> Result<(), Packet> {
         let frames = packet.frames();
         let wanted = (self.staged.len() + frames) as u32;
-        if self.tx.nb_free(wanted) < wanted || !self.owns(&packet) || packet.segments().any(<[u8]>::is_empty) {
+        if self.tx.nb_free(wanted) < wanted || !self.owns(&packet) || packet.has_empty_frame() {
             return Err(packet);
         }
         let (head, mut rest) = packet.into_parts();
         let mut left = rest.len();
-        for mut frame in std::iter::once(head).chain(rest.drain(..)) {
-            frame.set_continued(left > 0);
-            left = left.saturating_sub(1);
-            // Frames of another socket were refused above; should one slip through, dropping it sends it home.
-            let Ok(descriptor) = self.region.surrender(frame) else {
-                continue;
-            };
-            self.pool.staged(&descriptor);
-            self.staged.push(descriptor);
+        self.stage(head, left > 0);
+        if left > 0 {
+            for frame in rest.drain(..) {
+                left -= 1;
+                self.stage(frame, left > 0);
+            }
+            self.assembler.keep(rest);
         }
-        self.assembler.keep(rest);
         Ok(())
     }
 
@@ -194,10 +191,12 @@ impl Socket {
     pub fn recycle(&mut self, packet: Packet) {
         let (head, mut rest) = packet.into_parts();
         self.recycle_frame(head);
-        for frame in rest.drain(..) {
-            self.recycle_frame(frame);
+        if !rest.is_empty() {
+            for frame in rest.drain(..) {
+                self.recycle_frame(frame);
+            }
+            self.assembler.keep(rest);
         }
-        self.assembler.keep(rest);
     }
 
     /// Makes a packet of free frames with these bytes in it: for traffic that does not begin with a received packet.
@@ -332,6 +331,16 @@ impl Socket {
         self.too_long
     }
 
+    #[inline]
+    fn stage(&mut self, mut frame: super::frame::Frame, continued: bool) {
+        frame.set_continued(continued);
+        // `send` has refused frames of another socket; should one slip through, dropping it sends it home.
+        if let Ok(descriptor) = self.region.surrender(frame) {
+            self.pool.staged(&descriptor);
+            self.staged.push(descriptor);
+        }
+    }
+
     fn owns(&self, packet: &Packet) -> bool {
         self.region.owns(packet.first())
     }
@@ -349,6 +358,10 @@ impl Socket {
         // SAFETY: holds because the descriptor was just consumed from the receive ring, which hands over a buffer that was in
         // the fill ring to us alone; `received` has checked that it lies inside the region.
         let frame = unsafe { self.region.adopt(descriptor) };
+        // Nearly every packet, kept apart because moving the result of the assembler costs more than all else here.
+        if !frame.is_continued() && self.assembler.is_idle() {
+            return Some(Packet::new(frame, Vec::new()));
+        }
         match self.assembler.push(frame) {
             Assembled::Packet(packet) => return Some(packet),
             Assembled::Incomplete => {}
