@@ -267,6 +267,24 @@ fn refusals_name_what_is_missing() {
 }
 
 #[test]
+fn without_the_capability_permission_is_what_is_missing() {
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+    let lab = Lab::new(1500);
+    // Capabilities belong to the thread, and this one ends with the closure.
+    let error = lab.near(|| {
+        let none = CapabilitySet::empty();
+        let sets = CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        };
+        set_capabilities(None, sets).expect("anyone may give up capabilities");
+        Socket::open(&config(), NOW).map(|_| ())
+    });
+    assert!(matches!(error, Err(OpenError::Permission)), "{error:?}");
+}
+
+#[test]
 fn fallbacks_are_told_with_their_reason() {
     let lab = Lab::new(1500);
     let wishes = SocketConfig {
@@ -467,9 +485,14 @@ fn a_link_that_is_down_is_reported_and_comes_back() {
     // What is in the ring already cannot be recalled, and that is said.
     assert_eq!(socket.discard_backlog().unrecallable, 1);
     assert_eq!(socket.frames().transmit, 1);
+    assert!(matches!(socket.check(), Err(FlushError::LinkDown)));
     lab.set_near("up");
+    socket.check().expect("the link is back");
     settle(&mut socket);
     assert_eq!(wire.receive(), Some(frame(1, 100)));
+    lab.remove();
+    assert!(matches!(socket.check(), Err(FlushError::Gone)));
+    assert!(!socket.wait(Duration::from_millis(1)).expect("poll"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A packet: one frame, or several where a jumbo did not fit into one (descriptors chained by `XDP_PKT_CONTD`).
 //!
-//! The chain may be cut between two reads of the receive ring, so [`Assembler`] keeps what it has of a packet until the rest
+//! The chain may be cut between two reads of the receive ring, so the assembler keeps what it has of a packet until the rest
 //! comes.
 #![forbid(unsafe_code)]
 

@@ -62,9 +62,12 @@ pub struct Flushed {
 /// Why transmission cannot go on. What was staged is in the ring and leaves with a later flush.
 #[derive(Debug, thiserror::Error)]
 pub enum FlushError {
-    /// `ENETDOWN`, `ENXIO`: the interface is down or gone.
+    /// `ENETDOWN`: the interface is down. The socket works on when it comes back.
     #[error("the interface is down")]
     LinkDown,
+    /// `ENXIO`: the interface was removed. The socket is bound to nothing and has to be opened anew.
+    #[error("the interface is gone")]
+    Gone,
     /// Anything else the kernel says to a kick.
     #[error("cannot start transmission")]
     Kick(#[source] io::Error),
@@ -261,6 +264,19 @@ impl Socket {
         }
     }
 
+    /// Asks the kernel whether the socket is still bound to an interface that is up. `wait` does not tell: a socket without
+    /// interface is merely never ready.
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError`], as from [`Socket::flush`].
+    pub fn check(&self) -> Result<(), FlushError> {
+        match rustix::net::recv(self.fd(), &mut [0u8; 0], RecvFlags::DONTWAIT) {
+            Ok(_) | Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR) => Ok(()),
+            Err(e) => Err(refusal(e)),
+        }
+    }
+
     /// Throws away what piled up while the worker stood still: every packet in the receive ring at this moment, the packet
     /// that has not come whole, and what was staged for sending. Packets that arrive meanwhile stay.
     pub fn discard_backlog(&mut self) -> Discarded {
@@ -400,8 +416,7 @@ impl Socket {
             match rustix::net::send(self.fd(), &[], SendFlags::DONTWAIT) {
                 Ok(_) => {}
                 Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR) => done.refused += 1,
-                Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV) => return Err(FlushError::LinkDown),
-                Err(e) => return Err(FlushError::Kick(e.into())),
+                Err(e) => return Err(refusal(e)),
             }
             // The kernel sends only while the completion ring has room.
             done.completed += self.reclaim();
@@ -457,6 +472,14 @@ impl Socket {
     fn kick_receive(&self) {
         let mut nothing = [0u8; 0];
         let _ = rustix::net::recv(self.fd(), &mut nothing, RecvFlags::DONTWAIT);
+    }
+}
+
+fn refusal(error: Errno) -> FlushError {
+    match error {
+        Errno::NETDOWN => FlushError::LinkDown,
+        Errno::NXIO | Errno::NODEV => FlushError::Gone,
+        error => FlushError::Kick(error.into()),
     }
 }
 

@@ -41,6 +41,17 @@ impl Namespace {
     }
 }
 
+/// Removes what a run that was killed left behind: namespaces whose process is gone.
+fn sweep() {
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let process = name.strip_prefix("tgio").and_then(|rest| rest.split_once('-'));
+        if process.is_some_and(|(pid, _)| !std::path::Path::new("/proc").join(pid).exists()) {
+            let _ = Command::new("ip").args(["netns", "del", &name]).output();
+        }
+    }
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
@@ -75,6 +86,7 @@ impl Lab {
             rustix::process::geteuid().is_root(),
             "the AF_XDP tests make namespaces and sockets: run them as root"
         );
+        sweep();
         let lab = Lab {
             near: Namespace::new(),
             far: Namespace::new(),
@@ -117,6 +129,11 @@ impl Lab {
     /// Sets the near interface down or up.
     pub(crate) fn set_near(&self, state: &str) {
         ip(&["-n", &self.near.name, "link", "set", Self::NEAR, state]);
+    }
+
+    /// Removes the veth pair.
+    pub(crate) fn remove(&self) {
+        ip(&["-n", &self.near.name, "link", "del", Self::NEAR]);
     }
 
     /// Steers everything that arrives at `near` into this socket, for as long as the result lives.
