@@ -41,6 +41,17 @@ impl Namespace {
     }
 }
 
+/// Removes what a run that was killed left behind: namespaces whose process is gone.
+fn sweep() {
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let process = name.strip_prefix("tgio").and_then(|rest| rest.split_once('-'));
+        if process.is_some_and(|(pid, _)| !std::path::Path::new("/proc").join(pid).exists()) {
+            let _ = Command::new("ip").args(["netns", "del", &name]).output();
+        }
+    }
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
@@ -48,7 +59,10 @@ impl Drop for Namespace {
 }
 
 fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().expect("the tests need iproute2");
+    let output = Command::new("ip")
+        .args(arguments)
+        .output()
+        .expect("the tests need iproute2");
     assert!(
         output.status.success(),
         "ip {}: {}(these tests make network namespaces and need root)",
@@ -68,8 +82,15 @@ impl Lab {
     pub(crate) const FAR: &str = "far";
 
     pub(crate) fn new(mtu: u32) -> Self {
-        assert!(rustix::process::geteuid().is_root(), "the AF_XDP tests make namespaces and sockets: run them as root");
-        let lab = Lab { near: Namespace::new(), far: Namespace::new() };
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "the AF_XDP tests make namespaces and sockets: run them as root"
+        );
+        sweep();
+        let lab = Lab {
+            near: Namespace::new(),
+            far: Namespace::new(),
+        };
         let (near, far) = (lab.near.name.as_str(), lab.far.name.as_str());
         let queues = ["numrxqueues", "1", "numtxqueues", "1"];
         let mut add = vec!["-n", near, "link", "add", Self::NEAR];
@@ -81,7 +102,17 @@ impl Lab {
         let mtu = mtu.to_string();
         for (namespace, interface) in [(near, Self::NEAR), (far, Self::FAR)] {
             // No address, no neighbour discovery: only the test's own packets.
-            ip(&["-n", namespace, "link", "set", interface, "addrgenmode", "none", "mtu", &mtu]);
+            ip(&[
+                "-n",
+                namespace,
+                "link",
+                "set",
+                interface,
+                "addrgenmode",
+                "none",
+                "mtu",
+                &mtu,
+            ]);
             ip(&["-n", namespace, "link", "set", interface, "up"]);
         }
         lab
@@ -98,6 +129,11 @@ impl Lab {
     /// Sets the near interface down or up.
     pub(crate) fn set_near(&self, state: &str) {
         ip(&["-n", &self.near.name, "link", "set", Self::NEAR, state]);
+    }
+
+    /// Removes the veth pair.
+    pub(crate) fn remove(&self) {
+        ip(&["-n", &self.near.name, "link", "del", Self::NEAR]);
     }
 
     /// Steers everything that arrives at `near` into this socket, for as long as the result lives.
@@ -168,7 +204,14 @@ fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i3
     let immediate = immediate.to_le_bytes();
     let offset = offset.to_le_bytes();
     u64::from_le_bytes([
-        code, registers, offset[0], offset[1], immediate[0], immediate[1], immediate[2], immediate[3],
+        code,
+        registers,
+        offset[0],
+        offset[1],
+        immediate[0],
+        immediate[1],
+        immediate[2],
+        immediate[3],
     ])
 }
 
@@ -190,7 +233,11 @@ fn bpf(command: i64, attributes: &mut [u64; 16]) -> io::Result<i64> {
     // SAFETY: holds because the kernel reads and writes no more than the size given, and every pointer in the attributes leads
     // to memory that lives across the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes)) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// A packet socket: what it sends and receives is the kernel's view of the wire, not ours.
@@ -200,7 +247,9 @@ pub(crate) struct Wire {
 
 impl Wire {
     fn new(interface: &str) -> Self {
-        let index = tidegate::io::interface::query(interface).expect("the interface is there").index;
+        let index = tidegate::io::interface::query(interface)
+            .expect("the interface is there")
+            .index;
         // SAFETY: holds because `socket` takes no pointer, and `sockaddr_ll` is plain data read for the size given.
         let socket = unsafe {
             let protocol = i32::from(ETHERTYPE.to_be());
@@ -211,7 +260,12 @@ impl Wire {
             address.sll_protocol = ETHERTYPE.to_be();
             address.sll_ifindex = index as i32;
             let length = size_of::<libc::sockaddr_ll>() as u32;
-            assert_eq!(libc::bind(socket, (&raw const address).cast(), length), 0, "{}", io::Error::last_os_error());
+            assert_eq!(
+                libc::bind(socket, (&raw const address).cast(), length),
+                0,
+                "{}",
+                io::Error::last_os_error()
+            );
             OwnedFd::from_raw_fd(socket)
         };
         rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 64 << 20).expect("root may");
