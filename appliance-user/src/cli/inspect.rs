@@ -52,7 +52,7 @@ enum Format {
 ///
 /// # Errors
 /// When the policy cannot be read or is wrong, or standard output is closed.
-pub fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let policy = match &args.policy {
         None => Policy::observe_all(),
         Some(path) => {

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 pub mod check;
+pub mod inspect;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::CheckArgs),
+    Inspect(inspect::InspectArgs),
 }
 
 /// Runs the subcommand that the arguments name.
@@ -26,5 +28,6 @@ enum Command {
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Check(args) => check::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
     }
 }

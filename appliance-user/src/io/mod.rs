@@ -9,6 +9,7 @@ mod blocks;
 pub mod capture;
 pub mod config;
 pub mod frame;
+pub mod heartbeat;
 pub mod input;
 pub mod interface;
 mod open;
