@@ -116,13 +116,7 @@ impl<T> FlowTable<T> {
             }
         };
         let hash = self.hasher.hash_one(key);
-        let slot = Some(Slot {
-            key,
-            hash,
-            last_seen: now,
-            established: false,
-            value,
-        });
+        let slot = Some(Slot { key, hash, last_seen: now, established: false, value });
         let place = match self.free.pop() {
             Some(place) => {
                 self.slots[place as usize] = slot;
@@ -134,9 +128,7 @@ impl<T> FlowTable<T> {
             }
         };
         let slots = &self.slots;
-        self.index.insert_unique(hash, place, |&i| {
-            slots.get(i as usize).and_then(Option::as_ref).map_or(0, |s| s.hash)
-        });
+        self.index.insert_unique(hash, place, |&i| slots.get(i as usize).and_then(Option::as_ref).map_or(0, |s| s.hash));
         match evicted {
             Some((_, value)) => Inserted::Evicting(FlowIndex(place), value),
             None => Inserted::Fresh(FlowIndex(place)),
@@ -148,9 +140,7 @@ impl<T> FlowTable<T> {
         for _ in 0..budget.min(self.slots.len()) {
             let place = self.sweep_hand;
             self.sweep_hand = (self.sweep_hand + 1) % self.slots.len();
-            let Some(Some(slot)) = self.slots.get_mut(place) else {
-                continue;
-            };
+            let Some(Some(slot)) = self.slots.get_mut(place) else { continue };
             if matches!(visit(&slot.key, slot.last_seen, &mut slot.value), Sweep::Remove) {
                 self.remove(place as u32);
             }
@@ -172,9 +162,7 @@ impl<T> FlowTable<T> {
         for _ in 0..SEARCH.min(self.slots.len()) {
             let place = self.victim_hand;
             self.victim_hand = (self.victim_hand + 1) % self.slots.len();
-            let Some(Some(slot)) = self.slots.get(place) else {
-                continue;
-            };
+            let Some(Some(slot)) = self.slots.get(place) else { continue };
             if slot.established && now.since(slot.last_seen) < IDLE_ESTABLISHED {
                 continue;
             }
@@ -206,10 +194,7 @@ pub enum Sweep {
 }
 
 fn slot_is<T>(slots: &[Option<Slot<T>>], place: u32, hash: u64, key: &FlowKey) -> bool {
-    slots
-        .get(place as usize)
-        .and_then(Option::as_ref)
-        .is_some_and(|slot| slot.hash == hash && slot.key == *key)
+    slots.get(place as usize).and_then(Option::as_ref).is_some_and(|slot| slot.hash == hash && slot.key == *key)
 }
 
 #[cfg(test)]
@@ -235,9 +220,7 @@ mod tests {
     #[test]
     fn a_flood_does_not_push_out_a_live_stream() {
         let mut table = FlowTable::new(64, 1);
-        let Inserted::Fresh(live) = table.insert(key(0), at(0), 0u16) else {
-            panic!("an empty table has room")
-        };
+        let Inserted::Fresh(live) = table.insert(key(0), at(0), 0u16) else { panic!("an empty table has room") };
         table.establish(live);
         for n in 1..5000u16 {
             assert!(table.find(&key(0), at(1)).is_some());
@@ -251,9 +234,7 @@ mod tests {
     fn live_streams_refuse_a_newcomer_and_silent_ones_make_room() {
         let mut table = FlowTable::new(8, 1);
         for n in 0..8 {
-            let Inserted::Fresh(index) = table.insert(key(n), at(0), n) else {
-                panic!("room for eight")
-            };
+            let Inserted::Fresh(index) = table.insert(key(n), at(0), n) else { panic!("room for eight") };
             table.establish(index);
         }
         assert!(matches!(table.insert(key(9), at(1), 9), Inserted::Refused));
@@ -268,9 +249,7 @@ mod tests {
             table.insert(key(n), at(u64::from(n)), n);
         }
         table.find(&key(0), at(9));
-        let Inserted::Evicting(_, gone) = table.insert(key(7), at(10), 7) else {
-            panic!("someone must go")
-        };
+        let Inserted::Evicting(_, gone) = table.insert(key(7), at(10), 7) else { panic!("someone must go") };
         assert_eq!(gone, 1);
         assert!(!table.contains(&key(1)));
         assert!(table.contains(&key(7)));

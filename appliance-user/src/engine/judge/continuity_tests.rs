@@ -161,7 +161,7 @@ impl Naive {
             (copies + 1, copies >= 2)
         } else {
             let step = u8::from(payload);
-            (1, (last.control & 0x0f) + step & 0x0f != packet.control & 0x0f)
+            (1, ((last.control & 0x0f) + step) & 0x0f != packet.control & 0x0f)
         };
         self.last.insert(pid, (*packet, copies));
         error

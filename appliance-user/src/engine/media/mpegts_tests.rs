@@ -19,7 +19,7 @@ fn packet_with_pcr(pcr: u64) -> [u8; PACKET_SIZE] {
     let mut packet = packet(0x100, 0x35);
     packet[4] = 7;
     packet[5] = 0x10;
-    let bits = (pcr / 300) << 15 | 0x7e00 | pcr % 300;
+    let bits = (pcr / 300) << 15 | 0x7e00 | (pcr % 300);
     packet[6..12].copy_from_slice(&bits.to_be_bytes()[2..]);
     packet
 }

@@ -74,7 +74,7 @@ fn parsed(bytes: &[u8]) -> Handshake<'_> {
 #[test]
 fn data_fields_are_read() {
     // PP 3 (single), O 0, KK 2 (odd), R 1, message 5.
-    let bytes = [header(0x7fff_fff0, 0b11_0_10_1 << 26 | 5, 99), b"media".to_vec()].concat();
+    let bytes = [header(0x7fff_fff0, 0b11_0101 << 26 | 5, 99), b"media".to_vec()].concat();
     let Ok(Packet::Data(data)) = Packet::parse(&bytes) else {
         panic!("no data packet")
     };
@@ -96,7 +96,7 @@ fn data_fields_are_read() {
 
 #[test]
 fn a_packet_filters_own_packets_are_told_from_media() {
-    let bytes = header(9, 0b11_0_00_0 << 26, 1);
+    let bytes = header(9, 0b11_0000 << 26, 1);
     let Ok(Packet::Data(data)) = Packet::parse(&bytes) else {
         panic!("no data packet")
     };
