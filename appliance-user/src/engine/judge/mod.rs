@@ -1,1 +1,425 @@
-//! The judge.
+//! The judge of one stream: puts digests in the order in which they were sent and says what was wrong, and whose fault.
+//!
+//! Packets are forwarded at once; what reaches the judge are digests, and it may wait for a late one as long as the
+//! reorder window lasts. `sequence` finds the order, `continuity` applies ISO/IEC 13818-1 2.4.3.3 to it, and the
+//! docket holds events back until it is known whether somebody was injecting packets around them.
+//!
+//! The judge allocates for a stream's first packets and for its first gaps, never per packet after that, and everything
+//! that it keeps has a bound.
+
+#![forbid(unsafe_code)]
+
+mod continuity;
+mod docket;
+pub mod incidents;
+mod pace;
+mod pending;
+mod sequence;
+#[cfg(test)]
+mod tests;
+
+use core::time::Duration;
+
+use tidegate_common::digest::PacketDigest;
+
+pub use self::continuity::PidCounters;
+use self::continuity::{Continuity, Gap};
+use self::docket::Docket;
+use self::sequence::{Bench, Sequencer};
+use super::time::Timestamp;
+
+/// What tells a stream's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordering {
+    /// RTP sequence numbers, 16 bits.
+    Rtp,
+    /// SRT packet sequence numbers, 31 bits.
+    Srt,
+    /// Nothing but the order of arrival: TS straight in UDP, or a file.
+    Arrival,
+}
+
+/// Whose fault a continuity error is where no sequence number could tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnsequencedFault {
+    /// A live stream: nobody knows.
+    Unknown,
+    /// A file: it was written so.
+    Source,
+}
+
+/// Whose fault a continuity error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It was wrong when the last RTP or SRT sender packetised it.
+    Source,
+    /// At least one sequence number is missing since the PID's previous packet.
+    Network,
+    /// The transport has no sequence numbers.
+    Unknown,
+}
+
+/// Why counters were rebased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetCause {
+    /// The sequence went on somewhere else: the sender began anew.
+    Restart,
+    /// Silence, and numbers missing after it in a measure that fits the silence.
+    Outage,
+    /// [`Judge::rebase`]: another SSRC.
+    NewSource,
+}
+
+/// Something that the judge found.
+///
+/// [`Event::ContinuityError`] and [`Event::Lost`] are told with a delay of up to two seconds ([`Judge::settling`]), for
+/// only then is it known whether they are `tainted`: a finding stands so near to them that whoever injects packets may
+/// have caused them, so they must never feed a block. The counters do not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A packet's continuity_counter is wrong; the count goes on from it.
+    ContinuityError {
+        /// When it was judged.
+        at: Timestamp,
+        /// The packet's PID.
+        pid: u16,
+        /// Who made the gap.
+        fault: Fault,
+        /// The counter that the packet should have had.
+        expected: u8,
+        /// The counter that it had.
+        got: u8,
+        /// May have been caused by injected packets.
+        tainted: bool,
+    },
+    /// Consecutive sequence numbers that did not come within the window.
+    Lost {
+        /// When they were given up.
+        at: Timestamp,
+        /// How many.
+        count: u64,
+        /// May have been caused by injected packets.
+        tainted: bool,
+    },
+    /// One sequence number came with two contents. The first one was judged.
+    SequenceConflict {
+        /// When the other content came.
+        at: Timestamp,
+    },
+    /// A lone packet far away from the sequence; judged nowhere.
+    OutOfWindow {
+        /// When it was known to be alone.
+        at: Timestamp,
+    },
+    /// A packet whose number was given up already; judged nowhere.
+    Late {
+        /// When it came.
+        at: Timestamp,
+    },
+    /// The counters were rebased.
+    Reset {
+        /// When it was known.
+        at: Timestamp,
+        /// Why.
+        cause: ResetCause,
+        /// Numbers that were lost on the way, told by an [`Event::Lost`] of their own too.
+        lost: u64,
+    },
+}
+
+/// Where events go.
+pub trait Sink {
+    /// Takes one event.
+    fn event(&mut self, event: Event);
+}
+
+impl<F: FnMut(Event)> Sink for F {
+    fn event(&mut self, event: Event) {
+        self(event);
+    }
+}
+
+/// What the sequence numbers say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TransportCounters {
+    /// Numbers missing between the first and the last, counted when their window is over.
+    pub lost: u64,
+    /// Type-P-reordered (RFC 4737 3): smaller than the number expected next, and no copy. Late packets are among them.
+    pub reordered: u64,
+    /// Equal copies of a number already seen, which the sender did not mark as retransmitted.
+    pub duplicated: u64,
+    /// Packets that the sender marked as retransmitted, needed or not.
+    pub retransmitted: u64,
+    /// Packets that came after their window; they stay counted as lost.
+    pub late: u64,
+    /// Times that the counters were rebased.
+    pub resets: u64,
+}
+
+/// Continuity errors by whose fault they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContinuityCounters {
+    /// See [`Fault::Source`].
+    pub source: u64,
+    /// See [`Fault::Network`].
+    pub network: u64,
+    /// See [`Fault::Unknown`].
+    pub unknown: u64,
+}
+
+/// What the transport stream says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TsCounters {
+    /// TS packets judged: after copies of datagrams were removed, null packets and bad sync bytes included.
+    pub packets: u64,
+    /// Continuity errors.
+    pub continuity_errors: ContinuityCounters,
+    /// Legal duplicates (2.4.3.3).
+    pub duplicates: u64,
+    /// Packets whose sync byte is not 0x47.
+    pub sync_byte_errors: u64,
+    /// Packets with transport_error_indicator.
+    pub transport_errors: u64,
+}
+
+/// The judge of one stream. See the module's documentation.
+#[derive(Debug)]
+pub struct Judge {
+    /// `None` where the order of arrival is all there is.
+    sequencer: Option<Sequencer>,
+    court: Court,
+    clock: Timestamp,
+}
+
+/// Everything that is told of packets once their order is known.
+#[derive(Debug)]
+struct Court {
+    continuity: Continuity,
+    docket: Docket,
+    ts: TsCounters,
+    transport: TransportCounters,
+    unsequenced: Option<Fault>,
+    /// A packet went by whose TS could not be seen: what a PID's counter did meanwhile is not known.
+    unseen: bool,
+}
+
+impl Judge {
+    /// A judge that has seen nothing. `window` is how long a missing number is waited for; `unsequenced` says whose fault
+    /// errors are under [`Ordering::Arrival`] and means nothing otherwise.
+    pub fn new(ordering: Ordering, window: Duration, unsequenced: UnsequencedFault) -> Self {
+        let sequencer = match ordering {
+            Ordering::Rtp => Some(Sequencer::new(16, window)),
+            Ordering::Srt => Some(Sequencer::new(31, window)),
+            Ordering::Arrival => None,
+        };
+        let unsequenced = sequencer.is_none().then_some(match unsequenced {
+            UnsequencedFault::Unknown => Fault::Unknown,
+            UnsequencedFault::Source => Fault::Source,
+        });
+        Judge {
+            sequencer,
+            court: Court {
+                continuity: Continuity::default(),
+                docket: Docket::default(),
+                ts: TsCounters::default(),
+                transport: TransportCounters::default(),
+                unsequenced,
+                unseen: false,
+            },
+            clock: Timestamp::default(),
+        }
+    }
+
+    /// Changes the reorder window, for gaps that are open too.
+    pub fn set_window(&mut self, window: Duration) {
+        if let Some(sequencer) = &mut self.sequencer {
+            sequencer.set_window(window);
+        }
+    }
+
+    /// How long events are held back now: until twice the window has passed, or 100 packets, but two seconds at most. A
+    /// number that was forged ahead of its time meets the genuine one within that.
+    pub fn settling(&self) -> Duration {
+        self.sequencer.as_ref().map_or(Duration::ZERO, Sequencer::settling)
+    }
+
+    /// Takes the digest of a packet that came at `now`.
+    pub fn offer(&mut self, now: Timestamp, digest: &PacketDigest, out: &mut impl Sink) {
+        self.clock = now;
+        let Some(sequencer) = &mut self.sequencer else {
+            let mut bench = Sitting {
+                court: &mut self.court,
+                now,
+                settling: Duration::ZERO,
+            };
+            bench.in_order(digest);
+            self.court.docket.release(now, out);
+            return;
+        };
+        let mut bench = Sitting {
+            settling: sequencer.settling(),
+            court: &mut self.court,
+            now,
+        };
+        sequencer.offer(now, digest, &mut bench);
+        self.court.docket.release(now, out);
+    }
+
+    /// Lets time pass: gaps whose window is over are given up, settled events are told. To be called now and then, for a
+    /// stream may fall silent.
+    pub fn advance(&mut self, now: Timestamp, out: &mut impl Sink) {
+        self.clock = self.clock.max(now);
+        self.sit(|sequencer, now, bench| sequencer.advance(now, bench));
+        self.court.docket.release(now, out);
+    }
+
+    /// The input ends: whatever still waits is judged and told.
+    pub fn flush(&mut self, out: &mut impl Sink) {
+        self.sit(|sequencer, _, bench| sequencer.flush(bench));
+        self.court.docket.release_all(out);
+    }
+
+    /// The stream goes on under another identity, such as a new SSRC: what waits is judged, then counters rebase with the
+    /// next packet and `resets` counts one. Events of this come with the next call.
+    pub fn rebase(&mut self) {
+        let rebased = self.sit(|sequencer, _, bench| sequencer.restart(bench));
+        if rebased.is_none() {
+            self.court.transport.resets += 1;
+            self.court.continuity.rebase();
+        }
+    }
+
+    /// What the sequence numbers say; all zero under [`Ordering::Arrival`] but for `resets`.
+    pub fn transport(&self) -> &TransportCounters {
+        &self.court.transport
+    }
+
+    /// What the transport stream says.
+    pub fn ts(&self) -> &TsCounters {
+        &self.court.ts
+    }
+
+    /// What was counted of each PID, in the order in which they appeared.
+    pub fn pids(&self) -> impl Iterator<Item = &PidCounters> {
+        self.court.continuity.pids()
+    }
+
+    fn sit<R>(&mut self, work: impl FnOnce(&mut Sequencer, Timestamp, &mut Sitting<'_>) -> R) -> Option<R> {
+        let (now, sequencer) = (self.clock, self.sequencer.as_mut()?);
+        let mut bench = Sitting {
+            settling: sequencer.settling(),
+            court: &mut self.court,
+            now,
+        };
+        Some(work(sequencer, now, &mut bench))
+    }
+}
+
+/// The court at one moment.
+struct Sitting<'a> {
+    court: &'a mut Court,
+    now: Timestamp,
+    settling: Duration,
+}
+
+impl Sitting<'_> {
+    /// Somebody may be injecting packets: what is held back and what comes within the settling time stands beside it.
+    fn finding(&mut self, event: Event) {
+        self.court.docket.taint(self.now);
+        self.court.docket.tell(event);
+    }
+}
+
+impl Bench for Sitting<'_> {
+    fn counters(&mut self) -> &mut TransportCounters {
+        &mut self.court.transport
+    }
+
+    fn in_order(&mut self, digest: &PacketDigest) {
+        let Sitting {
+            court,
+            now: at,
+            settling,
+        } = self;
+        let (at, settling) = (*at, *settling);
+        if !digest.ts_visible {
+            court.unseen = true;
+            return;
+        }
+        if core::mem::take(&mut court.unseen) {
+            court.continuity.rebase();
+        }
+        let now_ms = continuity::milliseconds(at);
+        for (place, packet) in digest.ts.iter().take(digest.ts_count.into()).enumerate() {
+            court.ts.packets += 1;
+            // A packet out of sync has no PID that could be judged. The oracles leave it out too: its loss shows in the
+            // PID's next packet.
+            if digest.bad_sync >> place & 1 != 0 {
+                court.ts.sync_byte_errors += 1;
+                continue;
+            }
+            // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
+            court.ts.transport_errors += u64::from(packet.transport_error());
+            let Some(error) = court.continuity.judge(packet, now_ms, &mut court.ts.duplicates) else {
+                continue;
+            };
+            let fault = match (court.unsequenced, error.gap) {
+                (Some(fault), _) => fault,
+                (None, Gap::NumbersMissing) => Fault::Network,
+                (None, Gap::Whole) => Fault::Source,
+            };
+            let counters = &mut court.ts.continuity_errors;
+            *match fault {
+                Fault::Source => &mut counters.source,
+                Fault::Network => &mut counters.network,
+                Fault::Unknown => &mut counters.unknown,
+            } += 1;
+            let tainted = court
+                .docket
+                .is_tainted(at, error.since_previous.saturating_add(settling));
+            let (expected, got) = (error.expected, packet.continuity_counter());
+            let event = Event::ContinuityError {
+                at,
+                pid: packet.pid(),
+                fault,
+                expected,
+                got,
+                tainted,
+            };
+            court.docket.hold(at.after(settling), event);
+        }
+    }
+
+    fn lost(&mut self, count: u64) {
+        let (at, settling) = (self.now, self.settling);
+        self.court.continuity.numbers_missing();
+        let tainted = self.court.docket.is_tainted(at, settling);
+        self.court
+            .docket
+            .hold(at.after(settling), Event::Lost { at, count, tainted });
+    }
+
+    fn conflict(&mut self) {
+        self.finding(Event::SequenceConflict { at: self.now });
+    }
+
+    fn out_of_window(&mut self) {
+        self.finding(Event::OutOfWindow { at: self.now });
+    }
+
+    fn late(&mut self) {
+        self.court.docket.tell(Event::Late { at: self.now });
+    }
+
+    fn reset(&mut self, cause: ResetCause, lost: u64) {
+        if lost > 0 {
+            self.lost(lost);
+        }
+        self.court.continuity.rebase();
+        self.court.docket.tell(Event::Reset {
+            at: self.now,
+            cause,
+            lost,
+        });
+    }
+}

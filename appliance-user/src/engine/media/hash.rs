@@ -4,7 +4,12 @@
 //! only make it *look* equal to one that is already known, which gains nothing: an equal copy is judged nowhere.
 
 /// Odd constants with about as many ones as zeros; digits of the golden ratio, sqrt 2, sqrt 3 and e.
-const LANES: [u64; 4] = [0x9e37_79b9_7f4a_7c15, 0x6a09_e667_f3bc_c909, 0xbb67_ae85_84ca_a73b, 0xb7e1_5162_8aed_2a6b];
+const LANES: [u64; 4] = [
+    0x9e37_79b9_7f4a_7c15,
+    0x6a09_e667_f3bc_c909,
+    0xbb67_ae85_84ca_a73b,
+    0xb7e1_5162_8aed_2a6b,
+];
 
 /// How many bytes share two samples of eight in a payload that is not made of TS packets.
 const SAMPLE_STRIDE: usize = 64;
@@ -58,13 +63,19 @@ pub(super) fn sampled(bytes: &[u8]) -> u32 {
             state = mix(state, u64::from_le_bytes(*first), u64::from_le_bytes(*last));
         }
     }
-    let last = rest.last_chunk::<8>().map_or_else(|| tail(rest), |word| u64::from_le_bytes(*word));
+    let last = rest
+        .last_chunk::<8>()
+        .map_or_else(|| tail(rest), |word| u64::from_le_bytes(*word));
     finish(mix(state, last, rest.len() as u64))
 }
 
 /// Up to eight bytes as one little-endian word.
 fn tail(bytes: &[u8]) -> u64 {
-    bytes.iter().take(8).rev().fold(0, |word, byte| (word << 8) | u64::from(*byte))
+    bytes
+        .iter()
+        .take(8)
+        .rev()
+        .fold(0, |word, byte| (word << 8) | u64::from(*byte))
 }
 
 #[cfg(test)]

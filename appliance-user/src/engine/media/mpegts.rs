@@ -56,10 +56,17 @@ pub fn digest_packet(packet: &[u8; PACKET_SIZE], content: Content) -> TsDigest {
     let first = word(packet, 4) & if has_pcr { WITHOUT_PCR } else { u64::MAX };
     let header = u64::from(u32::from_le_bytes([h1, h2, control, 0]));
     let hash = match content {
-        Content::Sampled => hash::mix(header, first, word(packet, 52)) ^ hash::pair(word(packet, 116), word(packet, 180)),
+        Content::Sampled => {
+            hash::mix(header, first, word(packet, 52)) ^ hash::pair(word(packet, 116), word(packet, 180))
+        }
         Content::Full => hash_after_first(packet, hash::mix(header, first, 0)),
     };
-    TsDigest { head: u16::from_be_bytes([h1, h2]), control, adaptation_flags: flags, hash: hash::finish(hash) }
+    TsDigest {
+        head: u16::from_be_bytes([h1, h2]),
+        control,
+        adaptation_flags: flags,
+        hash: hash::finish(hash),
+    }
 }
 
 /// Every byte from 12 to the end, on top of `state`.
@@ -95,7 +102,11 @@ pub fn digest_datagram(payload: &[u8], content: Content, digest: &mut PacketDige
         return Ok(());
     }
     digest.hash = hash_payload(payload, content);
-    Err(if packets.len() > MAX_TS_PACKETS { ShapeError::TooMany } else { ShapeError::WrongLength })
+    Err(if packets.len() > MAX_TS_PACKETS {
+        ShapeError::TooMany
+    } else {
+        ShapeError::WrongLength
+    })
 }
 
 /// Hash of a payload in which no TS is to be seen.
@@ -111,7 +122,11 @@ pub fn hash_payload(payload: &[u8], content: Content) -> u32 {
 pub fn looks_like_ts(payload: &[u8]) -> bool {
     let (packets, odd) = payload.as_chunks::<PACKET_SIZE>();
     let good = packets.iter().filter(|packet| packet[0] == SYNC_BYTE).count();
-    if odd.is_empty() { good * 2 > packets.len() } else { good >= 2 && good == packets.len() }
+    if odd.is_empty() {
+        good * 2 > packets.len()
+    } else {
+        good >= 2 && good == packets.len()
+    }
 }
 
 /// A packet's PID and program clock reference in periods of 27 MHz (2.4.3.5), where it carries one.
@@ -129,12 +144,17 @@ pub fn pcr(packet: &[u8; PACKET_SIZE]) -> Option<(u16, u64)> {
 /// Eight bytes at a place that every caller names as a constant, so that the bound is checked when it is compiled.
 #[inline(always)]
 fn word(packet: &[u8; PACKET_SIZE], at: usize) -> u64 {
-    packet.get(at..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |word| u64::from_le_bytes(*word))
+    packet
+        .get(at..)
+        .and_then(|rest| rest.first_chunk::<8>())
+        .map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 #[inline(always)]
 fn word16(pair: &[u8; 16], at: usize) -> u64 {
-    pair.get(at..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |word| u64::from_le_bytes(*word))
+    pair.get(at..)
+        .and_then(|rest| rest.first_chunk::<8>())
+        .map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 #[cfg(test)]

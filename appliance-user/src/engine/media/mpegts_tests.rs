@@ -19,7 +19,7 @@ fn packet_with_pcr(pcr: u64) -> [u8; PACKET_SIZE] {
     let mut packet = packet(0x100, 0x35);
     packet[4] = 7;
     packet[5] = 0x10;
-    let bits = (pcr / 300) << 15 | 0x7e00 | pcr % 300;
+    let bits = (pcr / 300) << 15 | 0x7e00 | (pcr % 300);
     packet[6..12].copy_from_slice(&bits.to_be_bytes()[2..]);
     packet
 }
@@ -32,7 +32,10 @@ fn header_fields_are_read() {
     let digest = digest_packet(&bytes, Content::Sampled);
     assert_eq!(digest.pid(), 0x1234);
     assert!(digest.payload_unit_start() && !digest.transport_error());
-    assert_eq!((digest.scrambling(), digest.has_payload(), digest.continuity_counter()), (2, true, 9));
+    assert_eq!(
+        (digest.scrambling(), digest.has_payload(), digest.continuity_counter()),
+        (2, true, 9)
+    );
     assert!(digest.discontinuity());
 }
 
@@ -52,7 +55,10 @@ fn without_an_adaptation_field_the_same_bytes_are_payload() {
     assert_eq!(digest_packet(&bytes, Content::Full).adaptation_flags, 0);
     let mut other = bytes;
     other[8] ^= 1;
-    assert_ne!(digest_packet(&bytes, Content::Full).hash, digest_packet(&other, Content::Full).hash);
+    assert_ne!(
+        digest_packet(&bytes, Content::Full).hash,
+        digest_packet(&other, Content::Full).hash
+    );
 }
 
 #[test]
@@ -75,7 +81,10 @@ fn the_opcr_is_content() {
     bytes[5] = 0x18;
     let mut other = bytes;
     other[13] ^= 1;
-    assert_ne!(digest_packet(&bytes, Content::Full).hash, digest_packet(&other, Content::Full).hash);
+    assert_ne!(
+        digest_packet(&bytes, Content::Full).hash,
+        digest_packet(&other, Content::Full).hash
+    );
 }
 
 #[test]
@@ -93,7 +102,10 @@ fn samples_are_at_least_24_bytes_spread_over_the_packet() {
     assert!(!counted.iter().any(|place| (6..12).contains(place)));
     for third in 0..3 {
         let range = 4 + third * 61..4 + (third + 1) * 61;
-        assert!(counted.iter().any(|place| range.contains(place)), "nothing of {range:?}");
+        assert!(
+            counted.iter().any(|place| range.contains(place)),
+            "nothing of {range:?}"
+        );
     }
 }
 
@@ -103,7 +115,10 @@ fn a_flag_without_room_for_a_pcr_exempts_nothing() {
     bytes[4] = 6;
     let mut other = bytes;
     other[7] ^= 1;
-    assert_ne!(digest_packet(&bytes, Content::Full).hash, digest_packet(&other, Content::Full).hash);
+    assert_ne!(
+        digest_packet(&bytes, Content::Full).hash,
+        digest_packet(&other, Content::Full).hash
+    );
     assert_eq!(pcr(&bytes), None);
 }
 
@@ -113,8 +128,14 @@ fn datagrams_of_one_to_seven_packets_are_whole() {
         let payload = packet(0x100, 0x10).repeat(count);
         let mut digest = PacketDigest::default();
         assert_eq!(digest_datagram(&payload, Content::Sampled, &mut digest), Ok(()));
-        assert_eq!((usize::from(digest.ts_count), digest.bad_sync, digest.ts_visible), (count, 0, true));
-        assert_eq!(digest.ts[count - 1], digest_packet(&packet(0x100, 0x10), Content::Sampled));
+        assert_eq!(
+            (usize::from(digest.ts_count), digest.bad_sync, digest.ts_visible),
+            (count, 0, true)
+        );
+        assert_eq!(
+            digest.ts[count - 1],
+            digest_packet(&packet(0x100, 0x10), Content::Sampled)
+        );
     }
 }
 
@@ -133,12 +154,21 @@ fn bad_sync_bytes_are_marked_one_by_one() {
 fn odd_shapes_are_told() {
     let mut digest = PacketDigest::default();
     let wrong = [packet(0x100, 0x10).as_slice(), &[0; 5]].concat();
-    assert_eq!(digest_datagram(&wrong, Content::Full, &mut digest), Err(ShapeError::WrongLength));
+    assert_eq!(
+        digest_datagram(&wrong, Content::Full, &mut digest),
+        Err(ShapeError::WrongLength)
+    );
     assert_eq!((digest.ts_count, digest.ts_visible), (1, true));
-    assert_eq!(digest_datagram(&[], Content::Full, &mut digest), Err(ShapeError::WrongLength));
+    assert_eq!(
+        digest_datagram(&[], Content::Full, &mut digest),
+        Err(ShapeError::WrongLength)
+    );
     assert_eq!((digest.ts_count, digest.ts_visible), (0, false));
     let many = packet(0x100, 0x10).repeat(8);
-    assert_eq!(digest_datagram(&many, Content::Full, &mut digest), Err(ShapeError::TooMany));
+    assert_eq!(
+        digest_datagram(&many, Content::Full, &mut digest),
+        Err(ShapeError::TooMany)
+    );
     assert!(!digest.ts_visible);
 }
 
@@ -159,7 +189,9 @@ fn ts_is_recognised() {
     assert!(!looks_like_ts(&[SYNC_BYTE; 187]));
     assert!(!looks_like_ts(&[0; 1316]));
     assert!(!looks_like_ts(&[packet(0, 0x10).as_slice(), &[1, 2, 3]].concat()));
-    assert!(looks_like_ts(&[packet(0, 0x10).repeat(2).as_slice(), &[1, 2, 3]].concat()));
+    assert!(looks_like_ts(
+        &[packet(0, 0x10).repeat(2).as_slice(), &[1, 2, 3]].concat()
+    ));
 }
 
 proptest! {

@@ -56,7 +56,9 @@ impl<'a> Packet<'a> {
         if flags >> 6 != 2 {
             return Err(Error::Version(flags >> 6));
         }
-        let csrc_bytes = rest.split_off(..usize::from(flags & 0x0f) * 4).ok_or(Error::Truncated)?;
+        let csrc_bytes = rest
+            .split_off(..usize::from(flags & 0x0f) * 4)
+            .ok_or(Error::Truncated)?;
         let extension = match flags & 0x10 != 0 {
             true => Some(Extension::split_off(&mut rest)?),
             false => None,
@@ -120,10 +122,16 @@ impl<'a> Packet<'a> {
 
 impl<'a> Extension<'a> {
     fn split_off(rest: &mut &'a [u8]) -> Result<Self, Error> {
-        let [p0, p1, l0, l1] = *rest.split_off(..4).and_then(<[u8]>::first_chunk).ok_or(Error::Truncated)?;
+        let [p0, p1, l0, l1] = *rest
+            .split_off(..4)
+            .and_then(<[u8]>::first_chunk)
+            .ok_or(Error::Truncated)?;
         let words = usize::from(u16::from_be_bytes([l0, l1]));
         let data = rest.split_off(..words * 4).ok_or(Error::Truncated)?;
-        Ok(Extension { profile: u16::from_be_bytes([p0, p1]), data })
+        Ok(Extension {
+            profile: u16::from_be_bytes([p0, p1]),
+            data,
+        })
     }
 }
 
@@ -140,10 +148,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn build(csrc: &[u32], extension: Option<(u16, &[u8])>, payload: &[u8], padding: u8) -> Vec<u8> {
-        let flags = 0x80
-            | csrc.len() as u8
-            | if extension.is_some() { 0x10 } else { 0 }
-            | if padding > 0 { 0x20 } else { 0 };
+        let flags =
+            0x80 | csrc.len() as u8 | if extension.is_some() { 0x10 } else { 0 } | if padding > 0 { 0x20 } else { 0 };
         let mut bytes = vec![flags, 0x80 | 33, 0xab, 0xcd, 1, 2, 3, 4, 5, 6, 7, 8];
         bytes.extend(csrc.iter().flat_map(|source| source.to_be_bytes()));
         if let Some((profile, data)) = extension {
@@ -164,7 +170,10 @@ mod tests {
         let bytes = build(&[], None, b"payload", 0);
         let packet = Packet::parse(&bytes).unwrap();
         assert_eq!((packet.payload_type(), packet.marker()), (PAYLOAD_TYPE_MP2T, true));
-        assert_eq!((packet.sequence_number(), packet.timestamp(), packet.ssrc()), (0xabcd, 0x0102_0304, 0x0506_0708));
+        assert_eq!(
+            (packet.sequence_number(), packet.timestamp(), packet.ssrc()),
+            (0xabcd, 0x0102_0304, 0x0506_0708)
+        );
         assert_eq!((packet.payload(), packet.extension()), (b"payload".as_slice(), None));
     }
 
@@ -183,9 +192,17 @@ mod tests {
         assert_eq!(Packet::parse(&padded), Err(Error::Padding(5)));
         padded[15] = 0;
         assert_eq!(Packet::parse(&padded), Err(Error::Padding(0)));
-        assert_eq!(Packet::parse(&padded[..12]), Err(Error::Padding(0)), "padding flag without a byte");
+        assert_eq!(
+            Packet::parse(&padded[..12]),
+            Err(Error::Padding(0)),
+            "padding flag without a byte"
+        );
         let longest = build(&[], Some((0, &[0; 8])), b"", 0);
-        assert_eq!(Packet::parse(&longest[..19]), Err(Error::Truncated), "extension content beyond the end");
+        assert_eq!(
+            Packet::parse(&longest[..19]),
+            Err(Error::Truncated),
+            "extension content beyond the end"
+        );
     }
 
     #[test]

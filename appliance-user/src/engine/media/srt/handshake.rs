@@ -57,7 +57,9 @@ impl HandshakeType {
 
     /// The reason's name, for the reasons that the draft lists (table 7).
     pub const fn rejection_name(self) -> Option<&'static str> {
-        let HandshakeType::Rejection(reason) = self else { return None };
+        let HandshakeType::Rejection(reason) = self else {
+            return None;
+        };
         Some(match reason {
             1000 => "unknown",
             1001 => "system",
@@ -100,7 +102,12 @@ impl Latency {
         let block = content.first_chunk::<12>().ok_or(Error::ExtensionLength(kind))?;
         let [version, flags, delays] = words(block);
         let delay = |milliseconds: u32| Duration::from_millis(u64::from(milliseconds & 0xffff));
-        Ok(Latency { version, flags, receiver_delay: delay(delays >> 16), sender_delay: delay(delays) })
+        Ok(Latency {
+            version,
+            flags,
+            receiver_delay: delay(delays >> 16),
+            sender_delay: delay(delays),
+        })
     }
 
     /// The longer of the two delays: a bound in whichever direction the media goes.
@@ -128,7 +135,20 @@ pub struct Handshake<'a> {
 impl<'a> Handshake<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let (fixed, extensions) = bytes.split_first_chunk::<FIXED>().ok_or(Error::Truncated)?;
-        let [version, fields, initial_sequence, _mtu, _window, kind, socket_id, cookie, _, _, _, _] = words(fixed);
+        let [
+            version,
+            fields,
+            initial_sequence,
+            _mtu,
+            _window,
+            kind,
+            socket_id,
+            cookie,
+            _,
+            _,
+            _,
+            _,
+        ] = words(fixed);
         if !matches!(version, 4 | 5) {
             return Err(Error::HandshakeVersion(version));
         }
@@ -187,7 +207,11 @@ impl<'a> Handshake<'a> {
             }
             _ => false,
         };
-        if twice { Err(Error::ExtensionTwice(kind)) } else { Ok(()) }
+        if twice {
+            Err(Error::ExtensionTwice(kind))
+        } else {
+            Ok(())
+        }
     }
 
     /// 4 or 5.

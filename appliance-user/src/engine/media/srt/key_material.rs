@@ -51,7 +51,24 @@ impl<'a> KeyMaterial<'a> {
             return Ok(None);
         }
         let (header, mut rest) = bytes.split_first_chunk::<HEADER>().ok_or(Error::KeyMaterial)?;
-        let [kind, s0, s1, flags, _, _, _, _, cipher, _, _, _, _, _, salt_words, key_words] = *header;
+        let [
+            kind,
+            s0,
+            s1,
+            flags,
+            _,
+            _,
+            _,
+            _,
+            cipher,
+            _,
+            _,
+            _,
+            _,
+            _,
+            salt_words,
+            key_words,
+        ] = *header;
         if kind != VERSION_AND_TYPE || u16::from_be_bytes([s0, s1]) != SIGNATURE {
             return Err(Error::KeyMaterial);
         }
@@ -61,13 +78,21 @@ impl<'a> KeyMaterial<'a> {
             return Err(Error::KeyMaterial);
         }
         let salt = rest.split_off(..salt_length).ok_or(Error::KeyMaterial)?;
-        let wrapped = rest.split_off(..keys.keys() * key_length + WRAP_OVERHEAD).ok_or(Error::KeyMaterial)?;
+        let wrapped = rest
+            .split_off(..keys.keys() * key_length + WRAP_OVERHEAD)
+            .ok_or(Error::KeyMaterial)?;
         let cipher = match cipher {
             0 => Cipher::None,
             2 => Cipher::AesCtr,
             4 => Cipher::AesGcm,
             other => Cipher::Other(other),
         };
-        Ok(Some(KeyMaterial { keys, cipher, key_length, salt, wrapped }))
+        Ok(Some(KeyMaterial {
+            keys,
+            cipher,
+            key_length,
+            salt,
+            wrapped,
+        }))
     }
 }

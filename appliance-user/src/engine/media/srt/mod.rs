@@ -68,11 +68,22 @@ impl<'a> Packet<'a> {
         let (header, rest) = bytes.split_first_chunk::<HEADER>().ok_or(Error::Truncated)?;
         let [first, second, timestamp, destination] = words(header);
         if first & CONTROL == 0 {
-            return Ok(Packet::Data(Data { sequence: first, message: second, timestamp, destination, payload: rest }));
+            return Ok(Packet::Data(Data {
+                sequence: first,
+                message: second,
+                timestamp,
+                destination,
+                payload: rest,
+            }));
         }
         let control_type = ControlType::of((first >> 16) as u16 & 0x7fff, first as u16)?;
         let content = Content::parse(control_type, second, rest)?;
-        Ok(Packet::Control(Control { control_type, timestamp, destination, content }))
+        Ok(Packet::Control(Control {
+            control_type,
+            timestamp,
+            destination,
+            content,
+        }))
     }
 }
 
@@ -277,7 +288,11 @@ impl<'a> Content<'a> {
             ControlType::DropRequest => {
                 let [first, last] = words(rest.first_chunk::<8>().ok_or(Error::Truncated)?);
                 let (first, last) = (first & SEQUENCE_MASK, last & SEQUENCE_MASK);
-                Content::Dropped(DropRequest { message_number: specific, first, last })
+                Content::Dropped(DropRequest {
+                    message_number: specific,
+                    first,
+                    last,
+                })
             }
             _ => Content::Opaque(rest),
         })

@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use super::*;
 
 fn header(first: u32, second: u32, destination: u32) -> Vec<u8> {
-    [first, second, 0x0102_0304, destination].iter().flat_map(|word| word.to_be_bytes()).collect()
+    [first, second, 0x0102_0304, destination]
+        .iter()
+        .flat_map(|word| word.to_be_bytes())
+        .collect()
 }
 
 fn control(kind: u16, subtype: u16, specific: u32, content: &[u8]) -> Vec<u8> {
@@ -16,7 +19,20 @@ fn control(kind: u16, subtype: u16, specific: u32, content: &[u8]) -> Vec<u8> {
 }
 
 fn handshake(version: u32, fields: u32, kind: u32, extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
-    let fixed = [version, fields, 0x1234_5678, 1500, 8192, kind, 4711, 0xc00c_1e00, 0x0100_007f, 0, 0, 0];
+    let fixed = [
+        version,
+        fields,
+        0x1234_5678,
+        1500,
+        8192,
+        kind,
+        4711,
+        0xc00c_1e00,
+        0x0100_007f,
+        0,
+        0,
+        0,
+    ];
     let mut content: Vec<u8> = fixed.iter().flat_map(|word| word.to_be_bytes()).collect();
     for (kind, block) in extensions {
         content.extend(kind.to_be_bytes());
@@ -34,7 +50,10 @@ fn stream_id_block(text: &[u8]) -> Vec<u8> {
 
 fn latency_block(receiver: u16, sender: u16) -> Vec<u8> {
     let delays = u32::from(receiver) << 16 | u32::from(sender);
-    [0x0001_0503_u32, 0xbf, delays].iter().flat_map(|word| word.to_be_bytes()).collect()
+    [0x0001_0503_u32, 0xbf, delays]
+        .iter()
+        .flat_map(|word| word.to_be_bytes())
+        .collect()
 }
 
 fn key_material_block(flags: u8, cipher: u8, key_words: u8) -> Vec<u8> {
@@ -55,18 +74,32 @@ fn parsed(bytes: &[u8]) -> Handshake<'_> {
 #[test]
 fn data_fields_are_read() {
     // PP 3 (single), O 0, KK 2 (odd), R 1, message 5.
-    let bytes = [header(0x7fff_fff0, 0b11_0_10_1 << 26 | 5, 99), b"media".to_vec()].concat();
-    let Ok(Packet::Data(data)) = Packet::parse(&bytes) else { panic!("no data packet") };
-    assert_eq!((data.sequence_number(), data.message_number(), data.destination_socket_id()), (0x7fff_fff0, 5, 99));
-    assert_eq!((data.position(), data.in_order(), data.key_flag()), (Position::Single, false, KeyFlag::Odd));
+    let bytes = [header(0x7fff_fff0, 0b11_0101 << 26 | 5, 99), b"media".to_vec()].concat();
+    let Ok(Packet::Data(data)) = Packet::parse(&bytes) else {
+        panic!("no data packet")
+    };
+    assert_eq!(
+        (
+            data.sequence_number(),
+            data.message_number(),
+            data.destination_socket_id()
+        ),
+        (0x7fff_fff0, 5, 99)
+    );
+    assert_eq!(
+        (data.position(), data.in_order(), data.key_flag()),
+        (Position::Single, false, KeyFlag::Odd)
+    );
     assert!(data.is_encrypted() && data.is_retransmitted());
     assert_eq!((data.timestamp(), data.payload()), (0x0102_0304, b"media".as_slice()));
 }
 
 #[test]
 fn a_packet_filters_own_packets_are_told_from_media() {
-    let bytes = header(9, 0b11_0_00_0 << 26, 1);
-    let Ok(Packet::Data(data)) = Packet::parse(&bytes) else { panic!("no data packet") };
+    let bytes = header(9, 0b11_0000 << 26, 1);
+    let Ok(Packet::Data(data)) = Packet::parse(&bytes) else {
+        panic!("no data packet")
+    };
     assert!(data.is_filter_control());
 }
 
@@ -85,24 +118,42 @@ fn control_types_are_recognised() {
     ];
     for (number, expected) in cases {
         let bytes = control(number, 9, 3, &[0, 0, 0, 5, 0, 0, 0, 8]);
-        let Ok(Packet::Control(control)) = Packet::parse(&bytes) else { panic!("type {number}") };
-        assert_eq!((control.control_type(), control.destination_socket_id()), (expected, 77));
-        let request = (number == 7).then_some(DropRequest { message_number: 3, first: 5, last: 8 });
+        let Ok(Packet::Control(control)) = Packet::parse(&bytes) else {
+            panic!("type {number}")
+        };
+        assert_eq!(
+            (control.control_type(), control.destination_socket_id()),
+            (expected, 77)
+        );
+        let request = (number == 7).then_some(DropRequest {
+            message_number: 3,
+            first: 5,
+            last: 8,
+        });
         assert_eq!(control.drop_request(), request);
     }
     for number in [9, 10, 0x1000, 0x7ffe] {
-        assert_eq!(Packet::parse(&control(number, 0, 0, &[])), Err(Error::ControlType(number)));
+        assert_eq!(
+            Packet::parse(&control(number, 0, 0, &[])),
+            Err(Error::ControlType(number))
+        );
     }
 }
 
 #[test]
 fn both_inductions_are_read() {
     let caller = handshake(4, 2, 1, &[]);
-    assert_eq!((parsed(&caller).version(), parsed(&caller).kind()), (4, HandshakeType::Induction));
+    assert_eq!(
+        (parsed(&caller).version(), parsed(&caller).kind()),
+        (4, HandshakeType::Induction)
+    );
     assert_eq!(parsed(&caller).advertised_key_length(), None);
     let listener = handshake(5, 4 << 16 | 0x4a17, 1, &[]);
     let listener = parsed(&listener);
-    assert_eq!((listener.extension_field(), listener.syn_cookie()), (0x4a17, 0xc00c_1e00));
+    assert_eq!(
+        (listener.extension_field(), listener.syn_cookie()),
+        (0x4a17, 0xc00c_1e00)
+    );
     assert_eq!(listener.advertised_key_length(), Some(32));
 }
 
@@ -122,10 +173,19 @@ fn a_conclusion_carries_its_extensions() {
     assert_eq!(message.stream_id().as_deref(), Some("#!::r=live/ch1,m=publish"));
     let request = message.request().unwrap();
     assert_eq!((request.version, request.flags), (0x0001_0503, 0xbf));
-    assert_eq!((request.receiver_delay.as_millis(), request.sender_delay.as_millis()), (120, 250));
-    assert_eq!((message.request_latency(), message.response_latency()), (Some(Duration::from_millis(250)), None));
+    assert_eq!(
+        (request.receiver_delay.as_millis(), request.sender_delay.as_millis()),
+        (120, 250)
+    );
+    assert_eq!(
+        (message.request_latency(), message.response_latency()),
+        (Some(Duration::from_millis(250)), None)
+    );
     let keys = message.key_material().unwrap();
-    assert_eq!((keys.keys, keys.cipher, keys.key_length), (KeyFlag::Even, Cipher::AesCtr, 16));
+    assert_eq!(
+        (keys.keys, keys.cipher, keys.key_length),
+        (KeyFlag::Even, Cipher::AesCtr, 16)
+    );
     assert_eq!((keys.salt.len(), keys.wrapped.len()), (16, 24));
 }
 
@@ -136,7 +196,10 @@ fn the_answer_repeats_the_keys() {
     let message = parsed(&bytes);
     assert_eq!(message.response_latency(), Some(Duration::from_millis(300)));
     let keys = message.key_material().unwrap();
-    assert_eq!((keys.keys.keys(), keys.cipher, keys.key_length), (2, Cipher::AesGcm, 32));
+    assert_eq!(
+        (keys.keys.keys(), keys.cipher, keys.key_length),
+        (2, Cipher::AesGcm, 32)
+    );
     let refused = handshake(5, 2, 0xffff_ffff, &[(4, vec![0, 0, 0, 4])]);
     assert_eq!(parsed(&refused).key_material(), None);
 }
@@ -144,7 +207,9 @@ fn the_answer_repeats_the_keys() {
 #[test]
 fn a_key_refresh_is_read() {
     let bytes = control(0x7fff, 3, 0, &key_material_block(2, 2, 6));
-    let Ok(Packet::Control(control)) = Packet::parse(&bytes) else { panic!("no control packet") };
+    let Ok(Packet::Control(control)) = Packet::parse(&bytes) else {
+        panic!("no control packet")
+    };
     let keys = control.key_material().unwrap();
     assert_eq!((keys.keys, keys.key_length, keys.wrapped.len()), (KeyFlag::Odd, 24, 32));
 }
@@ -166,17 +231,26 @@ fn blocks_that_are_not_announced_or_stand_after_the_end_do_not_count() {
     assert_eq!(parsed(&handshake(5, 1, 0xffff_ffff, &blocks)).stream_id(), None);
     let blocks = [(0, vec![]), (5, stream_id_block(b"hidden"))];
     assert_eq!(parsed(&handshake(5, 4, 0xffff_ffff, &blocks)).stream_id(), None);
-    assert_eq!(parsed(&handshake(4, 4, 0xffff_ffff, &[(5, stream_id_block(b"v4"))])).stream_id(), None);
+    assert_eq!(
+        parsed(&handshake(4, 4, 0xffff_ffff, &[(5, stream_id_block(b"v4"))])).stream_id(),
+        None
+    );
 }
 
 #[test]
 fn what_receivers_could_read_differently_is_refused() {
     let twice = [(5, stream_id_block(b"one")), (5, stream_id_block(b"two"))];
-    assert_eq!(Packet::parse(&handshake(5, 4, 0xffff_ffff, &twice)), Err(Error::ExtensionTwice(5)));
+    assert_eq!(
+        Packet::parse(&handshake(5, 4, 0xffff_ffff, &twice)),
+        Err(Error::ExtensionTwice(5))
+    );
     let nul = [(5, stream_id_block(b"evil\0live"))];
     assert_eq!(Packet::parse(&handshake(5, 4, 0xffff_ffff, &nul)), Err(Error::StreamId));
     let long = [(5, stream_id_block(&[b'x'; 516]))];
-    assert_eq!(Packet::parse(&handshake(5, 4, 0xffff_ffff, &long)), Err(Error::ExtensionLength(5)));
+    assert_eq!(
+        Packet::parse(&handshake(5, 4, 0xffff_ffff, &long)),
+        Err(Error::ExtensionLength(5))
+    );
     let longest = handshake(5, 4, 0xffff_ffff, &[(5, stream_id_block(&[b'x'; 512]))]);
     assert_eq!(parsed(&longest).stream_id().map(|id| id.len()), Some(512));
 }
@@ -190,7 +264,10 @@ fn what_is_cut_short_or_foreign_is_named() {
     let mut cut = handshake(5, 1, 0xffff_ffff, &[(1, latency_block(1, 1))]);
     cut.truncate(cut.len() - 1);
     assert_eq!(Packet::parse(&cut), Err(Error::ExtensionLength(1)));
-    assert_eq!(Packet::parse(&handshake(5, 1, 0xffff_ffff, &[(1, vec![0; 8])])), Err(Error::ExtensionLength(1)));
+    assert_eq!(
+        Packet::parse(&handshake(5, 1, 0xffff_ffff, &[(1, vec![0; 8])])),
+        Err(Error::ExtensionLength(1))
+    );
     for (place, value) in [(0, 0x11), (1, 0), (3, 0), (14, 3), (15, 5)] {
         let mut block = key_material_block(1, 2, 4);
         block[place] = value;

@@ -1,0 +1,99 @@
+//! Events on their way out: findings at once, judgements only when it is known what stands beside them.
+//!
+//! A forged packet comes before the genuine one with its number, so the errors that it causes are judged before the
+//! conflict that explains them is seen. Holding judgements back for the settling time lets the conflict mark them.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use super::{Event, Sink};
+use crate::engine::time::Timestamp;
+
+/// Events held back at most; beyond that the oldest are told as they stand.
+const MAX_HELD: usize = 1024;
+/// Room that is kept when nothing is held.
+const KEPT_ROOM: usize = 64;
+/// Losses this close together are told as one.
+const LOSS_GRAIN: Duration = Duration::from_millis(10);
+
+/// Events of one stream that were not told yet.
+#[derive(Debug, Default)]
+pub(super) struct Docket {
+    held: VecDeque<(Timestamp, Event)>,
+    /// At most what one call can find: told at the end of the call, or of the next one after a rebase.
+    ready: Vec<Event>,
+    last_finding: Option<Timestamp>,
+}
+
+impl Docket {
+    /// An event that need not wait.
+    pub(super) fn tell(&mut self, event: Event) {
+        self.ready.push(event);
+    }
+
+    /// An event that waits until `due`.
+    pub(super) fn hold(&mut self, due: Timestamp, event: Event) {
+        if let Event::Lost { at, count, tainted } = event
+            && let Some((
+                _,
+                Event::Lost {
+                    at: first,
+                    count: sum,
+                    tainted: taint,
+                },
+            )) = self.held.back_mut()
+            && at.since(*first) < LOSS_GRAIN
+        {
+            *sum = sum.saturating_add(count);
+            *taint |= tainted;
+            return;
+        }
+        if self.held.len() >= MAX_HELD
+            && let Some((_, oldest)) = self.held.pop_front()
+        {
+            self.ready.push(oldest);
+        }
+        self.held.push_back((due, event));
+    }
+
+    /// A finding: everything held back stands beside it.
+    pub(super) fn taint(&mut self, at: Timestamp) {
+        self.last_finding = Some(at);
+        for (_, event) in &mut self.held {
+            if let Event::ContinuityError { tainted, .. } | Event::Lost { tainted, .. } = event {
+                *tainted = true;
+            }
+        }
+    }
+
+    /// Whether the last finding is no older than `reach`.
+    pub(super) fn is_tainted(&self, now: Timestamp, reach: Duration) -> bool {
+        self.last_finding.is_some_and(|finding| now.since(finding) <= reach)
+    }
+
+    /// Tells what is ready and what has settled.
+    #[inline]
+    pub(super) fn release(&mut self, now: Timestamp, out: &mut impl Sink) {
+        if !self.ready.is_empty() || !self.held.is_empty() {
+            self.release_due(|due| due <= now, out);
+        }
+    }
+
+    /// Tells everything.
+    pub(super) fn release_all(&mut self, out: &mut impl Sink) {
+        self.release_due(|_| true, out);
+    }
+
+    fn release_due(&mut self, is_due: impl Fn(Timestamp) -> bool, out: &mut impl Sink) {
+        for event in self.ready.drain(..) {
+            out.event(event);
+        }
+        while let Some((_, event)) = self.held.pop_front_if(|(due, _)| is_due(*due)) {
+            out.event(event);
+        }
+        self.ready.shrink_to(KEPT_ROOM);
+        if self.held.is_empty() {
+            self.held.shrink_to(KEPT_ROOM);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! How fast a stream's numbers go by: what makes a jump plausible and a silence long.
+
+use core::time::Duration;
+
+use super::super::time::Timestamp;
+
+/// Numbers that a jump may always skip: RFC 3550's MAX_MISORDER, for streams too slow or too new to be measured.
+const LEAST_JUMP: u64 = 100;
+/// A pause of more than this many mean inter-arrival times is a silence.
+const SILENCE: u64 = 8;
+/// Weight of a new sample, as a power of two; so many samples also make the first average.
+const WEIGHT: u32 = 8;
+/// Events are held back this long at most.
+const LONGEST_SETTLING: u64 = 2_000_000_000;
+
+/// Mean time between consecutive sequence numbers.
+#[derive(Debug)]
+pub(super) struct Pace {
+    window: u64,
+    mean: u64,
+    samples: u64,
+    last: Timestamp,
+}
+
+impl Pace {
+    pub(super) fn new(window: Duration) -> Self {
+        Pace {
+            window: nanos(window),
+            mean: 0,
+            samples: 0,
+            last: Timestamp::default(),
+        }
+    }
+
+    pub(super) fn set_window(&mut self, window: Duration) {
+        self.window = nanos(window);
+    }
+
+    /// The reorder window.
+    pub(super) fn window(&self) -> Duration {
+        Duration::from_nanos(self.window)
+    }
+
+    /// A new highest number, `numbers` after the one before it.
+    #[inline]
+    pub(super) fn step(&mut self, now: Timestamp, numbers: u64) {
+        let passed = now.nanos().saturating_sub(self.last.nanos());
+        self.last = now;
+        let mut sample = if numbers > 1 { passed / numbers } else { passed };
+        if self.samples > 0 {
+            // One pause must not make the stream look slow; if it is, later samples tell.
+            sample = sample.min(self.silence_nanos());
+        }
+        if self.samples >> WEIGHT == 0 {
+            self.samples += 1;
+            self.mean = weighted(self.mean, sample, |difference| difference / self.samples);
+        } else {
+            self.mean = weighted(self.mean, sample, |difference| difference >> WEIGHT);
+        }
+    }
+
+    /// The next step is measured from here: the pause before it says nothing of the pace.
+    pub(super) fn anchor(&mut self, now: Timestamp) {
+        self.last = now;
+    }
+
+    /// The most numbers that a jump may skip without proof: twice what the window holds, within `100..=most`.
+    pub(super) fn jump_limit(&self, most: u64) -> u64 {
+        let in_window = self.window.saturating_mul(2).checked_div(self.mean).unwrap_or(0);
+        in_window.clamp(LEAST_JUMP, most)
+    }
+
+    /// A pause longer than this is a silence.
+    pub(super) fn silence(&self) -> Duration {
+        Duration::from_nanos(self.silence_nanos())
+    }
+
+    /// Whether `missing` numbers fit a silence of this length in a space of `space` numbers. Where the silence may have
+    /// outlasted half the space nothing can be said, and what cannot be said is not counted.
+    pub(super) fn is_plausible(&self, missing: u64, silence: Duration, space: u64) -> bool {
+        let Some(expected) = nanos(silence).checked_div(self.mean) else {
+            return missing <= LEAST_JUMP;
+        };
+        let most = expected.saturating_mul(2).saturating_add(SILENCE);
+        missing <= most && most < space
+    }
+
+    /// How long events are held back.
+    pub(super) fn settling(&self) -> Duration {
+        let jump = self.window.saturating_mul(2).max(self.mean.saturating_mul(LEAST_JUMP));
+        Duration::from_nanos(jump.min(LONGEST_SETTLING))
+    }
+
+    fn silence_nanos(&self) -> u64 {
+        self.window.max(self.mean.saturating_mul(SILENCE))
+    }
+}
+
+/// `mean`, moved towards `sample` by a part of the difference.
+fn weighted(mean: u64, sample: u64, part: impl Fn(u64) -> u64) -> u64 {
+    if sample >= mean {
+        mean + part(sample - mean)
+    } else {
+        mean - part(mean - sample)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paced(interval: u64, packets: u64) -> Pace {
+        let mut pace = Pace::new(Duration::from_millis(50));
+        pace.anchor(Timestamp::default());
+        for packet in 1..=packets {
+            pace.step(Timestamp::from_nanos(packet * interval), 1);
+        }
+        pace
+    }
+
+    #[test]
+    fn limits_follow_the_rate() {
+        assert_eq!(
+            paced(10_000_000, 300).jump_limit(10_000),
+            100,
+            "100 per second: the least"
+        );
+        assert_eq!(
+            paced(100_000, 300).jump_limit(10_000),
+            1000,
+            "10,000 per second: twice 50 ms"
+        );
+        assert_eq!(paced(1000, 300).jump_limit(10_000), 10_000, "the most");
+        assert_eq!(paced(0, 300).jump_limit(10_000), 100, "no time passed: not measured");
+    }
+
+    #[test]
+    fn one_pause_does_not_slow_the_pace_but_a_slower_stream_does() {
+        let mut pace = paced(1_000_000, 300);
+        let end = 300 * 1_000_000;
+        pace.step(Timestamp::from_nanos(end + 5_000_000_000), 1);
+        assert!(pace.mean < 1_500_000);
+        for packet in 1..=200 {
+            pace.step(Timestamp::from_nanos(end + 5_000_000_000 + packet * 1_000_000_000), 1);
+        }
+        assert!(pace.mean > 20_000_000, "{}", pace.mean);
+    }
+
+    #[test]
+    fn plausible_is_what_the_silence_can_hold() {
+        let pace = paced(1_000_000, 300);
+        let silence = Duration::from_secs(5);
+        assert!(pace.is_plausible(5000, silence, 1 << 16));
+        assert!(!pace.is_plausible(12_000, silence, 1 << 16));
+        assert!(
+            !pace.is_plausible(5000, Duration::from_secs(50), 1 << 16),
+            "may have wrapped"
+        );
+        assert!(pace.is_plausible(50_000, Duration::from_secs(50), 1 << 31));
+    }
+}

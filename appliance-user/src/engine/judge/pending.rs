@@ -1,0 +1,154 @@
+//! What is remembered of sequence numbers: hashes of those seen lately, and digests of those that wait for a missing one.
+
+use tidegate_common::digest::PacketDigest;
+
+/// Numbers remembered of a quiet stream: its hashes take 8 KiB.
+const FIRST_NUMBERS: usize = 2048;
+/// Numbers remembered at most, and so the longest gap that can be waited for: one second at 170 Mb/s.
+pub(super) const MAX_NUMBERS: usize = 16_384;
+/// Digests that there is room for after the first gap.
+const FIRST_DIGESTS: usize = 64;
+
+/// The numbers seen lately, with their hashes: `capacity` of them up to the highest one. A ring indexed by the number's low
+/// bits, so the caller forgets what a new highest number skips.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    hashes: Vec<u32>,
+    seen: Vec<u64>,
+}
+
+impl History {
+    /// How many numbers up to the highest one are remembered.
+    pub(super) fn capacity(&self) -> u64 {
+        self.hashes.len() as u64
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        if self.hashes.is_empty() {
+            self.hashes = vec![0; FIRST_NUMBERS];
+            self.seen = vec![0; FIRST_NUMBERS / 64];
+        }
+        self.seen.fill(0);
+    }
+
+    /// Makes room for `numbers` up to `highest`, as far as the bound allows.
+    pub(super) fn reserve(&mut self, numbers: u64, highest: u64) {
+        let wanted = (numbers as usize)
+            .saturating_add(1)
+            .next_power_of_two()
+            .clamp(FIRST_NUMBERS, MAX_NUMBERS);
+        let old = self.capacity();
+        if wanted as u64 <= old {
+            return;
+        }
+        let mut larger = History {
+            hashes: vec![0; wanted],
+            seen: vec![0; wanted / 64],
+        };
+        for number in highest.saturating_sub(old.saturating_sub(1))..=highest {
+            if let Some(hash) = self.get(number) {
+                larger.mark(number, hash);
+            }
+        }
+        *self = larger;
+    }
+
+    /// The hash of a number that is within capacity of the highest one, if it was seen.
+    #[inline]
+    pub(super) fn get(&self, number: u64) -> Option<u32> {
+        let slot = self.slot(number);
+        let word = self.seen.get(slot / 64)?;
+        if word >> (slot % 64) & 1 == 0 {
+            None
+        } else {
+            self.hashes.get(slot).copied()
+        }
+    }
+
+    /// Whether a number was seen.
+    #[inline]
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.get(number).is_some()
+    }
+
+    /// A number was seen.
+    #[inline]
+    pub(super) fn mark(&mut self, number: u64, hash: u32) {
+        let slot = self.slot(number);
+        if let (Some(place), Some(word)) = (self.hashes.get_mut(slot), self.seen.get_mut(slot / 64)) {
+            *place = hash;
+            *word |= 1 << (slot % 64);
+        }
+    }
+
+    /// A number was skipped: what its slot held is too old.
+    pub(super) fn forget(&mut self, number: u64) {
+        let slot = self.slot(number);
+        if let Some(word) = self.seen.get_mut(slot / 64) {
+            *word &= !(1 << (slot % 64));
+        }
+    }
+
+    /// The capacity is a power of two.
+    #[inline]
+    fn slot(&self, number: u64) -> usize {
+        number as usize & self.hashes.len().wrapping_sub(1)
+    }
+}
+
+/// Digests that wait. Which slots are taken is the history's knowledge.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    slots: Vec<PacketDigest>,
+}
+
+impl Pending {
+    /// Makes room for numbers from `next` up to `highest`, of which `history` has some.
+    pub(super) fn reserve(&mut self, next: u64, highest: u64, history: &History) {
+        let wanted = highest.saturating_sub(next) as usize + 1;
+        if wanted <= self.slots.len() {
+            return;
+        }
+        let size = wanted.next_power_of_two().clamp(FIRST_DIGESTS, MAX_NUMBERS);
+        let mut larger = Pending {
+            slots: vec![PacketDigest::default(); size],
+        };
+        for number in next..highest {
+            if let Some(digest) = self.get(number).filter(|_| history.has(number)) {
+                larger.store(number, digest);
+            }
+        }
+        *self = larger;
+    }
+
+    /// The digest of a number that was stored.
+    pub(super) fn get(&self, number: u64) -> Option<&PacketDigest> {
+        self.slots.get(self.slot(number))
+    }
+
+    /// Keeps a digest.
+    pub(super) fn store(&mut self, number: u64, digest: &PacketDigest) {
+        let slot = self.slot(number);
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = *digest;
+        }
+    }
+
+    /// Digests that there is room for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Gives the room back, so that ten thousand streams do not each keep that of their worst moment.
+    pub(super) fn release(&mut self) {
+        if self.slots.len() > FIRST_DIGESTS {
+            *self = Pending::default();
+        }
+    }
+
+    fn slot(&self, number: u64) -> usize {
+        number as usize & self.slots.len().wrapping_sub(1)
+    }
+}

@@ -1,0 +1,447 @@
+//! The order in which a sender sent, found again from RTP or SRT sequence numbers.
+//!
+//! Numbers are extended past their wraps, and everything is relative to the highest one seen. A packet that follows its
+//! predecessor is judged at once. Behind a gap packets wait until the missing number comes or its window is over. What is
+//! too far away to be believed is a candidate: the next consecutive number confirms it, anything else shows that it was
+//! alone.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use tidegate_common::digest::PacketDigest;
+
+use super::pace::Pace;
+use super::pending::{History, MAX_NUMBERS, Pending};
+use super::{ResetCause, TransportCounters};
+use crate::engine::time::Timestamp;
+
+/// The most numbers that a jump may skip: the gap and the packet after it must fit the ring.
+const MOST_SKIPPED: u64 = MAX_NUMBERS as u64 - 2;
+/// Extended numbers begin here, so that going back never meets zero.
+const ORIGIN: u64 = 1 << 40;
+/// Gaps that room is kept for when none is open.
+const KEPT_GAPS: usize = 32;
+/// Digests' room goes back after this long without a gap.
+const IDLE_ROOM: Duration = Duration::from_secs(10);
+
+/// Who judges what the sequencer has put in order.
+pub(super) trait Bench {
+    /// Where the sequencer counts.
+    fn counters(&mut self) -> &mut TransportCounters;
+    /// The next packet in sequence.
+    fn in_order(&mut self, digest: &PacketDigest);
+    /// So many numbers are missing before the next packet.
+    fn lost(&mut self, count: u64);
+    /// A number came again with another content.
+    fn conflict(&mut self);
+    /// A packet far from the sequence was alone.
+    fn out_of_window(&mut self);
+    /// A number that was given up came.
+    fn late(&mut self);
+    /// The next packet begins anew; `lost` numbers are missing before it.
+    fn reset(&mut self, cause: ResetCause, lost: u64);
+}
+
+/// A packet that may be the first of a new sequence.
+#[derive(Clone, Debug)]
+struct Candidate {
+    digest: PacketDigest,
+    at: Timestamp,
+    /// How long the stream had been silent when it came.
+    silence: Duration,
+}
+
+/// Every number missing below `before`, and not below an earlier gap's, has been missed since `at`.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    before: u64,
+    at: Timestamp,
+}
+
+/// One stream's sequence. See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Sequencer {
+    /// Bits of the number space.
+    bits: u32,
+    started: bool,
+    /// Lowest number that is neither judged nor given up.
+    next: u64,
+    /// Highest number that came.
+    highest: u64,
+    /// First number of this sequence: what lies below was never expected.
+    first: u64,
+    history: History,
+    pending: Pending,
+    gaps: VecDeque<Gap>,
+    pace: Pace,
+    /// When the last packet came that belongs to the sequence.
+    last_accepted: Timestamp,
+    /// When a digest last waited.
+    last_waited: Timestamp,
+    candidate: Option<Box<Candidate>>,
+}
+
+impl Sequencer {
+    pub(super) fn new(bits: u32, window: Duration) -> Self {
+        Sequencer {
+            bits,
+            started: false,
+            next: ORIGIN,
+            highest: ORIGIN,
+            first: ORIGIN,
+            history: History::default(),
+            pending: Pending::default(),
+            gaps: VecDeque::new(),
+            pace: Pace::new(window),
+            last_accepted: Timestamp::default(),
+            last_waited: Timestamp::default(),
+            candidate: None,
+        }
+    }
+
+    pub(super) fn set_window(&mut self, window: Duration) {
+        self.pace.set_window(window);
+    }
+
+    pub(super) fn settling(&self) -> Duration {
+        self.pace.settling()
+    }
+
+    /// Digests that there is room for now.
+    #[cfg(test)]
+    pub(super) fn waiting_room(&self) -> usize {
+        self.pending.room()
+    }
+
+    pub(super) fn offer(&mut self, now: Timestamp, digest: &PacketDigest, bench: &mut impl Bench) {
+        if !self.started {
+            return self.begin(now, digest, bench);
+        }
+        self.expire(now, bench);
+        let distance = self.distance(digest.sequence);
+        match u64::try_from(distance) {
+            Ok(1) => self.forward(now, digest, 1, bench),
+            Ok(ahead) if ahead > 1 => self.ahead(now, digest, ahead, bench),
+            _ => self.behind(now, digest, distance.unsigned_abs(), bench),
+        }
+    }
+
+    pub(super) fn advance(&mut self, now: Timestamp, bench: &mut impl Bench) {
+        self.expire(now, bench);
+        if self.gaps.is_empty() && now.since(self.last_waited) > IDLE_ROOM {
+            self.pending.release();
+            self.gaps.shrink_to(KEPT_GAPS);
+        }
+    }
+
+    /// Gives up everything that is missing and judges everything that waits.
+    pub(super) fn flush(&mut self, bench: &mut impl Bench) {
+        if self.started {
+            self.give_up_below(self.highest + 1, bench);
+        }
+        if self.candidate.take().is_some() {
+            bench.out_of_window();
+        }
+    }
+
+    /// The next packet begins anew.
+    pub(super) fn restart(&mut self, bench: &mut impl Bench) {
+        self.flush(bench);
+        if self.started {
+            self.started = false;
+            bench.counters().resets += 1;
+            bench.reset(ResetCause::NewSource, 0);
+        }
+    }
+
+    /// The first packet, or the first after a new source.
+    fn begin(&mut self, now: Timestamp, digest: &PacketDigest, bench: &mut impl Bench) {
+        self.started = true;
+        self.pace.anchor(now);
+        self.rebase_to(self.anew(digest.sequence));
+        self.take_first(now, digest, bench);
+    }
+
+    /// How far a number is from the highest one: the shorter way round.
+    #[inline]
+    fn distance(&self, sequence: u32) -> i64 {
+        let unused = 32 - self.bits;
+        let difference = sequence.wrapping_sub(self.highest as u32) << unused;
+        i64::from(difference as i32 >> unused)
+    }
+
+    /// How far a number is from the highest one going forward only.
+    fn forward_distance(&self, sequence: u32) -> u64 {
+        u64::from(sequence.wrapping_sub(self.highest as u32)) & self.mask()
+    }
+
+    fn mask(&self) -> u64 {
+        (1 << self.bits) - 1
+    }
+
+    /// A place for a number that has nothing to do with those before it.
+    fn anew(&self, sequence: u32) -> u64 {
+        ((self.highest.max(ORIGIN) | self.mask()) + 1) | (u64::from(sequence) & self.mask())
+    }
+
+    /// The next new number, one or more above the highest.
+    #[inline]
+    fn forward(&mut self, now: Timestamp, digest: &PacketDigest, ahead: u64, bench: &mut impl Bench) {
+        let number = self.highest + ahead;
+        self.pace.step(now, ahead);
+        self.last_accepted = now;
+        if digest.retransmitted {
+            bench.counters().retransmitted += 1;
+        }
+        if number != self.next {
+            self.make_room(number, bench);
+        }
+        if number == self.next {
+            self.history.mark(number, digest.hash);
+            self.highest = number;
+            bench.in_order(digest);
+            self.next += 1;
+            return;
+        }
+        for skipped in self.highest + 1..number {
+            self.history.forget(skipped);
+        }
+        if ahead > 1 {
+            self.gaps.push_back(Gap {
+                before: number,
+                at: now,
+            });
+        }
+        self.pending.reserve(self.next, number, &self.history);
+        self.pending.store(number, digest);
+        self.history.mark(number, digest.hash);
+        self.highest = number;
+        self.last_waited = now;
+    }
+
+    /// What waits must fit the rings: they grow to their bound, then the oldest gaps are given up before their time.
+    fn make_room(&mut self, number: u64, bench: &mut impl Bench) {
+        self.history.reserve(number - self.next + 1, self.highest);
+        while number - self.next >= self.history.capacity() {
+            let Some(gap) = self.gaps.pop_front() else { return };
+            self.give_up_below(gap.before, bench);
+        }
+    }
+
+    /// A number more than one above the highest.
+    fn ahead(&mut self, now: Timestamp, digest: &PacketDigest, ahead: u64, bench: &mut impl Bench) {
+        if self.confirms(digest) {
+            return self.confirm(now, digest, bench);
+        }
+        let missing = ahead - 1;
+        let silence = now.since(self.last_accepted);
+        if missing > self.pace.jump_limit(MOST_SKIPPED) {
+            return self.stray(now, digest, silence, bench);
+        }
+        if silence <= self.pace.silence() {
+            return self.forward(now, digest, ahead, bench);
+        }
+        // The silence was longer than the window, so nothing waits any more.
+        self.give_up_below(self.highest + 1, bench);
+        let lost = if self.pace.is_plausible(missing, silence, 1 << self.bits) {
+            missing
+        } else {
+            0
+        };
+        self.reset(lost, bench);
+        self.rebase_to(self.highest + ahead);
+        self.pace.anchor(now);
+        self.take_first(now, digest, bench);
+    }
+
+    /// A number that is not above the highest.
+    fn behind(&mut self, now: Timestamp, digest: &PacketDigest, back: u64, bench: &mut impl Bench) {
+        let number = self.highest.saturating_sub(back);
+        let known = number >= self.first && back < self.history.capacity();
+        match self.history.get(number).filter(|_| known) {
+            Some(hash) if hash == digest.hash => {
+                self.last_accepted = now;
+                count_copy(digest, bench);
+            }
+            Some(_) if self.confirms(digest) => self.confirm(now, digest, bench),
+            Some(_) if back <= self.pace.jump_limit(MOST_SKIPPED) => bench.conflict(),
+            None if known && number >= self.next => self.fill(now, number, digest, bench),
+            None if self.confirms(digest) => self.confirm(now, digest, bench),
+            // A number that was waited for and given up is late however late it is; one from before the first packet only
+            // where reordering explains it.
+            None if known || back <= self.pace.jump_limit(MOST_SKIPPED) => {
+                self.last_accepted = now;
+                if known {
+                    self.history.mark(number, digest.hash);
+                }
+                count_out_of_order(digest, bench);
+                bench.counters().late += 1;
+                bench.late();
+            }
+            _ => self.stray(now, digest, now.since(self.last_accepted), bench),
+        }
+    }
+
+    /// A missing number came in time.
+    fn fill(&mut self, now: Timestamp, number: u64, digest: &PacketDigest, bench: &mut impl Bench) {
+        self.last_accepted = now;
+        self.history.mark(number, digest.hash);
+        count_out_of_order(digest, bench);
+        if number != self.next {
+            self.pending.store(number, digest);
+            return;
+        }
+        bench.in_order(digest);
+        self.next += 1;
+        self.drain(bench);
+    }
+
+    /// Judges what no longer waits for anything.
+    fn drain(&mut self, bench: &mut impl Bench) {
+        while self.next <= self.highest && self.history.has(self.next) {
+            if let Some(digest) = self.pending.get(self.next) {
+                bench.in_order(digest);
+            }
+            self.next += 1;
+        }
+        while self.gaps.pop_front_if(|gap| gap.before <= self.next).is_some() {}
+    }
+
+    /// Gives up gaps whose window is over, and a candidate that the sequence has left behind.
+    #[inline]
+    fn expire(&mut self, now: Timestamp, bench: &mut impl Bench) {
+        while let Some(gap) = self.gaps.front()
+            && now.since(gap.at) > self.pace.window()
+        {
+            let before = gap.before;
+            self.gaps.pop_front();
+            self.give_up_below(before, bench);
+        }
+        if let Some(candidate) = &self.candidate
+            && self.last_accepted > candidate.at
+            && now.since(candidate.at) > self.pace.window()
+        {
+            self.candidate = None;
+            bench.out_of_window();
+        }
+    }
+
+    /// Everything missing below `end` is lost; what waits there is judged, and what follows without a gap too.
+    fn give_up_below(&mut self, end: u64, bench: &mut impl Bench) {
+        let mut missing = 0;
+        while self.next < end {
+            if self.history.has(self.next) {
+                lose(core::mem::take(&mut missing), bench);
+                if let Some(digest) = self.pending.get(self.next) {
+                    bench.in_order(digest);
+                }
+            } else {
+                missing += 1;
+            }
+            self.next += 1;
+        }
+        lose(missing, bench);
+        self.drain(bench);
+    }
+
+    /// A packet beyond every window.
+    fn stray(&mut self, now: Timestamp, digest: &PacketDigest, silence: Duration, bench: &mut impl Bench) {
+        if let Some(other) = &self.candidate {
+            if other.digest.sequence == digest.sequence && other.digest.hash == digest.hash {
+                return count_copy(digest, bench);
+            }
+            bench.out_of_window();
+        }
+        self.candidate = Some(Box::new(Candidate {
+            digest: *digest,
+            at: now,
+            silence,
+        }));
+    }
+
+    /// Whether a packet is the one after the candidate.
+    fn confirms(&self, digest: &PacketDigest) -> bool {
+        self.candidate.as_ref().is_some_and(|candidate| {
+            u64::from(digest.sequence) & self.mask()
+                == u64::from(candidate.digest.sequence.wrapping_add(1)) & self.mask()
+        })
+    }
+
+    /// The sequence goes on with the candidate and this packet.
+    fn confirm(&mut self, now: Timestamp, digest: &PacketDigest, bench: &mut impl Bench) {
+        let Some(candidate) = self.candidate.take() else { return };
+        self.give_up_below(self.highest + 1, bench);
+        let first = &candidate.digest;
+        let ahead = self.forward_distance(first.sequence);
+        let missing = ahead.saturating_sub(1);
+        let outage = ahead > 0
+            && candidate.silence > self.pace.silence()
+            && self.pace.is_plausible(missing, candidate.silence, 1 << self.bits);
+        self.reset(if outage { missing } else { 0 }, bench);
+        self.rebase_to(if outage {
+            self.highest + ahead
+        } else {
+            self.anew(first.sequence)
+        });
+        self.pace.anchor(candidate.at);
+        self.take_first(candidate.at, first, bench);
+        self.forward(now, digest, 1, bench);
+    }
+
+    fn reset(&mut self, lost: u64, bench: &mut impl Bench) {
+        let cause = if lost > 0 {
+            ResetCause::Outage
+        } else {
+            ResetCause::Restart
+        };
+        let counters = bench.counters();
+        counters.resets += 1;
+        counters.lost += lost;
+        bench.reset(cause, lost);
+    }
+
+    /// The sequence goes on at `number`, which is to be taken next; nothing waits.
+    fn rebase_to(&mut self, number: u64) {
+        self.history.clear();
+        self.gaps.clear();
+        self.first = number;
+        self.next = number;
+        self.highest = number;
+    }
+
+    /// Judges the packet that the sequence was rebased to.
+    fn take_first(&mut self, now: Timestamp, digest: &PacketDigest, bench: &mut impl Bench) {
+        if digest.retransmitted {
+            bench.counters().retransmitted += 1;
+        }
+        self.last_accepted = now;
+        self.history.mark(self.highest, digest.hash);
+        bench.in_order(digest);
+        self.next = self.highest + 1;
+    }
+}
+
+fn lose(count: u64, bench: &mut impl Bench) {
+    if count > 0 {
+        bench.counters().lost += count;
+        bench.lost(count);
+    }
+}
+
+fn count_copy(digest: &PacketDigest, bench: &mut impl Bench) {
+    let counters = bench.counters();
+    *(if digest.retransmitted {
+        &mut counters.retransmitted
+    } else {
+        &mut counters.duplicated
+    }) += 1;
+}
+
+fn count_out_of_order(digest: &PacketDigest, bench: &mut impl Bench) {
+    let counters = bench.counters();
+    *(if digest.retransmitted {
+        &mut counters.retransmitted
+    } else {
+        &mut counters.reordered
+    }) += 1;
+}
