@@ -119,11 +119,12 @@ fn inspect_into(path: &Path, policy: &Policy, geneve_port: u16, report: &mut Inp
 /// it was left to the kernel. A capture without GENEVE is judged as if every packet had come wrapped.
 fn is_wrapped(path: &Path, geneve_port: u16) -> Result<bool, InputError> {
     let Input::Capture(mut capture) = Input::open(path)? else { return Ok(false) };
+    let mut frame = Vec::new();
     for _ in 0..PACKETS_TO_TELL {
         match capture.next() {
             Some(Ok(captured)) => {
-                let ethernet = captured.link == LinkType::Ethernet;
-                if ethernet && engine::is_geneve(captured.data, geneve_port) {
+                as_ethernet(captured.link, captured.data, &mut frame);
+                if engine::is_geneve(&frame, geneve_port) {
                     return Ok(true);
                 }
             }
@@ -131,6 +132,21 @@ fn is_wrapped(path: &Path, geneve_port: u16) -> Result<bool, InputError> {
         }
     }
     Ok(false)
+}
+
+/// Puts a captured packet into `frame` as the appliance's interface would have received it: captures of other link types
+/// get an Ethernet header.
+fn as_ethernet(link: LinkType, data: &[u8], frame: &mut Vec<u8>) {
+    frame.clear();
+    if link == LinkType::Ethernet {
+        frame.extend_from_slice(data);
+        return;
+    }
+    let ip = link.ip_packet(data);
+    let ether_type: [u8; 2] = if ip.first().is_some_and(|first| first >> 4 == 6) { [0x86, 0xdd] } else { [0x08, 0x00] };
+    frame.extend_from_slice(&[0x02; 12]);
+    frame.extend_from_slice(&ether_type);
+    frame.extend_from_slice(ip);
 }
 
 fn inspect_capture<R: Read>(
@@ -154,9 +170,8 @@ fn inspect_capture<R: Read>(
             }
         };
         let now = Timestamp::from_nanos(captured.timestamp);
-        if wrapped && captured.link == LinkType::Ethernet {
-            frame.clear();
-            frame.extend_from_slice(captured.data);
+        if wrapped {
+            as_ethernet(captured.link, captured.data, &mut frame);
             engine.process(now, &published, &mut frame);
         } else {
             engine.process_bare(now, &published, captured.link.ip_packet(captured.data));

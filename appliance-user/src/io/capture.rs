@@ -43,6 +43,26 @@ pub enum LinkType {
 }
 
 impl LinkType {
+    /// The part of a packet from its IP header on; empty where there is none (ARP, link types without IP).
+    pub fn ip_packet(self, data: &[u8]) -> &[u8] {
+        const IPV4: [u8; 2] = [0x08, 0x00];
+        const IPV6: [u8; 2] = [0x86, 0xdd];
+        let behind = |ether_type: Option<&[u8]>, header: usize| {
+            let is_ip = ether_type.is_some_and(|t| t == IPV4 || t == IPV6);
+            data.get(header..).filter(|_| is_ip)
+        };
+        let packet = match self {
+            // Up to two 802.1Q or 802.1ad tags stand before the EtherType.
+            LinkType::Ethernet => (0..=2).map(|tags| 14 + 4 * tags).find_map(|end| behind(data.get(end - 2..end), end)),
+            LinkType::LinuxSll => behind(data.get(14..16), 16),
+            LinkType::LinuxSll2 => behind(data.get(0..2), 20),
+            LinkType::Null | LinkType::Loop => data.get(4..),
+            LinkType::RawIp => Some(data),
+            LinkType::Other(_) => None,
+        };
+        packet.unwrap_or_default()
+    }
+
     pub(super) fn from_number(number: u32) -> Self {
         match number {
             0 => LinkType::Null,
