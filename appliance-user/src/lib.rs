@@ -5,3 +5,6 @@
 //! given the time, so the same code judges live packets, capture files and tests.
 
 pub mod engine;
+
+#[cfg(feature = "appliance")]
+pub mod control;

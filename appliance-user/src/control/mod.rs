@@ -1,0 +1,11 @@
+//! The control plane: loads and attaches the XDP program, watches the workers, tells the load balancer, the operator and
+//! the event log what is true. It never sees a frame or a flow table.
+
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod events;
+pub mod health;
+pub mod http;
+pub mod netlink;
+pub mod pins;
