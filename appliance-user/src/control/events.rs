@@ -99,7 +99,7 @@ pub enum ControlEvent {
     BypassEntered {
         /// The receive queue.
         queue: u32,
-        /// `heartbeat-stale` or `worker-ended`.
+        /// `heartbeat-stale`, `worker-ended`, or `no-process` for what an earlier process left behind.
         cause: &'static str,
         /// How old the worker's last heartbeat is, in milliseconds.
         heartbeat_age_ms: u64,

@@ -3,9 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bypass;
 pub mod clock;
 pub mod events;
 pub mod health;
 pub mod http;
+pub mod metrics;
 pub mod netlink;
 pub mod pins;

@@ -99,6 +99,27 @@ impl Pins {
             .map_err(|source| PinsError::Path { action: "create", path, source })
     }
 
+    /// Removes the pinned link. The program goes with it, unless a process holds the link open.
+    ///
+    /// # Errors
+    /// [`PinsError::Path`].
+    pub fn remove_link(&self) -> Result<(), PinsError> {
+        remove_file(&self.link())
+    }
+
+    /// Removes the maps of one layout, and the directories that are empty then.
+    ///
+    /// # Errors
+    /// [`PinsError::Path`].
+    pub fn remove_layout(&self, layout: u64) -> Result<(), PinsError> {
+        let layout = self.maps(layout);
+        self.remove_layouts(|path| path == layout)?;
+        // Not empty while a link or another layout is pinned, or another interface has pins.
+        let _ = fs::remove_dir(self.directory());
+        let _ = fs::remove_dir(&self.base);
+        Ok(())
+    }
+
     /// Removes the maps of every layout but `keep`; returns how many layouts went.
     ///
     /// # Errors
@@ -131,7 +152,7 @@ impl Pins {
                 continue;
             }
             for map in entries(&path)? {
-                fs::remove_file(&map).map_err(|source| PinsError::Path { action: "remove", path: map, source })?;
+                remove_file(&map)?;
             }
             remove_directory(&path)?;
             removed += 1;
@@ -150,6 +171,15 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, PinsError> {
         Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(failed(error)),
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), PinsError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(PinsError::Path { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
     }
 }
 
