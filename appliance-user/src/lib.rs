@@ -5,6 +5,13 @@
 //! given the time, so the same code judges live packets, capture files and tests.
 
 pub mod engine;
+pub mod policy;
 
 #[cfg(feature = "appliance")]
+pub mod cli;
+#[cfg(feature = "appliance")]
 pub mod control;
+#[cfg(feature = "appliance")]
+pub mod io;
+#[cfg(feature = "appliance")]
+pub mod worker;

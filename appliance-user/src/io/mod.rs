@@ -1,0 +1,23 @@
+//! Everything that moves bytes in or out: AF_XDP sockets with their frames, facts about interfaces, capture and transport
+//! stream files. Nothing here knows what is inside a packet.
+//!
+//! `frame`, `packet` and `pool` make the ownership of a UMEM frame a type; `xsk` joins them to the rings of a socket, which
+//! `open` creates; `sys` holds the few system calls that no crate wraps. `unsafe` is allowed in `frame`, `heartbeat`, `xsk`, `open` and
+//! `sys` only.
+
+pub mod capture;
+pub mod frame;
+pub mod heartbeat;
+pub mod input;
+pub mod interface;
+pub mod open;
+pub mod packet;
+pub mod pool;
+mod sys;
+pub mod ts_file;
+pub mod xsk;
+
+pub use open::{BindMode, BusyPoll, Fallback, Feature, OpenError, Opened, SocketConfig};
+pub use packet::{Burst, Packet};
+pub use pool::FrameAccount;
+pub use xsk::{Discarded, FlushError, Flushed, Socket};

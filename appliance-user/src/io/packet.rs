@@ -1,0 +1,184 @@
+//! A packet: one frame, or several where a jumbo did not fit into one (descriptors chained by `XDP_PKT_CONTD`).
+//!
+//! The chain may be cut between two reads of the receive ring, so [`Assembler`] keeps what it has of a packet until the rest
+//! comes.
+#![forbid(unsafe_code)]
+
+use super::frame::Frame;
+
+/// Frames that one packet may have: the kernel's `MAX_SKB_FRAGS` (17) and the linear part.
+pub const MAX_FRAMES: usize = 18;
+
+/// Empty fragment lists kept for the next jumbo, so that none is allocated per packet.
+const SPARE_LISTS: usize = 256;
+
+/// A whole packet in the worker's hands, from the first byte of its Ethernet header.
+#[must_use = "a packet has to go home: send it or recycle it"]
+#[derive(Debug)]
+pub struct Packet {
+    head: Frame,
+    /// What follows the head; empty for nearly every packet.
+    rest: Vec<Frame>,
+}
+
+impl Packet {
+    pub(super) fn new(head: Frame, rest: Vec<Frame>) -> Self {
+        Packet { head, rest }
+    }
+
+    /// The bytes in the first frame: all of them unless [`Packet::is_multi_buffer`].
+    pub fn head(&self) -> &[u8] {
+        self.head.bytes()
+    }
+
+    /// The bytes in the first frame, to change in place.
+    pub fn head_mut(&mut self) -> &mut [u8] {
+        self.head.bytes_mut()
+    }
+
+    /// Length of the whole packet in bytes.
+    pub fn len(&self) -> usize {
+        self.segments().map(<[u8]>::len).sum()
+    }
+
+    /// Whether the packet has no byte at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of frames the packet occupies.
+    pub fn frames(&self) -> usize {
+        1 + self.rest.len()
+    }
+
+    /// Whether the packet goes on after [`Packet::head`].
+    pub fn is_multi_buffer(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    /// The packet's bytes, frame by frame.
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&self.head).chain(&self.rest).map(Frame::bytes)
+    }
+
+    /// Replaces the contents of `into` by the whole packet: for looking into a packet that is in several pieces.
+    pub fn copy_into(&self, into: &mut Vec<u8>) {
+        into.clear();
+        for segment in self.segments() {
+            into.extend_from_slice(segment);
+        }
+    }
+
+    pub(super) fn first(&self) -> &Frame {
+        &self.head
+    }
+
+    pub(super) fn into_parts(self) -> (Frame, Vec<Frame>) {
+        (self.head, self.rest)
+    }
+}
+
+/// A bounded batch of packets, reused from one read of the receive ring to the next.
+#[derive(Debug)]
+pub struct Burst {
+    packets: Vec<Packet>,
+    capacity: usize,
+}
+
+impl Burst {
+    /// A batch of at most `capacity` packets.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Burst { packets: Vec::with_capacity(capacity), capacity }
+    }
+
+    /// Packets in the batch.
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Whether the batch holds no packet.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Packets for which there is still room.
+    pub fn room(&self) -> usize {
+        self.capacity - self.packets.len()
+    }
+
+    /// Takes the packets out, in the order in which they came.
+    pub fn drain(&mut self) -> impl Iterator<Item = Packet> + '_ {
+        self.packets.drain(..)
+    }
+
+    /// Looks at the packets, in the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = &Packet> {
+        self.packets.iter()
+    }
+
+    /// Adds a packet; the caller has asked [`Burst::room`].
+    pub(super) fn push(&mut self, packet: Packet) {
+        self.packets.push(packet);
+    }
+}
+
+/// What one more frame made of the packet under way.
+pub(super) enum Assembled {
+    /// A packet is complete.
+    Packet(Packet),
+    /// The packet goes on in a frame that has not come yet.
+    Incomplete,
+    /// This frame belongs to a packet that is being thrown away.
+    Skipped(Frame),
+    /// The packet has more frames than any kernel makes: what came of it so far, to recycle. The rest will be skipped.
+    TooLong(Packet, Frame),
+}
+
+/// Puts packets together from frames in the order of the receive ring.
+#[derive(Debug, Default)]
+pub(super) struct Assembler {
+    partial: Option<Packet>,
+    skipping: bool,
+    spare: Vec<Vec<Frame>>,
+}
+
+impl Assembler {
+    pub(super) fn push(&mut self, frame: Frame) -> Assembled {
+        let continued = frame.is_continued();
+        if self.skipping {
+            self.skipping = continued;
+            return Assembled::Skipped(frame);
+        }
+        let packet = match self.partial.take() {
+            None if !continued => return Assembled::Packet(Packet::new(frame, Vec::new())),
+            None => Packet::new(frame, self.spare.pop().unwrap_or_default()),
+            Some(packet) if packet.frames() == MAX_FRAMES => {
+                self.skipping = continued;
+                return Assembled::TooLong(packet, frame);
+            }
+            Some(mut packet) => {
+                packet.rest.push(frame);
+                packet
+            }
+        };
+        if continued {
+            self.partial = Some(packet);
+            return Assembled::Incomplete;
+        }
+        Assembled::Packet(packet)
+    }
+
+    /// Gives up the packet under way and everything of it that is still to come.
+    pub(super) fn abandon(&mut self) -> Option<Packet> {
+        let packet = self.partial.take();
+        self.skipping |= packet.is_some();
+        packet
+    }
+
+    /// Keeps an emptied fragment list for the next jumbo.
+    pub(super) fn keep(&mut self, list: Vec<Frame>) {
+        if list.capacity() > 0 && list.is_empty() && self.spare.len() < SPARE_LISTS {
+            self.spare.push(list);
+        }
+    }
+}

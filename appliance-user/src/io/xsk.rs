@@ -1,0 +1,413 @@
+//! An AF_XDP socket on one queue, with its UMEM: packets come out of [`Socket::receive`] as owned values and go back through
+//! [`Socket::send`] or [`Socket::recycle`]. [`Socket::flush`] does all ring work of a burst at once.
+//!
+//! A socket is opened on one thread and may be moved to the worker's; it is used by one thread at a time.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, sockopt, xdp::XdpStatistics};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
+
+use super::frame::Region;
+use super::open::{self, Bound, OpenError, Opened, SocketConfig};
+use super::packet::{Assembled, Assembler, Burst, MAX_FRAMES, Packet};
+use super::pool::{FrameAccount, Pool};
+
+/// Descriptors moved between ring and pool in one step.
+const STEP: usize = 512;
+
+/// Kicks in a row that may move nothing before the rest is left to the next flush.
+const IDLE_KICKS: u32 = 4;
+
+/// A bound AF_XDP socket with its UMEM and every frame in it.
+pub struct Socket {
+    // Order matters: the rings and the assembler's frames go before the region, which frees the UMEM.
+    rx: RxQueue,
+    tx: TxQueue,
+    fill: FillQueue,
+    completion: CompQueue,
+    assembler: Assembler,
+    region: Region,
+    pool: Pool,
+    /// Descriptors to enter into the transmit ring with the next flush, in order.
+    staged: Vec<FrameDesc>,
+    scratch: Vec<FrameDesc>,
+    ring_size: u32,
+    kick_bound: u32,
+    busy_poll: bool,
+    lost: u64,
+    too_long: u64,
+}
+
+/// What a flush did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Frames entered into the transmit ring.
+    pub submitted: u32,
+    /// Frames that came back from the driver, sent.
+    pub completed: u32,
+    /// System calls made to start transmission.
+    pub kicks: u32,
+    /// Kicks after which the kernel asked for another one (`EAGAIN`, `EBUSY`, `ENOBUFS`).
+    pub refused: u32,
+    /// Frames the kernel has not taken from the transmit ring yet; the next flush goes on with them.
+    pub unsent: u32,
+}
+
+/// Why transmission cannot go on. What was staged is in the ring and leaves with a later flush.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    /// `ENETDOWN`, `ENXIO`: the interface is down or gone.
+    #[error("the interface is down")]
+    LinkDown,
+    /// Anything else the kernel says to a kick.
+    #[error("cannot start transmission")]
+    Kick(#[source] io::Error),
+}
+
+/// What [`Socket::discard_backlog`] threw away, and what it could not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Discarded {
+    /// Received packets that were waiting.
+    pub received: u64,
+    /// Packets' frames that were staged for sending and not yet in the ring.
+    pub staged: u32,
+    /// Frames in the transmit ring that the kernel has not taken yet. AF_XDP has no way to recall them but to close the
+    /// socket: they leave with the next kick, in order. They are few if every burst ends with a flush.
+    pub unrecallable: u32,
+}
+
+impl Socket {
+    /// Opens a socket in the calling thread's network namespace. A queue that is taken is tried again for up to `patience`
+    /// (a killed process leaves its queue bound for some 20 ms).
+    ///
+    /// No XDP program is loaded: the caller enters [`Socket::fd`] into the XSKMAP of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], one variant per thing an operator can put right.
+    pub fn open(config: &SocketConfig, patience: Duration) -> Result<(Socket, Opened), OpenError> {
+        let (bound, opened) = open::open(config, patience)?;
+        let Bound { rx, tx, fill, completion, umem, descriptors } = bound;
+        let mut socket = Socket {
+            rx,
+            tx,
+            fill,
+            completion,
+            assembler: Assembler::default(),
+            pool: Pool::new(descriptors, config.frame_size),
+            region: Region::new(umem),
+            staged: Vec::with_capacity(config.ring_size as usize),
+            scratch: vec![FrameDesc::default(); STEP],
+            ring_size: config.ring_size,
+            kick_bound: config.ring_size / opened.transmit_budget + 16,
+            busy_poll: config.busy_poll.is_some(),
+            lost: 0,
+            too_long: 0,
+        };
+        socket.refill();
+        Ok((socket, opened))
+    }
+
+    /// The socket's descriptor, for the XSKMAP.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        open::descriptor(&self.rx)
+    }
+
+    /// Appends received packets to the burst until it is full or the ring is empty, and returns how many.
+    pub fn receive(&mut self, burst: &mut Burst) -> usize {
+        let want = burst.room().min(self.scratch.len());
+        let mut count = self.consume(want);
+        if count == 0 && want > 0 && self.busy_poll {
+            self.kick_receive();
+            count = self.consume(want);
+        }
+        let before = burst.len();
+        for index in 0..count {
+            let descriptor = self.scratch[index];
+            if let Some(packet) = self.accept(descriptor) {
+                burst.push(packet);
+            }
+        }
+        burst.len() - before
+    }
+
+    /// Stages a packet for sending with the next flush.
+    ///
+    /// # Errors
+    ///
+    /// Gives the packet back when the transmit ring has no room for all of it, when it is empty, or when its frames belong
+    /// to another socket.
+    pub fn send(&mut self, packet: Packet) -> Result<(), Packet> {
+        let frames = packet.frames();
+        let wanted = (self.staged.len() + frames) as u32;
+        if self.tx.nb_free(wanted) < wanted || !self.owns(&packet) || packet.segments().any(<[u8]>::is_empty) {
+            return Err(packet);
+        }
+        let (head, mut rest) = packet.into_parts();
+        let mut left = rest.len();
+        for mut frame in std::iter::once(head).chain(rest.drain(..)) {
+            frame.set_continued(left > 0);
+            left = left.saturating_sub(1);
+            // Frames of another socket were refused above; should one slip through, dropping it sends it home.
+            let Ok(descriptor) = self.region.surrender(frame) else { continue };
+            self.pool.staged(&descriptor);
+            self.staged.push(descriptor);
+        }
+        self.assembler.keep(rest);
+        Ok(())
+    }
+
+    /// Returns a packet's frames to the pool; the next flush gives them to the kernel again. Frames of another socket
+    /// find home by themselves.
+    pub fn recycle(&mut self, packet: Packet) {
+        let (head, mut rest) = packet.into_parts();
+        self.recycle_frame(head);
+        for frame in rest.drain(..) {
+            self.recycle_frame(frame);
+        }
+        self.assembler.keep(rest);
+    }
+
+    /// Makes a packet of free frames with these bytes in it: for traffic that does not begin with a received packet.
+    /// `None` when the pool has too few free frames, or when the bytes are none or more than a packet can hold.
+    pub fn allocate(&mut self, bytes: &[u8]) -> Option<Packet> {
+        let mut packet: Option<(super::frame::Frame, Vec<super::frame::Frame>)> = None;
+        let mut left = bytes;
+        while !left.is_empty() {
+            let full = packet.as_ref().is_some_and(|(_, rest)| rest.len() + 1 == MAX_FRAMES);
+            let descriptor = if full { None } else { self.pool.take() };
+            let Some(descriptor) = descriptor else {
+                packet.into_iter().for_each(|(head, rest)| self.recycle(Packet::new(head, rest)));
+                return None;
+            };
+            // SAFETY: holds because the pool gave the frame away: it is in no ring and in no other place.
+            let mut frame = unsafe { self.region.adopt(descriptor) };
+            left = left.get(frame.fill(left)..).unwrap_or_default();
+            match &mut packet {
+                None => packet = Some((frame, Vec::new())),
+                Some((_, rest)) => rest.push(frame),
+            }
+        }
+        packet.map(|(head, rest)| Packet::new(head, rest))
+    }
+
+    /// Does the ring work of a burst: enters what is staged into the transmit ring, kicks the kernel until it has taken
+    /// everything (a bounded number of times), takes sent frames back and gives free ones to the fill ring.
+    ///
+    /// To be called after every burst, and while [`FrameAccount::transmit`] is not zero also when nothing was received.
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError`] when the kernel refuses for good. Frames are taken back and given out all the same.
+    pub fn flush(&mut self) -> Result<Flushed, FlushError> {
+        let mut done = Flushed { submitted: self.submit(), ..Flushed::default() };
+        let result = self.kick_until_drained(&mut done);
+        done.completed += self.reclaim();
+        self.find_lost();
+        self.refill();
+        result.map(|()| done)
+    }
+
+    /// Sleeps until packets are there, or `timeout` is over; tells whether there are any. Wakes the kernel where it asked
+    /// for that.
+    ///
+    /// # Errors
+    ///
+    /// Those of `poll(2)`; a signal counts as a time-out.
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        let timeout = Timespec::try_from(timeout).map_err(|_| Errno::INVAL)?;
+        let socket = self.fd();
+        let mut set = [PollFd::new(&socket, PollFlags::IN)];
+        match rustix::event::poll(&mut set, Some(&timeout)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Throws away what piled up while the worker stood still: every packet in the receive ring at this moment, the packet
+    /// that has not come whole, and what was staged for sending. Packets that arrive meanwhile stay.
+    pub fn discard_backlog(&mut self) -> Discarded {
+        let mut discarded = Discarded::default();
+        if let Some(packet) = self.assembler.abandon() {
+            self.recycle(packet);
+            discarded.received += 1;
+        }
+        let mut left = self.rx.nb_avail_exact() as usize;
+        while left > 0 {
+            let count = self.consume(left.min(STEP));
+            if count == 0 {
+                break;
+            }
+            left -= count.min(left);
+            for index in 0..count {
+                let descriptor = self.scratch[index];
+                if let Some(packet) = self.accept(descriptor) {
+                    self.recycle(packet);
+                    discarded.received += 1;
+                }
+            }
+        }
+        if let Some(packet) = self.assembler.abandon() {
+            self.recycle(packet);
+            discarded.received += 1;
+        }
+        discarded.staged = self.staged.len() as u32;
+        for descriptor in self.staged.drain(..) {
+            self.pool.completed(descriptor);
+        }
+        discarded.unrecallable = self.unsent();
+        self.find_lost();
+        self.refill();
+        discarded
+    }
+
+    /// The kernel's counters of this socket (`XDP_STATISTICS`): what it dropped and why.
+    ///
+    /// # Errors
+    ///
+    /// Those of `getsockopt(2)`.
+    pub fn statistics(&self) -> io::Result<XdpStatistics> {
+        Ok(sockopt::xdp_statistics(self.fd())?)
+    }
+
+    /// Where the frames are.
+    pub fn frames(&self) -> FrameAccount {
+        self.pool.account()
+    }
+
+    /// Frames that were dropped instead of sent or recycled and found their way home: zero in a program without faults.
+    pub fn lost_and_found(&self) -> u64 {
+        self.lost
+    }
+
+    /// Received packets of more frames than a packet may have, thrown away.
+    pub fn too_long(&self) -> u64 {
+        self.too_long
+    }
+
+    fn owns(&self, packet: &Packet) -> bool {
+        self.region.owns(packet.first())
+    }
+
+    /// Reads up to `want` descriptors of the receive ring into `scratch`.
+    fn consume(&mut self, want: usize) -> usize {
+        // SAFETY: holds because ring and descriptors belong to the one UMEM of this socket, and the descriptors written over
+        // are scratch.
+        unsafe { self.rx.consume(&mut self.scratch[..want]) }
+    }
+
+    /// Takes over one received frame, and hands out the packet if it was the last one of it.
+    fn accept(&mut self, descriptor: FrameDesc) -> Option<Packet> {
+        self.pool.received(&descriptor);
+        // SAFETY: holds because the descriptor was just consumed from the receive ring, which hands over a buffer that was in
+        // the fill ring to us alone; `received` has checked that it lies inside the region.
+        let frame = unsafe { self.region.adopt(descriptor) };
+        match self.assembler.push(frame) {
+            Assembled::Packet(packet) => return Some(packet),
+            Assembled::Incomplete => {}
+            Assembled::Skipped(frame) => self.recycle_frame(frame),
+            Assembled::TooLong(packet, frame) => {
+                self.too_long += 1;
+                self.recycle(packet);
+                self.recycle_frame(frame);
+            }
+        }
+        None
+    }
+
+    fn recycle_frame(&mut self, frame: super::frame::Frame) {
+        // A frame of another UMEM comes back as an error, whose drop sends it to its own home.
+        if let Ok(descriptor) = self.region.surrender(frame) {
+            self.pool.recycled(descriptor);
+        }
+    }
+
+    /// Enters the staged descriptors into the transmit ring.
+    fn submit(&mut self) -> u32 {
+        // SAFETY: holds because staged descriptors were surrendered by their frames and are in no other place, and come from
+        // this socket's UMEM.
+        let submitted = unsafe { self.tx.produce(&self.staged) };
+        // All or nothing; `send` has made sure of the room, of which only we take any.
+        self.staged.drain(..submitted);
+        submitted as u32
+    }
+
+    fn kick_until_drained(&mut self, done: &mut Flushed) -> Result<(), FlushError> {
+        let mut idle = 0;
+        done.unsent = self.unsent();
+        while done.unsent > 0 && self.tx.needs_wakeup() && idle < IDLE_KICKS && done.kicks < self.kick_bound {
+            done.kicks += 1;
+            match rustix::net::send(self.fd(), &[], SendFlags::DONTWAIT) {
+                Ok(_) => {}
+                Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR) => done.refused += 1,
+                Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV) => return Err(FlushError::LinkDown),
+                Err(e) => return Err(FlushError::Kick(e.into())),
+            }
+            // The kernel sends only while the completion ring has room.
+            done.completed += self.reclaim();
+            let unsent = self.unsent();
+            idle = if unsent < done.unsent { 0 } else { idle + 1 };
+            done.unsent = unsent;
+        }
+        Ok(())
+    }
+
+    fn unsent(&mut self) -> u32 {
+        self.ring_size - self.tx.nb_free_exact()
+    }
+
+    /// Takes sent frames back into the pool.
+    fn reclaim(&mut self) -> u32 {
+        let mut total = 0;
+        while self.pool.account().transmit > 0 {
+            // SAFETY: holds because ring and descriptors belong to the one UMEM of this socket.
+            let count = unsafe { self.completion.consume(&mut self.scratch) };
+            for descriptor in &self.scratch[..count] {
+                self.pool.completed(*descriptor);
+            }
+            total += count as u32;
+            if count < self.scratch.len() {
+                break;
+            }
+        }
+        total
+    }
+
+    fn find_lost(&mut self) {
+        for descriptor in self.region.take_lost() {
+            self.lost += 1;
+            self.pool.recycled(descriptor);
+        }
+    }
+
+    /// Gives free frames to the kernel to receive into.
+    fn refill(&mut self) {
+        let room = self.fill.nb_free(self.ring_size) as usize;
+        let top = self.pool.top(room);
+        // SAFETY: holds because these descriptors lie in the pool, hence in no ring and in no frame, and `filled` takes them
+        // out of it before anyone else can.
+        let count = unsafe { self.fill.produce(top) };
+        self.pool.filled(count);
+        if count > 0 && self.fill.needs_wakeup() {
+            self.kick_receive();
+        }
+    }
+
+    /// Lets the driver look for received packets and free frames. Its answer tells nothing that the rings do not.
+    fn kick_receive(&self) {
+        let mut nothing = [0u8; 0];
+        let _ = rustix::net::recv(self.fd(), &mut nothing, RecvFlags::DONTWAIT);
+    }
+}
+
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Socket>();
+    is_send::<Packet>();
+};
