@@ -1,3 +1,16 @@
-//! The `tidegate` command.
+//! The `tidegate` binary: parses the arguments and leaves everything else to the library.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match tidegate::cli::run(tidegate::cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tidegate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What a policy compiles to, spelled out for people: every rule with the limits that hold, and what the kernel admits.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use super::action::{DefaultAction, FailureAction};
+use super::kernel::FailureWish;
+use super::rule::{Encryption, MalformedTs, OnExceed, OnUnverified, Protocol, Rule};
+use super::value::{quoted, spelled};
+use super::{KernelPrefix, Policy};
+
+/// A policy's description; made by [`Policy::describe`], written by `Display`.
+pub struct Description<'p>(pub(super) &'p Policy);
+
+impl Display for Description<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let policy = self.0;
+        let default_action = match policy.default_action() {
+            DefaultAction::Drop => "drop",
+            DefaultAction::Return => "return",
+        };
+        writeln!(f, "what no rule admits: {default_action}")?;
+        for (number, rule) in policy.rules().iter().enumerate() {
+            writeln!(f, "\nrule {} {}", number + 1, quoted(&rule.name))?;
+            describe_admission(f, rule)?;
+            describe_limits(f, rule)?;
+        }
+        let prefixes = policy.kernel_prefixes();
+        writeln!(f, "\nthe kernel admits {} prefixes, each with its action while no worker is alive:", prefixes.len())?;
+        for KernelPrefix { prefix, wish } in prefixes {
+            writeln!(f, "  {:<18} {}", prefix.to_string(), wish_text(wish))?;
+        }
+        if !policy.warnings().is_empty() {
+            writeln!(f, "\nwarnings:")?;
+            for warning in policy.warnings() {
+                writeln!(f, "  {warning}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn line(f: &mut Formatter<'_>, key: &str, value: impl Display) -> fmt::Result {
+    writeln!(f, "  {key:<17} {value}")
+}
+
+fn describe_admission(f: &mut Formatter<'_>, rule: &Rule) -> fmt::Result {
+    let ports = if rule.ports.is_empty() { "any".to_owned() } else { rule.ports.to_string() };
+    line(f, "protocol", rule.protocol.name())?;
+    line(f, "source", list(&rule.sources))?;
+    line(f, "destination", list(&rule.destinations))?;
+    line(f, "destination_port", ports)?;
+    line(f, "companions", companions(rule))?;
+    line(f, "replies", replies(rule))?;
+    line(f, "endpoint", list(rule.endpoints.iter().map(|id| format!("{id:#018x}"))))?;
+    line(f, "enforce", if rule.enforce { "true" } else { "false: judged and told, nothing dropped or blocked" })?;
+    line(f, "on_failure", rule.on_failure.map_or("as --on-failure says", action_name))
+}
+
+fn describe_limits(f: &mut Formatter<'_>, rule: &Rule) -> fmt::Result {
+    if rule.protocol.has_sequence_numbers() {
+        let window = rule.reorder_window.map_or_else(|| auto_window(rule.protocol).to_owned(), spelled);
+        line(f, "reorder_window", window)?;
+    }
+    if rule.protocol == Protocol::Srt {
+        let ids = rule.srt.stream_ids.iter().flatten().map(|glob| quoted(&glob.to_string()));
+        line(f, "stream_id", list(ids))?;
+        line(f, "encryption", encryption_name(rule.srt.encryption))?;
+        line(f, "on_unverified", on_unverified_name(rule.srt.on_unverified))?;
+    }
+    if rule.protocol.is_rtp() {
+        line(f, "payload_type", list(rule.rtp.payload_types.iter().flat_map(|types| types.iter())))?;
+        line(f, "max_ssrc", rule.rtp.max_ssrc)?;
+    }
+    if rule.protocol == Protocol::Any {
+        return Ok(());
+    }
+    let continuity = &rule.ts.continuity;
+    let limit = limit(continuity.max_incidents, "incidents", continuity.window, continuity.on_exceed, continuity.hold);
+    let ignored = match continuity.ignore_pids.is_empty() {
+        true => String::new(),
+        false => format!("; PIDs {} are not judged", list(continuity.ignore_pids.iter())),
+    };
+    line(f, "continuity", limit + &ignored)?;
+    if rule.protocol.has_sequence_numbers() {
+        line(f, "network_loss", loss_limit(rule))?;
+    }
+    let malformed_ts = match rule.ts.malformed_ts {
+        MalformedTs::Alert => "alert",
+        MalformedTs::Drop => "drop",
+    };
+    line(f, "malformed_ts", malformed_ts)
+}
+
+fn loss_limit(rule: &Rule) -> String {
+    let loss = &rule.ts.network_loss;
+    limit(loss.max_packets, "packets", loss.window, loss.on_exceed, loss.hold)
+}
+
+fn limit(max: u32, what: &str, window: Duration, on_exceed: OnExceed, hold: Duration) -> String {
+    let then = match on_exceed {
+        OnExceed::Alert => "alert".to_owned(),
+        OnExceed::Block => format!("block for {}", spelled(hold)),
+    };
+    format!("more than {max} {what} within {}: {then}", spelled(window))
+}
+
+/// Items with commas between, or "any" where there are none.
+fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+    if items.is_empty() { "any".to_owned() } else { items.join(", ") }
+}
+
+fn companions(rule: &Rule) -> &'static str {
+    match (rule.protocol, rule.ports.is_empty()) {
+        (Protocol::RtpFec, false) => "RTCP on each port + 1, FEC on + 2 and + 4",
+        (Protocol::Rtp | Protocol::Rist, false) => "RTCP on each port + 1",
+        _ => "none",
+    }
+}
+
+fn replies(rule: &Rule) -> String {
+    let Some(offset) = rule.protocol.reply_offset() else { return "none".to_owned() };
+    if rule.destinations.is_empty() && !rule.replies_from_anywhere() {
+        return "none, for no destination is listed".to_owned();
+    }
+    let from = if rule.destinations.is_empty() { "anywhere" } else { "the destinations" };
+    let ports = match (rule.ports.is_empty(), offset) {
+        (true, _) => "any port",
+        (false, 0) => "the destination ports",
+        (false, _) => "each destination port + 1 (RTCP)",
+    };
+    format!("from {from}, {ports}")
+}
+
+fn auto_window(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Srt => "auto: the negotiated latency, 1s while it is not known",
+        Protocol::Rist => "auto: 1s",
+        _ => "auto: 50ms",
+    }
+}
+
+fn action_name(action: FailureAction) -> &'static str {
+    match action {
+        FailureAction::Return => "return",
+        FailureAction::Drop => "drop",
+        FailureAction::Pass => "pass",
+    }
+}
+
+fn encryption_name(encryption: Encryption) -> &'static str {
+    match encryption {
+        Encryption::Required => "required",
+        Encryption::Optional => "optional",
+        Encryption::Forbidden => "forbidden",
+    }
+}
+
+fn on_unverified_name(on_unverified: OnUnverified) -> &'static str {
+    match on_unverified {
+        OnUnverified::Return => "return",
+        OnUnverified::Drop => "drop",
+    }
+}
+
+fn wish_text(wish: FailureWish) -> String {
+    match (wish.strictest, wish.follows_default) {
+        (Some(FailureAction::Drop), _) => "drop".to_owned(),
+        (Some(action), false) => action_name(action).to_owned(),
+        (Some(action), true) => format!("{}, or --on-failure where that is stricter", action_name(action)),
+        (None, _) => "as --on-failure says".to_owned(),
+    }
+}

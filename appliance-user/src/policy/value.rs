@@ -1,0 +1,185 @@
+//! Single values of a policy: from a TOML value to its meaning, or to what is wrong with it.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::de::DeValue;
+
+use super::diagnostic::Problem;
+use super::schema::nearest;
+
+/// A text of the file as messages show it: quoted, control characters escaped, cut when long.
+pub(super) fn quoted(text: &str) -> String {
+    const SHOWN: usize = 60;
+    match text.char_indices().nth(SHOWN) {
+        Some((cut, _)) => format!("{:?}...", text.get(..cut).unwrap_or_default()),
+        None => format!("{text:?}"),
+    }
+}
+
+/// What a value is, for a message that it should be something else.
+fn found(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the text {}", quoted(text)),
+        DeValue::Integer(number) => format!("the number {}", quoted(number.as_str()).trim_matches('"')),
+        DeValue::Float(_) => "a fraction".to_owned(),
+        DeValue::Boolean(flag) => format!("{flag}"),
+        DeValue::Datetime(_) => "a date or time".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+pub(super) fn expected(what: &str, value: &DeValue<'_>, remedy: &str) -> Problem {
+    Problem::new(format!("expected {what}, found {}", found(value)), remedy)
+}
+
+pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, Problem> {
+    value.as_bool().ok_or_else(|| expected("true or false", value, "write true or false without quotes"))
+}
+
+pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Problem> {
+    value.as_str().ok_or_else(|| expected("a text", value, "write it in double quotes"))
+}
+
+/// A whole number within a range.
+pub(super) fn integer<T: TryFrom<u64>>(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Result<T, Problem> {
+    let (low, high) = (range.start(), range.end());
+    let remedy = format!("write a whole number from {low} to {high}");
+    let number = value.as_integer().ok_or_else(|| expected("a whole number", value, &remedy))?;
+    let number = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| range.contains(number));
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+        Problem::new(format!("{} is not between {low} and {high}", found(value)), remedy)
+    })
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Problem> {
+    let words = choices.iter().map(|(word, _)| *word);
+    let listed = words.clone().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
+    let Some(text) = value.as_str() else {
+        return Err(expected("a text", value, &format!("write one of {listed}")));
+    };
+    choices.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let meant = nearest(text, words).map(|word| format!("did you mean {word:?}? ")).unwrap_or_default();
+        Problem::new(format!("{} is not a known value", quoted(text)), format!("{meant}write one of {listed}"))
+    })
+}
+
+/// A duration such as `"500ms"`, `"2s"`, `"1m"` or `"1h"`, from `low` to `high`.
+pub(super) fn duration(value: &DeValue<'_>, range: &RangeInclusive<Duration>) -> Result<Duration, Problem> {
+    const REMEDY: &str = "write a whole number and ms, s, m or h in quotes, such as \"500ms\" or \"2s\"";
+    let text = value.as_str().ok_or_else(|| expected("a duration", value, REMEDY))?;
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).unwrap_or((text, ""));
+    let millis: Option<u64> = match unit {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let Some(unit) = millis.filter(|_| digits > 0) else {
+        return Err(Problem::new(format!("{} is not a duration", quoted(text)), REMEDY));
+    };
+    let length = number.parse().ok().and_then(|number: u64| number.checked_mul(unit)).map(Duration::from_millis);
+    length.filter(|length| range.contains(length)).ok_or_else(|| {
+        let bounds = format!("{} to {}", spelled(*range.start()), spelled(*range.end()));
+        Problem::new(format!("{} is out of range", quoted(text)), format!("write a duration from {bounds}"))
+    })
+}
+
+/// A duration as a policy would spell it, in the largest unit that needs no fraction.
+pub(super) fn spelled(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    match [(3_600_000, "h"), (60_000, "m"), (1_000, "s")].iter().find(|(unit, _)| millis > 0 && millis % unit == 0) {
+        Some((unit, name)) => format!("{}{name}", millis / unit),
+        None => format!("{millis}ms"),
+    }
+}
+
+/// An address or a network in CIDR notation, without host bits.
+pub(super) fn prefix(value: &DeValue<'_>) -> Result<IpNet, Problem> {
+    const REMEDY: &str = "write an address or a network, such as \"192.0.2.7\", \"192.0.2.0/24\" or \"2001:db8::/32\"";
+    let text = value.as_str().ok_or_else(|| expected("an address or network", value, REMEDY))?;
+    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let wrong = || Problem::new(format!("{} is neither an address nor a network", quoted(text)), REMEDY);
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    reject_mapped(address)?;
+    let Some(length) = length else { return host(address) };
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let all_digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
+    let length = length.parse::<u8>().ok().filter(|length| all_digits && *length <= longest).ok_or_else(|| {
+        Problem::new(
+            format!("{} has no valid prefix length", quoted(text)),
+            format!("write a length from 0 to {longest} after the \"/\""),
+        )
+    })?;
+    let net = IpNet::new(address, length).map_err(|_| wrong())?;
+    if net.trunc() != net {
+        return Err(Problem::new(
+            format!("{} has bits set beyond its prefix length", quoted(text)),
+            format!("write \"{}\" for the network or \"{address}\" for the one host", net.trunc()),
+        ));
+    }
+    Ok(net)
+}
+
+/// A single address, as a network of one.
+fn host(address: IpAddr) -> Result<IpNet, Problem> {
+    if address.is_unspecified() {
+        return Err(Problem::new(
+            format!("no packet has the address {address}"),
+            format!("write \"{address}/0\" for every address of the family"),
+        ));
+    }
+    Ok(IpNet::from(address))
+}
+
+/// An IPv4 packet's source never looks like `::ffff:192.0.2.1`, so such a prefix would silently match nothing.
+fn reject_mapped(address: IpAddr) -> Result<(), Problem> {
+    let IpAddr::V6(v6) = address else { return Ok(()) };
+    v6.to_ipv4_mapped().map_or(Ok(()), |v4| {
+        Err(Problem::new(
+            format!("{v6} is an IPv4 address in IPv6 dress, which no packet on the wire has"),
+            format!("write it as IPv4, {v4}"),
+        ))
+    })
+}
+
+/// A port, or a range of ports in quotes, as (lowest, highest).
+pub(super) fn ports(value: &DeValue<'_>) -> Result<(u16, u16), Problem> {
+    const REMEDY: &str = "write a port from 1 to 65535 without quotes, or a range in quotes such as \"6000-6010\"";
+    if value.is_integer() {
+        let port = integer(value, 1..=65535)?;
+        return Ok((port, port));
+    }
+    let text = value.as_str().ok_or_else(|| expected("a port or a range of ports", value, REMEDY))?;
+    let port = |text: &str| {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|port| digits && *port > 0)
+    };
+    let wrong = || Problem::new(format!("{} is not a range of ports", quoted(text)), REMEDY);
+    let (low, high) = text.split_once('-').ok_or_else(wrong)?;
+    let (low, high) = (port(low).ok_or_else(wrong)?, port(high).ok_or_else(wrong)?);
+    if low > high {
+        let remedy = format!("write \"{high}-{low}\"");
+        return Err(Problem::new(format!("the range {} runs backwards", quoted(text)), remedy));
+    }
+    Ok((low, high))
+}
+
+/// A GWLB endpoint id: 64 bits, as a number or as hexadecimal text.
+pub(super) fn endpoint(value: &DeValue<'_>) -> Result<u64, Problem> {
+    const REMEDY: &str = "write the id as a number or as \"0x\" and up to 16 hexadecimal digits in quotes";
+    if value.is_integer() {
+        return integer(value, 0..=u64::MAX);
+    }
+    let text = value.as_str().ok_or_else(|| expected("an endpoint id", value, REMEDY))?;
+    let digits = text.strip_prefix("0x").filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    digits
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .ok_or_else(|| Problem::new(format!("{} is not an endpoint id", quoted(text)), REMEDY))
+}
