@@ -6,8 +6,15 @@
 pub mod bypass;
 pub mod clock;
 pub mod events;
+pub mod figures;
 pub mod health;
 pub mod http;
 pub mod metrics;
+pub mod monitor;
 pub mod netlink;
+pub mod object;
 pub mod pins;
+pub mod program;
+pub mod summary;
+pub mod tables;
+pub mod workers;

@@ -236,10 +236,11 @@ impl Loaded {
     /// Whatever keeps the program from being attached; a pinned program of an earlier process then stays as it was.
     pub fn attach(&mut self, choice: XdpChoice) -> Result<Attached, ProgramError> {
         let link = state(&self.interface)?;
-        let (replaced, fallback) = match self.existing_link(&link, choice)? {
-            Some(pinned) if self.replace(pinned)? => (true, None),
-            _ => (false, self.attach_new(&link, choice)?),
+        let replaced = match self.existing_link(&link, choice)? {
+            Some(pinned) => self.replace(pinned)?,
+            None => false,
         };
+        let fallback = if replaced { None } else { self.attach_new(&link, choice)? };
         let id = self.program()?.info().map_err(load_error)?.id();
         let link = state(&self.interface)?;
         let mode = match link.xdp {
@@ -305,7 +306,7 @@ impl Loaded {
         };
         match native {
             Ok(()) => Ok(None),
-            Err(refusal @ (ProgramError::Attach { .. })) => {
+            Err(refusal @ ProgramError::Attach { .. }) => {
                 self.attach_in(link, XdpMode::Skb)?;
                 Ok(Some(refusal.to_string()))
             }

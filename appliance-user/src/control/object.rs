@@ -1,0 +1,2 @@
+//! provisional
+pub const OBJECT: Option<&[u8]> = None;
