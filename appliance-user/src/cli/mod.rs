@@ -32,7 +32,7 @@ enum Command {
 /// What the subcommand could not do, for `main` to print.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Run(_args) => Ok(ExitCode::SUCCESS),
+        Command::Run(args) => run::run(*args),
         Command::Detach(args) => detach::run(&args),
         Command::Check(args) => check::run(&args),
     }

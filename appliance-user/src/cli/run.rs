@@ -1,16 +1,31 @@
 //! `tidegate run`: flags, defaults and what they mean.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use thiserror::Error;
 
+use super::EXIT_REFUSED;
+use crate::control::appliance::Appliance;
+use crate::control::events::Destination;
+use crate::control::options::{CoreChoice, Options, QueueChoice};
 use crate::control::pins;
+use crate::control::program::XdpChoice;
+use crate::io::BindMode;
+use crate::policy::FailureAction;
+use crate::worker;
 
-/// Inspect and return the load balancer's traffic on one interface until told to stop
+/// Inspect and return the load balancer's traffic on one interface until told to stop.
+///
+/// Ends on SIGTERM and SIGINT: the program is detached, or left in place with --handover. Exits with 2, having changed nothing,
+/// if something has to be put right first.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     /// The interface that the load balancer's packets arrive on
@@ -21,14 +36,14 @@ pub struct RunArgs {
     pub policy: PathBuf,
     /// Receive queues to serve: `all`, a count (the first N), or a list such as `0,2` or `4-7`
     #[arg(long, value_name = "QUEUES", default_value = "all")]
-    pub queues: Queues,
+    pub queues: QueueChoice,
     /// Cores to pin the workers to, in the order of the queues: `auto` (those this process may use), `none`, or a list
     #[arg(long, value_name = "CORES", default_value = "auto")]
-    pub cores: Cores,
+    pub cores: CoreChoice,
     /// Where the XDP program runs; `auto` tries the driver and falls back to the network stack
     #[arg(long, value_enum, default_value_t = XdpMode::Auto)]
     pub xdp_mode: XdpMode,
-    /// How packets reach the rings; `auto` copies, the way that never resets the link and carries jumbo frames
+    /// How packets reach the rings; `auto` avoids the copy where the driver can and the link does not reset for it
     #[arg(long, value_enum, default_value_t = Bind::Auto)]
     pub bind: Bind,
     /// Bytes of a packet buffer
@@ -78,28 +93,6 @@ pub struct RunArgs {
     pub pins: PathBuf,
 }
 
-/// Which receive queues to serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Queues {
-    /// Every one the interface has.
-    All,
-    /// The first so many.
-    First(u32),
-    /// These.
-    List(Vec<u32>),
-}
-
-/// Which cores to pin workers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cores {
-    /// Those this process may use, in order.
-    Auto,
-    /// Do not pin.
-    None,
-    /// These.
-    List(Vec<usize>),
-}
-
 /// Where the XDP program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum XdpMode {
@@ -114,9 +107,9 @@ pub enum XdpMode {
 /// How packets get from the driver into the rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Bind {
-    /// Copy
+    /// Without a copy where the driver can, except on ENA, whose link resets for it; else copy
     Auto,
-    /// Without a copy if the driver can, else copy; the link may reset at start and stop
+    /// Without a copy, or not at all; ENA's link resets at start and stop
     ZeroCopy,
     /// Copy
     Copy,
@@ -167,27 +160,122 @@ pub enum FlagError {
 /// Entries a list may have.
 const MOST: usize = 256;
 
-impl FromStr for Queues {
-    type Err = FlagError;
-
-    fn from_str(text: &str) -> Result<Self, FlagError> {
-        match (text, text.parse::<u32>()) {
-            ("all", _) => Ok(Queues::All),
-            (_, Ok(count)) if count == 0 || count as usize > MOST => Err(FlagError::Size),
-            (_, Ok(count)) => Ok(Queues::First(count)),
-            (list, Err(_)) => parse_list(list).map(Queues::List),
+impl RunArgs {
+    fn options(self) -> Options {
+        Options {
+            interface: self.interface,
+            policy: self.policy,
+            queues: self.queues,
+            cores: self.cores,
+            xdp: match self.xdp_mode {
+                XdpMode::Auto => XdpChoice::Auto,
+                XdpMode::Native => XdpChoice::Native,
+                XdpMode::Generic => XdpChoice::Generic,
+            },
+            bind: match self.bind {
+                Bind::Auto => BindMode::Auto,
+                Bind::ZeroCopy => BindMode::ZeroCopy,
+                Bind::Copy => BindMode::Copy,
+            },
+            frame_size: self.frame_size,
+            frames: self.frames,
+            ring_size: self.ring_size,
+            batch: self.batch as usize,
+            wait: match self.wait {
+                Wait::Spin => worker::Wait::Spin,
+                Wait::Adaptive => worker::Wait::Adaptive,
+                Wait::Sleep => worker::Wait::Sleep,
+            },
+            busy_poll: self.busy_poll,
+            huge_pages: self.huge_pages,
+            on_failure: match self.on_failure {
+                OnFailure::Return => FailureAction::Return,
+                OnFailure::Drop => FailureAction::Drop,
+                OnFailure::Pass => FailureAction::Pass,
+            },
+            heartbeat: self.heartbeat,
+            health: self.health,
+            admin: self.admin,
+            events: match self.events {
+                None => Destination::None,
+                Some(path) if path == Path::new("-") => Destination::Stdout,
+                Some(path) => Destination::File(path),
+            },
+            geneve_port: self.geneve_port,
+            handover: self.handover,
+            pins: self.pins,
         }
     }
 }
 
-impl FromStr for Cores {
+/// Runs until a signal: 0 after a clean stop, 1 if something could not be taken down, 2 if it could not start.
+///
+/// # Errors
+/// Signals cannot be caught, or the summary cannot be written.
+pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    super::log_to_stderr();
+    // Caught before anything is attached, so that an early signal is not one that leaves things behind.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
+    let options = args.options();
+    let stdout_is_taken = options.events == Destination::Stdout;
+    let appliance = match Appliance::start(&options) {
+        Ok(appliance) => appliance,
+        Err(error) => {
+            eprintln!("tidegate: {error}");
+            return Ok(ExitCode::from(EXIT_REFUSED));
+        }
+    };
+    tracing::info!(
+        "serving {}; health on {}, metrics on {}",
+        appliance.describe(),
+        options.health,
+        options.admin
+    );
+    let signal = signals.forever().next().unwrap_or(SIGTERM);
+    let stopped = appliance.stop(signal_hook::low_level::signal_name(signal).unwrap_or("signal"));
+    for fault in &stopped.faults {
+        tracing::error!("{fault}");
+    }
+    // Lines of JSON and a table do not mix.
+    if stdout_is_taken {
+        eprint!("{}", stopped.summary);
+    } else {
+        use std::io::Write;
+        let mut out = std::io::stdout().lock();
+        write!(out, "{}", stopped.summary)
+            .and_then(|()| out.flush())
+            .context("cannot write the summary")?;
+    }
+    Ok(if stopped.faults.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+impl FromStr for QueueChoice {
+    type Err = FlagError;
+
+    fn from_str(text: &str) -> Result<Self, FlagError> {
+        match (text, text.parse::<u32>()) {
+            ("all", _) => Ok(QueueChoice::All),
+            (_, Ok(count)) if count == 0 || count as usize > MOST => Err(FlagError::Size),
+            (_, Ok(count)) => Ok(QueueChoice::First(count)),
+            (list, Err(_)) => parse_list(list).map(QueueChoice::List),
+        }
+    }
+}
+
+impl FromStr for CoreChoice {
     type Err = FlagError;
 
     fn from_str(text: &str) -> Result<Self, FlagError> {
         match text {
-            "auto" => Ok(Cores::Auto),
-            "none" => Ok(Cores::None),
-            list => Ok(Cores::List(parse_list(list)?.into_iter().map(|core| core as usize).collect())),
+            "auto" => Ok(CoreChoice::Auto),
+            "none" => Ok(CoreChoice::None),
+            list => Ok(CoreChoice::List(
+                parse_list(list)?.into_iter().map(|core| core as usize).collect(),
+            )),
         }
     }
 }
@@ -234,7 +322,9 @@ fn parse_heartbeat(text: &str) -> Result<Duration, FlagError> {
     if (Duration::from_millis(5)..=Duration::from_secs(10)).contains(&heartbeat) {
         return Ok(heartbeat);
     }
-    Err(FlagError::Bounds("a heartbeat is between 5ms, below which every hiccup of a virtual processor counts, and 10s"))
+    Err(FlagError::Bounds(
+        "a heartbeat is between 5ms, below which every hiccup of a virtual processor counts, and 10s",
+    ))
 }
 
 fn parse_frame_size(text: &str) -> Result<u32, FlagError> {
@@ -272,25 +362,28 @@ mod tests {
     #[test]
     fn defaults_are_the_contracts() {
         let run = parse(&[]).expect("enough");
-        assert_eq!(run.queues, Queues::All);
+        assert_eq!(run.queues, QueueChoice::All);
         assert_eq!(run.heartbeat, Duration::from_millis(80));
         assert_eq!(run.health.to_string(), "0.0.0.0:80");
         assert_eq!(run.admin.to_string(), "127.0.0.1:9090");
-        assert_eq!((run.on_failure, run.geneve_port, run.handover), (OnFailure::Return, 6081, false));
+        assert_eq!(
+            (run.on_failure, run.geneve_port, run.handover),
+            (OnFailure::Return, 6081, false)
+        );
         assert_eq!(run.pins, PathBuf::from("/sys/fs/bpf/tidegate"));
     }
 
     #[test]
     fn queues_are_a_count_or_a_list() {
-        assert_eq!("all".parse(), Ok(Queues::All));
-        assert_eq!("4".parse(), Ok(Queues::First(4)));
-        assert_eq!("0,2,4-6".parse(), Ok(Queues::List(vec![0, 2, 4, 5, 6])));
-        assert_eq!("3-3".parse(), Ok(Queues::List(vec![3])));
-        assert_eq!("0".parse::<Queues>(), Err(FlagError::Size));
-        assert_eq!("1,1".parse::<Queues>(), Err(FlagError::Twice(1)));
-        assert_eq!("0-4294967295".parse::<Queues>(), Err(FlagError::Size));
+        assert_eq!("all".parse(), Ok(QueueChoice::All));
+        assert_eq!("4".parse(), Ok(QueueChoice::First(4)));
+        assert_eq!("0,2,4-6".parse(), Ok(QueueChoice::List(vec![0, 2, 4, 5, 6])));
+        assert_eq!("3-3".parse(), Ok(QueueChoice::List(vec![3])));
+        assert_eq!("0".parse::<QueueChoice>(), Err(FlagError::Size));
+        assert_eq!("1,1".parse::<QueueChoice>(), Err(FlagError::Twice(1)));
+        assert_eq!("0-4294967295".parse::<QueueChoice>(), Err(FlagError::Size));
         for bad in ["", "a", "5-2", "1,", "-1"] {
-            assert!(bad.parse::<Queues>().is_err(), "{bad}");
+            assert!(bad.parse::<QueueChoice>().is_err(), "{bad}");
         }
     }
 
@@ -316,7 +409,7 @@ mod tests {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }
         let run = parse(&["--cores", "2,3", "--xdp-mode", "generic", "--events", "-"]).expect("meaningful");
-        assert_eq!(run.cores, Cores::List(vec![2, 3]));
+        assert_eq!(run.cores, CoreChoice::List(vec![2, 3]));
         assert_eq!(run.xdp_mode, XdpMode::Generic);
     }
 }

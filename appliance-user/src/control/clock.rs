@@ -8,7 +8,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock that the XDP program compares heartbeats with.
 pub fn monotonic_nanos() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
-    (now.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as u64)
+    (now.tv_sec as u64)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(now.tv_nsec as u64)
 }
 
 /// The wall's time at the monotonic instant `at`, given one moment's reading of both clocks.
@@ -67,7 +69,10 @@ mod tests {
     #[test]
     fn an_instant_two_seconds_ago_is_two_seconds_before_now() {
         let now = UNIX_EPOCH + Duration::from_secs(100);
-        assert_eq!(wall_at(3_000_000_000, 5_000_000_000, now), UNIX_EPOCH + Duration::from_secs(98));
+        assert_eq!(
+            wall_at(3_000_000_000, 5_000_000_000, now),
+            UNIX_EPOCH + Duration::from_secs(98)
+        );
         assert_eq!(wall_at(9, 5, now), now, "a stamp ahead of the reading is now");
     }
 }

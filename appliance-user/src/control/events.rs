@@ -198,12 +198,22 @@ impl EventLog {
         let (control, control_events) = bounded(CONTROL_CAPACITY);
         let (streams, stream_events) = bounded(STREAM_CAPACITY);
         let (alive, ended) = bounded(0);
-        let writer = Writer { output, counters: Arc::clone(&counters), failing: false, _alive: alive };
+        let writer = Writer {
+            output,
+            counters: Arc::clone(&counters),
+            failing: false,
+            _alive: alive,
+        };
         let thread = std::thread::Builder::new()
             .name("tg-events".to_owned())
             .spawn(move || writer.run(&control_events, &stream_events))
             .map_err(EventsError::Thread)?;
-        Ok(EventLog { sender: EventSender { control, counters }, streams, thread, ended })
+        Ok(EventLog {
+            sender: EventSender { control, counters },
+            streams,
+            thread,
+            ended,
+        })
     }
 
     /// Control's end.
@@ -238,7 +248,10 @@ fn open(destination: &Destination) -> Result<Option<Box<dyn Write + Send>>, Even
 
 fn open_file(path: &Path) -> Result<BufWriter<std::fs::File>, EventsError> {
     let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map(BufWriter::new).map_err(|source| EventsError::File { path: path.to_owned(), source })
+    file.map(BufWriter::new).map_err(|source| EventsError::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 struct Writer {
@@ -294,7 +307,9 @@ impl Writer {
 
     fn write(&mut self, line: serde_json::Result<String>) {
         let Some(output) = &mut self.output else { return };
-        let result = line.map_err(io::Error::from).and_then(|line| output.write_all(line.as_bytes()));
+        let result = line
+            .map_err(io::Error::from)
+            .and_then(|line| output.write_all(line.as_bytes()));
         self.outcome(result, 1);
     }
 
@@ -330,7 +345,10 @@ fn line(time: SystemTime, event: &impl Serialize) -> serde_json::Result<String> 
         #[serde(flatten)]
         event: &'a T,
     }
-    let mut line = serde_json::to_string(&Line { time: clock::rfc3339(time), event })?;
+    let mut line = serde_json::to_string(&Line {
+        time: clock::rfc3339(time),
+        event,
+    })?;
     line.push('\n');
     Ok(line)
 }
@@ -338,7 +356,11 @@ fn line(time: SystemTime, event: &impl Serialize) -> serde_json::Result<String> 
 fn log(event: &ControlEvent) {
     let text = serde_json::to_string(event).unwrap_or_default();
     match event {
-        ControlEvent::BypassEntered { queue, cause, heartbeat_age_ms } => tracing::error!(
+        ControlEvent::BypassEntered {
+            queue,
+            cause,
+            heartbeat_age_ms,
+        } => tracing::error!(
             "BYPASS ACTIVE on queue {queue}: packets take the failure action uninspected ({cause}, last heartbeat \
              {heartbeat_age_ms} ms ago)"
         ),
@@ -395,7 +417,11 @@ mod tests {
         let event = ControlEvent::BypassLeft {
             queue: 3,
             dark_ms: 120,
-            packets: BypassPackets { returned: 5, dropped: 0, passed: 0 },
+            packets: BypassPackets {
+                returned: 5,
+                dropped: 0,
+                passed: 0,
+            },
             takeover: true,
         };
         let text = line(UNIX_EPOCH + Duration::from_millis(1500), &event).expect("serialises");
@@ -424,7 +450,10 @@ mod tests {
         let path = scratch.path().join("events.jsonl");
         std::fs::write(&path, "{\"event\":\"earlier\"}\n").expect("written");
         let log = EventLog::start(&Destination::File(path.clone())).expect("opened");
-        log.sender().send(ControlEvent::Stopping { cause: "SIGTERM".to_owned(), handover: false });
+        log.sender().send(ControlEvent::Stopping {
+            cause: "SIGTERM".to_owned(),
+            handover: false,
+        });
         for _ in 0..100 {
             log.streams().send(stream_event()).expect("the writer lives");
         }
@@ -433,7 +462,12 @@ mod tests {
         let names: Vec<String> = std::fs::read_to_string(&path)
             .expect("readable")
             .lines()
-            .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["event"].as_str().expect("a name").to_owned())
+            .map(|line| {
+                serde_json::from_str::<Value>(line).expect("JSON")["event"]
+                    .as_str()
+                    .expect("a name")
+                    .to_owned()
+            })
             .collect();
         assert_eq!(names.len(), 102);
         assert_eq!(names[0], "earlier");
@@ -467,12 +501,23 @@ mod tests {
         let counters = Arc::new(EventCounters::default());
         let (control, events) = bounded(4);
         let (_streams, stream_events) = bounded::<StreamEvent>(1);
-        let sender = EventSender { control, counters: Arc::clone(&counters) };
+        let sender = EventSender {
+            control,
+            counters: Arc::clone(&counters),
+        };
         let output: Option<Box<dyn Write + Send>> = Some(Box::new(Blocked(Arc::clone(&gate))));
-        let writer = Writer { output, counters: Arc::clone(&counters), failing: false, _alive: bounded(0).0 };
+        let writer = Writer {
+            output,
+            counters: Arc::clone(&counters),
+            failing: false,
+            _alive: bounded(0).0,
+        };
         std::thread::spawn(move || writer.run(&events, &stream_events));
         for _ in 0..100 {
-            sender.send(ControlEvent::Stopping { cause: "test".to_owned(), handover: false });
+            sender.send(ControlEvent::Stopping {
+                cause: "test".to_owned(),
+                handover: false,
+            });
         }
         // Four in the channel and at most two in the writer's hands.
         assert!(counters.shed.load(Ordering::Relaxed) >= 94);

@@ -142,36 +142,110 @@ type Take = fn(&WorkerSnapshot) -> u64;
 
 /// The workers' counters with one value per queue: name, help, where the number is.
 const WORKER_COUNTERS: &[(&str, &str, Take)] = &[
-    ("worker_seen_packets", "Packets workers took from their rings", |w| w.engine.seen),
-    ("worker_returned_packets", "Packets workers decided to return to the load balancer", |w| w.engine.returned),
-    ("worker_passed_packets", "Packets that are not the appliance's business and reached a worker", |w| w.engine.passed),
-    ("worker_returned_bytes", "Bytes of the packets workers returned, as on the wire", |w| w.engine.returned_bytes),
-    ("flows_created", "Flows entered into the flow tables", |w| w.engine.flows_created),
-    ("flows_evicted", "Flows that made room for another one", |w| w.engine.flows_evicted),
-    ("flows_refused", "Packets decided without a flow because the table was full", |w| w.engine.flows_refused),
+    ("worker_seen_packets", "Packets workers took from their rings", |w| {
+        w.engine.seen
+    }),
+    (
+        "worker_returned_packets",
+        "Packets workers decided to return to the load balancer",
+        |w| w.engine.returned,
+    ),
+    (
+        "worker_passed_packets",
+        "Packets that are not the appliance's business and reached a worker",
+        |w| w.engine.passed,
+    ),
+    (
+        "worker_returned_bytes",
+        "Bytes of the packets workers returned, as on the wire",
+        |w| w.engine.returned_bytes,
+    ),
+    ("flows_created", "Flows entered into the flow tables", |w| {
+        w.engine.flows_created
+    }),
+    ("flows_evicted", "Flows that made room for another one", |w| {
+        w.engine.flows_evicted
+    }),
+    (
+        "flows_refused",
+        "Packets decided without a flow because the table was full",
+        |w| w.engine.flows_refused,
+    ),
     ("streams_created", "Streams that appeared", |w| w.engine.streams_created),
-    ("streams_refused", "Streams that could not be followed", |w| w.engine.streams_refused),
-    ("stream_events_shed", "Stream events lost because nobody fetched them in time", |w| w.engine.events_shed),
-    ("socket_rx_dropped_packets", "Packets the kernel dropped before the receive ring", |w| w.socket.rx_dropped),
-    ("socket_rx_ring_full_packets", "Packets dropped because the receive ring was full", |w| w.socket.rx_ring_full),
-    ("socket_fill_ring_empty", "Times the kernel found no free buffer", |w| w.socket.rx_fill_ring_empty_descs),
-    ("socket_rx_invalid_descriptors", "Receive descriptors the kernel refused", |w| w.socket.rx_invalid_descs),
-    ("socket_tx_invalid_descriptors", "Transmit descriptors the kernel refused", |w| w.socket.tx_invalid_descs),
-    ("socket_tx_ring_empty", "Times the kernel found nothing to send", |w| w.socket.tx_ring_empty_descs),
-    ("tx_completed_frames", "Buffers that came back from the driver", |w| w.completed),
-    ("tx_full_packets", "Packets lost because the transmit ring was full", |w| w.tx_full),
-    ("worker_stalls", "Times a worker found its own heartbeat stale and discarded its backlog", |w| w.stalls),
-    ("worker_busy_nanoseconds", "Time workers had packets in hand", |w| w.busy_ns),
-    ("worker_idle_nanoseconds", "Time workers waited for packets", |w| w.idle_ns),
+    ("streams_refused", "Streams that could not be followed", |w| {
+        w.engine.streams_refused
+    }),
+    (
+        "stream_events_shed",
+        "Stream events lost because nobody fetched them in time",
+        |w| w.engine.events_shed,
+    ),
+    (
+        "socket_rx_dropped_packets",
+        "Packets the kernel dropped before the receive ring",
+        |w| w.socket.rx_dropped,
+    ),
+    (
+        "socket_rx_ring_full_packets",
+        "Packets dropped because the receive ring was full",
+        |w| w.socket.rx_ring_full,
+    ),
+    ("socket_fill_ring_empty", "Times the kernel found no free buffer", |w| {
+        w.socket.rx_fill_ring_empty_descs
+    }),
+    (
+        "socket_rx_invalid_descriptors",
+        "Receive descriptors the kernel refused",
+        |w| w.socket.rx_invalid_descs,
+    ),
+    (
+        "socket_tx_invalid_descriptors",
+        "Transmit descriptors the kernel refused",
+        |w| w.socket.tx_invalid_descs,
+    ),
+    ("socket_tx_ring_empty", "Times the kernel found nothing to send", |w| {
+        w.socket.tx_ring_empty_descs
+    }),
+    ("tx_completed_frames", "Buffers that came back from the driver", |w| {
+        w.completed
+    }),
+    (
+        "tx_full_packets",
+        "Packets lost because the transmit ring was full",
+        |w| w.tx_full,
+    ),
+    (
+        "worker_stalls",
+        "Times a worker found its own heartbeat stale and discarded its backlog",
+        |w| w.stalls,
+    ),
+    ("worker_busy_nanoseconds", "Time workers had packets in hand", |w| {
+        w.busy_ns
+    }),
+    ("worker_idle_nanoseconds", "Time workers waited for packets", |w| {
+        w.idle_ns
+    }),
 ];
 
 /// The workers' gauges.
 const WORKER_GAUGES: &[(&str, &str, Take)] = &[
     ("flows", "Flows in the flow tables", |w| w.engine.flows),
     ("streams", "Streams followed", |w| w.engine.streams),
-    ("residence_p50_nanoseconds", "Median time of a packet in the worker", |w| w.residence.p50),
-    ("residence_p99_nanoseconds", "Time in the worker below which 99% of packets stay", |w| w.residence.p99),
-    ("residence_max_nanoseconds", "Longest time of a packet in the worker", |w| w.residence.max),
+    (
+        "residence_p50_nanoseconds",
+        "Median time of a packet in the worker",
+        |w| w.residence.p50,
+    ),
+    (
+        "residence_p99_nanoseconds",
+        "Time in the worker below which 99% of packets stay",
+        |w| w.residence.p99,
+    ),
+    (
+        "residence_max_nanoseconds",
+        "Longest time of a packet in the worker",
+        |w| w.residence.max,
+    ),
 ];
 
 /// Where a frame may be: the label's value and where the number is.
@@ -195,7 +269,10 @@ pub fn families(figures: &Figures) -> Vec<Family> {
 }
 
 fn kernel_families(kernel: &KernelFigures) -> Vec<Family> {
-    let mut packets = Family::counter("kernel_packets", "Packets the XDP program saw, by what it did with them");
+    let mut packets = Family::counter(
+        "kernel_packets",
+        "Packets the XDP program saw, by what it did with them",
+    );
     packets.add(vec![label("outcome", "passed")], kernel.passed);
     packets.add(vec![label("outcome", "redirected")], kernel.redirected);
     packets.add(vec![label("outcome", "returned")], kernel.returned);
@@ -204,7 +281,10 @@ fn kernel_families(kernel: &KernelFigures) -> Vec<Family> {
     packets.add(vec![label("outcome", "dropped")], kernel.dropped_total());
     let mut seen = Family::counter("kernel_seen_packets", "Packets the XDP program saw");
     seen.add(Vec::new(), kernel.seen);
-    let mut bypass = Family::counter("bypass_packets", "Packets that took a failure action because no worker was alive");
+    let mut bypass = Family::counter(
+        "bypass_packets",
+        "Packets that took a failure action because no worker was alive",
+    );
     bypass.add(vec![label("action", "return")], kernel.bypass.returned);
     bypass.add(vec![label("action", "drop")], kernel.bypass.dropped);
     bypass.add(vec![label("action", "pass")], kernel.bypass.passed);
@@ -226,14 +306,23 @@ fn worker_families(queues: &[QueueFigures]) -> Vec<Family> {
         }
         family
     };
-    let mut families: Vec<Family> =
-        WORKER_COUNTERS.iter().map(|(name, help, take)| per_queue(Family::counter(name, help), *take)).collect();
-    families.extend(WORKER_GAUGES.iter().map(|(name, help, take)| per_queue(Family::gauge(name, help), *take)));
+    let mut families: Vec<Family> = WORKER_COUNTERS
+        .iter()
+        .map(|(name, help, take)| per_queue(Family::counter(name, help), *take))
+        .collect();
+    families.extend(
+        WORKER_GAUGES
+            .iter()
+            .map(|(name, help, take)| per_queue(Family::gauge(name, help), *take)),
+    );
     let mut dropped = Family::counter("worker_dropped_packets", "Packets workers dropped, by reason");
     let mut frames = Family::gauge("frames", "Packet buffers by where they are");
     let mut up = Family::gauge("worker_running", "1 while the queue's worker runs");
     let mut dark = Family::gauge("bypass_active", "1 while the queue's packets take the failure action");
-    let mut age = Family::gauge("heartbeat_age_seconds", "How old the worker's heartbeat is; infinite if it never beat");
+    let mut age = Family::gauge(
+        "heartbeat_age_seconds",
+        "How old the worker's heartbeat is; infinite if it never beat",
+    );
     for queue in queues {
         let number = label("queue", queue.queue);
         for reason in DropReason::ALL {
@@ -245,7 +334,11 @@ fn worker_families(queues: &[QueueFigures]) -> Vec<Family> {
         }
         up.add(vec![number.clone()], queue.running.into());
         dark.add(vec![number.clone()], queue.dark.into());
-        let seconds = if queue.heartbeat_age == Duration::MAX { f64::INFINITY } else { queue.heartbeat_age.as_secs_f64() };
+        let seconds = if queue.heartbeat_age == Duration::MAX {
+            f64::INFINITY
+        } else {
+            queue.heartbeat_age.as_secs_f64()
+        };
         age.samples.push((vec![number], seconds));
     }
     families.extend([dropped, frames, up, dark, age]);
@@ -288,7 +381,8 @@ fn mode_families(figures: &Figures) -> Vec<Family> {
         Family::gauge("build", "Tidegate's version; always 1").with(build, 1.0),
         Family::gauge("xdp_mode", "How the XDP program is attached; always 1").with(mode, 1.0),
         Family::gauge("healthy", "1 while /health answers 200").with(Vec::new(), healthy.into()),
-        Family::gauge("uptime_seconds", "Since the program was attached").with(Vec::new(), figures.uptime.as_secs_f64()),
+        Family::gauge("uptime_seconds", "Since the program was attached")
+            .with(Vec::new(), figures.uptime.as_secs_f64()),
         Family::gauge("policy_generation", "The policy in force").with(Vec::new(), facts.generation as f64),
         Family::gauge("policy_rules", "Rules of the policy in force").with(Vec::new(), facts.rules as f64),
         sockets,
@@ -363,6 +457,11 @@ fn queue_json(facts: &Facts, queue: &QueueFigures) -> Value {
 }
 
 fn reasons(dropped: &[u64; DropReason::COUNT]) -> serde_json::Map<String, Value> {
-    let counted = DropReason::ALL.iter().map(|reason| (reason.name(), dropped[reason.index()]));
-    counted.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), json!(count))).collect()
+    let counted = DropReason::ALL
+        .iter()
+        .map(|reason| (reason.name(), dropped[reason.index()]));
+    counted
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| (name.to_owned(), json!(count)))
+        .collect()
 }

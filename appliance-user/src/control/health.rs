@@ -121,8 +121,12 @@ fn queue_fault(condition: &Condition<'_>) -> Option<String> {
             let age = queue.heartbeat_age.as_millis();
             return Some(format!("the worker of queue {number} has not beaten for {age} ms"));
         }
-        (queue.tx_waiting >= TX_STALL)
-            .then(|| format!("queue {number} transmits nothing for {} ms", queue.tx_waiting.as_millis()))
+        (queue.tx_waiting >= TX_STALL).then(|| {
+            format!(
+                "queue {number} transmits nothing for {} ms",
+                queue.tx_waiting.as_millis()
+            )
+        })
     })
 }
 
@@ -155,7 +159,9 @@ pub struct Board {
 impl Board {
     /// A board that says nothing is attached yet.
     pub fn new(now: u64) -> Self {
-        Board { verdict: ArcSwap::from_pointee((Health::Unsound("starting".to_owned()), now)) }
+        Board {
+            verdict: ArcSwap::from_pointee((Health::Unsound("starting".to_owned()), now)),
+        }
     }
 
     /// Replaces the verdict; returns the one before if it differs.
@@ -180,10 +186,19 @@ mod tests {
     use super::super::netlink::XdpAttachment;
     use super::*;
 
-    const LINK: LinkState =
-        LinkState { index: 4, mtu: 8568, up: true, carrier: true, xdp: Some((XdpAttachment::Native, 9)) };
-    const QUEUE: QueueCondition =
-        QueueCondition { queue: 2, heartbeat_age: Duration::ZERO, running: true, tx_waiting: Duration::ZERO };
+    const LINK: LinkState = LinkState {
+        index: 4,
+        mtu: 8568,
+        up: true,
+        carrier: true,
+        xdp: Some((XdpAttachment::Native, 9)),
+    };
+    const QUEUE: QueueCondition = QueueCondition {
+        queue: 2,
+        heartbeat_age: Duration::ZERO,
+        running: true,
+        tx_waiting: Duration::ZERO,
+    };
 
     fn sound<'a>(link: &'a LinkState, queues: &'a [QueueCondition]) -> Condition<'a> {
         Condition {
@@ -210,7 +225,13 @@ mod tests {
     fn every_fault_of_the_interface_is_told() {
         let faults: [(LinkState, &str); 5] = [
             (LinkState { xdp: None, ..LINK }, "not attached any more"),
-            (LinkState { xdp: Some((XdpAttachment::Native, 10)), ..LINK }, "another XDP program (id 10)"),
+            (
+                LinkState {
+                    xdp: Some((XdpAttachment::Native, 10)),
+                    ..LINK
+                },
+                "another XDP program (id 10)",
+            ),
             (LinkState { index: 5, ..LINK }, "replaced"),
             (LinkState { up: false, ..LINK }, "down"),
             (LinkState { carrier: false, ..LINK }, "carrier"),
@@ -218,29 +239,50 @@ mod tests {
         for (link, expected) in &faults {
             assert!(reason(&sound(link, &[QUEUE])).contains(expected), "{expected}");
         }
-        let condition = Condition { program: None, ..sound(&LINK, &[QUEUE]) };
+        let condition = Condition {
+            program: None,
+            ..sound(&LINK, &[QUEUE])
+        };
         assert!(reason(&condition).contains("not attached yet"));
-        let condition = Condition { link: Err("ENODEV".to_owned()), ..sound(&LINK, &[QUEUE]) };
+        let condition = Condition {
+            link: Err("ENODEV".to_owned()),
+            ..sound(&LINK, &[QUEUE])
+        };
         assert!(reason(&condition).contains("ENODEV"));
     }
 
     #[test]
     fn every_fault_of_a_worker_is_told_with_its_queue() {
-        let stale = QueueCondition { heartbeat_age: Duration::from_millis(81), ..QUEUE };
-        let ended = QueueCondition { running: false, ..QUEUE };
-        let stalled = QueueCondition { tx_waiting: TX_STALL, ..QUEUE };
+        let stale = QueueCondition {
+            heartbeat_age: Duration::from_millis(81),
+            ..QUEUE
+        };
+        let ended = QueueCondition {
+            running: false,
+            ..QUEUE
+        };
+        let stalled = QueueCondition {
+            tx_waiting: TX_STALL,
+            ..QUEUE
+        };
         for (queue, expected) in [(stale, "81 ms"), (ended, "ended"), (stalled, "transmits nothing")] {
             let said = reason(&sound(&LINK, &[QUEUE, queue]));
             assert!(said.contains(expected) && said.contains("queue 2"), "{said}");
         }
-        let fresh = QueueCondition { heartbeat_age: Duration::from_millis(80), ..QUEUE };
+        let fresh = QueueCondition {
+            heartbeat_age: Duration::from_millis(80),
+            ..QUEUE
+        };
         assert_eq!(judge(&sound(&LINK, &[fresh])), Health::Ok);
     }
 
     #[test]
     fn draining_outranks_every_fault() {
         let link = LinkState { xdp: None, ..LINK };
-        let condition = Condition { draining: true, ..sound(&link, &[]) };
+        let condition = Condition {
+            draining: true,
+            ..sound(&link, &[])
+        };
         assert_eq!(judge(&condition), Health::Draining);
     }
 
@@ -252,7 +294,11 @@ mod tests {
         assert_eq!(watch.observe(2 * SECOND, 64, 100), TX_STALL);
         assert_eq!(watch.observe(3 * SECOND, 64, 101), Duration::ZERO, "one came back");
         assert_eq!(watch.observe(9 * SECOND, 0, 101), Duration::ZERO, "nothing is out");
-        assert_eq!(watch.observe(10 * SECOND, 1, 101), TX_STALL, "counted from the last moment with nothing out");
+        assert_eq!(
+            watch.observe(10 * SECOND, 1, 101),
+            TX_STALL,
+            "counted from the last moment with nothing out"
+        );
     }
 
     #[test]

@@ -83,7 +83,10 @@ impl Ports {
     /// # Errors
     /// [`HttpError::Bind`], naming the one that failed.
     pub fn bind(health: SocketAddr, admin: SocketAddr) -> Result<Self, HttpError> {
-        Ok(Ports { health: bind("health", "health", health)?, admin: bind("metrics and the API", "admin", admin)? })
+        Ok(Ports {
+            health: bind("health", "health", health)?,
+            admin: bind("metrics and the API", "admin", admin)?,
+        })
     }
 
     /// The addresses that were bound: health, admin.
@@ -100,7 +103,12 @@ fn bind(what: &'static str, flag: &'static str, address: SocketAddr) -> Result<S
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    listener.map_err(|source| HttpError::Bind { what, flag, address, source })
+    listener.map_err(|source| HttpError::Bind {
+        what,
+        flag,
+        address,
+        source,
+    })
 }
 
 /// The running servers.
@@ -161,7 +169,10 @@ async fn serve(
 }
 
 fn health_router(board: Arc<Board>) -> Router {
-    Router::new().route("/health", get(health)).layer(DefaultBodyLimit::max(BODY)).with_state(board)
+    Router::new()
+        .route("/health", get(health))
+        .layer(DefaultBodyLimit::max(BODY))
+        .with_state(board)
 }
 
 async fn health(State(board): State<Arc<Board>>) -> Response {
@@ -172,12 +183,14 @@ async fn health(State(board): State<Arc<Board>>) -> Response {
 fn health_answer(health: &Health) -> (StatusCode, Value) {
     match health {
         Health::Ok => (StatusCode::OK, json!({"status": "ok"})),
-        Health::Unsound(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, json!({"status": health.status(), "reason": reason}))
-        }
-        Health::Draining => {
-            (StatusCode::SERVICE_UNAVAILABLE, json!({"status": health.status(), "reason": "the appliance is stopping"}))
-        }
+        Health::Unsound(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({"status": health.status(), "reason": reason}),
+        ),
+        Health::Draining => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({"status": health.status(), "reason": "the appliance is stopping"}),
+        ),
     }
 }
 
@@ -193,7 +206,10 @@ fn admin_router(operator: Arc<dyn Operator>) -> Router {
         .route("/api/v1/streams", get(streams))
         .route("/api/v1/status", get(status))
         .layer(DefaultBodyLimit::max(BODY))
-        .with_state(AdminState { operator, answers: Arc::new(Semaphore::new(ANSWERS)) })
+        .with_state(AdminState {
+            operator,
+            answers: Arc::new(Semaphore::new(ANSWERS)),
+        })
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {
@@ -205,11 +221,17 @@ async fn metrics(State(state): State<AdminState>) -> Response {
 }
 
 async fn streams(State(state): State<AdminState>) -> Response {
-    answer(state, |operator| operator.streams()).await.map(Json).into_response()
+    answer(state, |operator| operator.streams())
+        .await
+        .map(Json)
+        .into_response()
 }
 
 async fn status(State(state): State<AdminState>) -> Response {
-    answer(state, |operator| operator.status()).await.map(Json).into_response()
+    answer(state, |operator| operator.status())
+        .await
+        .map(Json)
+        .into_response()
 }
 
 /// Makes an answer beside the server's thread, or says that too many are being made.
@@ -225,7 +247,8 @@ async fn answer<T: Send + 'static>(
         drop(permit);
         made
     });
-    made.await.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made\n"))
+    made.await
+        .map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made\n"))
 }
 
 /// A listener that holds at most [`CONNECTIONS`] connections, each with a deadline.
@@ -236,7 +259,10 @@ struct Bounded {
 
 impl Bounded {
     fn new(listener: StdListener) -> io::Result<Self> {
-        Ok(Bounded { listener: TcpListener::from_std(listener)?, free: Arc::new(Semaphore::new(CONNECTIONS)) })
+        Ok(Bounded {
+            listener: TcpListener::from_std(listener)?,
+            free: Arc::new(Semaphore::new(CONNECTIONS)),
+        })
     }
 }
 
@@ -276,7 +302,12 @@ struct Deadlined {
 impl Deadlined {
     fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> Self {
         let now = Instant::now();
-        Deadlined { stream, deadline: Box::pin(tokio::time::sleep_until(now + STEP)), end: now + LIFE, _permit: permit }
+        Deadlined {
+            stream,
+            deadline: Box::pin(tokio::time::sleep_until(now + STEP)),
+            end: now + LIFE,
+            _permit: permit,
+        }
     }
 
     fn expired(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
@@ -286,7 +317,11 @@ impl Deadlined {
 }
 
 impl AsyncRead for Deadlined {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if let Poll::Ready(error) = self.expired(context) {
             return Poll::Ready(Err(error));
         }
@@ -351,7 +386,10 @@ mod tests {
     }
 
     fn fetch(address: SocketAddr, path: &str) -> String {
-        ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+        ask(
+            address,
+            &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+        )
     }
 
     fn start() -> (Arc<Board>, Servers, SocketAddr, SocketAddr) {
@@ -366,10 +404,16 @@ mod tests {
     fn health_follows_the_board_and_serves_nothing_else() {
         let (board, servers, health, _) = start();
         let said = fetch(health, "/health");
-        assert!(said.starts_with("HTTP/1.1 503") && said.contains(r#""status":"unsound""#), "{said}");
+        assert!(
+            said.starts_with("HTTP/1.1 503") && said.contains(r#""status":"unsound""#),
+            "{said}"
+        );
         board.publish(Health::Ok, clock::monotonic_nanos());
         let said = fetch(health, "/health");
-        assert!(said.starts_with("HTTP/1.1 200") && said.ends_with(r#"{"status":"ok"}"#), "{said}");
+        assert!(
+            said.starts_with("HTTP/1.1 200") && said.ends_with(r#"{"status":"ok"}"#),
+            "{said}"
+        );
         board.publish(Health::Draining, clock::monotonic_nanos());
         let said = fetch(health, "/health");
         assert!(said.starts_with("HTTP/1.1 503") && said.contains("draining"), "{said}");
@@ -377,7 +421,10 @@ mod tests {
             assert!(fetch(health, path).starts_with("HTTP/1.1 404"), "{path}");
         }
         servers.stop();
-        assert!(Client::connect(health).is_err(), "a dead appliance refuses the connection");
+        assert!(
+            Client::connect(health).is_err(),
+            "a dead appliance refuses the connection"
+        );
     }
 
     #[test]
@@ -414,6 +461,9 @@ mod tests {
         let address = taken.local_addr().expect("bound");
         let error = Ports::bind(any_port(), address).expect_err("taken");
         let said = error.to_string();
-        assert!(said.contains(&address.to_string()) && said.contains("--admin"), "{said}");
+        assert!(
+            said.contains(&address.to_string()) && said.contains("--admin"),
+            "{said}"
+        );
     }
 }

@@ -39,12 +39,22 @@ pub struct Family {
 impl Family {
     /// A metric that only grows.
     pub fn counter(name: &'static str, help: &'static str) -> Self {
-        Family { name, help, kind: Kind::Counter, samples: Vec::new() }
+        Family {
+            name,
+            help,
+            kind: Kind::Counter,
+            samples: Vec::new(),
+        }
     }
 
     /// A metric that goes up and down.
     pub fn gauge(name: &'static str, help: &'static str) -> Self {
-        Family { name, help, kind: Kind::Gauge, samples: Vec::new() }
+        Family {
+            name,
+            help,
+            kind: Kind::Gauge,
+            samples: Vec::new(),
+        }
     }
 
     /// Adds a value. Counts beyond 2^53 lose their last digits, as in every Prometheus.
@@ -115,8 +125,14 @@ mod tests {
         dropped.add(vec![("queue", "1".to_owned()), ("reason", "a\"b".to_owned())], 4);
         let flows = Family::gauge("flows", "Flows followed").with(Vec::new(), 2.0);
         let text = render(vec![dropped, flows, Family::gauge("absent", "Without values")]);
-        assert!(text.contains("# TYPE tidegate_worker_dropped_packets counter\n"), "{text}");
-        assert!(text.contains("tidegate_worker_dropped_packets_total{queue=\"0\",reason=\"no-rule\"} 3\n"), "{text}");
+        assert!(
+            text.contains("# TYPE tidegate_worker_dropped_packets counter\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("tidegate_worker_dropped_packets_total{queue=\"0\",reason=\"no-rule\"} 3\n"),
+            "{text}"
+        );
         assert!(text.contains("reason=\"a\\\"b\"} 4\n"), "{text}");
         assert!(text.contains("tidegate_flows 2.0\n"), "{text}");
         assert!(!text.contains("absent"), "{text}");

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod appliance;
 pub mod bypass;
 pub mod clock;
 pub mod events;
@@ -13,8 +14,10 @@ pub mod metrics;
 pub mod monitor;
 pub mod netlink;
 pub mod object;
+pub mod options;
 pub mod pins;
 pub mod program;
+pub mod start_error;
 pub mod summary;
 pub mod tables;
 pub mod workers;

@@ -158,11 +158,18 @@ impl Watched {
             let last = beat.last();
             let running = || {
                 self.workers.read(|workers| {
-                    workers.iter().any(|worker| worker.queue() == beat.queue() && worker.is_running())
+                    workers
+                        .iter()
+                        .any(|worker| worker.queue() == beat.queue() && worker.is_running())
                 })
             };
             let stale = beat.age(now) > self.heartbeat;
-            let seen = Observation { now, beat: last, running: !stale || running(), totals };
+            let seen = Observation {
+                now,
+                beat: last,
+                running: !stale || running(),
+                totals,
+            };
             if let Some(event) = watch.observe(seen) {
                 self.events.send(event);
             }
@@ -222,18 +229,20 @@ impl Monitor {
     pub fn start(watched: Arc<Watched>, mut watches: Vec<BypassWatch>) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("tg-monitor".to_owned()).spawn(move || {
-            let mut tx = vec![TxWatch::default(); watches.len()];
-            let mut tick = 0_u32;
-            while !stopped.load(Ordering::Relaxed) {
-                watched.look_for_bypass(&mut watches);
-                if tick.is_multiple_of(HEALTH_TICKS) {
-                    watched.judge(&mut tx);
+        let thread = std::thread::Builder::new()
+            .name("tg-monitor".to_owned())
+            .spawn(move || {
+                let mut tx = vec![TxWatch::default(); watches.len()];
+                let mut tick = 0_u32;
+                while !stopped.load(Ordering::Relaxed) {
+                    watched.look_for_bypass(&mut watches);
+                    if tick.is_multiple_of(HEALTH_TICKS) {
+                        watched.judge(&mut tx);
+                    }
+                    tick = tick.wrapping_add(1);
+                    std::thread::sleep(TICK);
                 }
-                tick = tick.wrapping_add(1);
-                std::thread::sleep(TICK);
-            }
-        })?;
+            })?;
         Ok(Monitor { stop, thread })
     }
 

@@ -105,7 +105,10 @@ fn parse_answer(message: &[u8]) -> io::Result<LinkState> {
             Err(io::Error::from_raw_os_error(code.saturating_neg()))
         }
         RTM_NEWLINK => parse_link(body).ok_or_else(malformed),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel answered something else")),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the kernel answered something else",
+        )),
     }
 }
 
@@ -129,12 +132,22 @@ fn parse_link(body: &[u8]) -> Option<LinkState> {
 }
 
 fn parse_xdp(nested: &[u8]) -> Option<(XdpAttachment, u32)> {
-    let find = |wanted| attributes(nested).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let find = |wanted| {
+        attributes(nested)
+            .find(|(kind, _)| *kind == wanted)
+            .map(|(_, value)| value)
+    };
     let id = |kind| find(kind).and_then(|value| read_u32(value, 0));
     match *find(IFLA_XDP_ATTACHED)?.first()? {
         0 => None,
-        1 => Some((XdpAttachment::Native, id(IFLA_XDP_DRV_PROG_ID).or(id(IFLA_XDP_PROG_ID))?)),
-        2 => Some((XdpAttachment::Generic, id(IFLA_XDP_SKB_PROG_ID).or(id(IFLA_XDP_PROG_ID))?)),
+        1 => Some((
+            XdpAttachment::Native,
+            id(IFLA_XDP_DRV_PROG_ID).or(id(IFLA_XDP_PROG_ID))?,
+        )),
+        2 => Some((
+            XdpAttachment::Generic,
+            id(IFLA_XDP_SKB_PROG_ID).or(id(IFLA_XDP_PROG_ID))?,
+        )),
         _ => Some((XdpAttachment::Other, id(IFLA_XDP_PROG_ID).unwrap_or(0))),
     }
 }
@@ -195,14 +208,24 @@ mod tests {
 
     #[test]
     fn a_missing_interface_is_enodev_and_a_bad_name_einval() {
-        assert_eq!(link_state("tg-not-there").unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        assert_eq!(
+            link_state("tg-not-there").unwrap_err().raw_os_error(),
+            Some(libc::ENODEV)
+        );
         assert_eq!(link_state("").unwrap_err().raw_os_error(), Some(libc::EINVAL));
-        assert_eq!(link_state("a-name-that-is-too-long").unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(
+            link_state("a-name-that-is-too-long").unwrap_err().raw_os_error(),
+            Some(libc::EINVAL)
+        );
     }
 
     #[test]
     fn program_mode_and_id_are_read_from_the_nested_attribute() {
-        let xdp = [attribute(IFLA_XDP_ATTACHED, &[1]), attribute(IFLA_XDP_DRV_PROG_ID, &42_u32.to_ne_bytes())].concat();
+        let xdp = [
+            attribute(IFLA_XDP_ATTACHED, &[1]),
+            attribute(IFLA_XDP_DRV_PROG_ID, &42_u32.to_ne_bytes()),
+        ]
+        .concat();
         let message = link_message(&[
             attribute(IFLA_MTU, &8568_u32.to_ne_bytes()),
             attribute(IFLA_CARRIER, &[1]),
@@ -211,7 +234,13 @@ mod tests {
         let state = parse_answer(&message).expect("well formed");
         assert_eq!(
             state,
-            LinkState { index: 7, mtu: 8568, up: true, carrier: true, xdp: Some((XdpAttachment::Native, 42)) }
+            LinkState {
+                index: 7,
+                mtu: 8568,
+                up: true,
+                carrier: true,
+                xdp: Some((XdpAttachment::Native, 42))
+            }
         );
     }
 

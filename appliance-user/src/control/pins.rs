@@ -62,7 +62,10 @@ impl Pins {
         if !named || interface.bytes().any(|byte| byte == b'/' || byte == 0) {
             return Err(PinsError::Name(interface.to_owned()));
         }
-        Ok(Pins { base: base.to_owned(), interface: interface.to_owned() })
+        Ok(Pins {
+            base: base.to_owned(),
+            interface: interface.to_owned(),
+        })
     }
 
     /// The interface's own directory.
@@ -96,7 +99,11 @@ impl Pins {
             .recursive(true)
             .mode(0o700)
             .create(&path)
-            .map_err(|source| PinsError::Path { action: "create", path, source })
+            .map_err(|source| PinsError::Path {
+                action: "create",
+                path,
+                source,
+            })
     }
 
     /// Removes the pinned link. The program goes with it, unless a process holds the link open.
@@ -147,7 +154,10 @@ impl Pins {
     fn remove_layouts(&self, select: impl Fn(&Path) -> bool) -> Result<usize, PinsError> {
         let mut removed = 0;
         for path in entries(&self.directory())? {
-            let is_layout = path.file_name().and_then(|name| name.to_str()).is_some_and(is_layout_name);
+            let is_layout = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(is_layout_name);
             if !is_layout || !select(&path) {
                 continue;
             }
@@ -162,13 +172,21 @@ impl Pins {
 }
 
 fn is_layout_name(name: &str) -> bool {
-    name.strip_prefix('v').is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    name.strip_prefix('v')
+        .is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, PinsError> {
-    let failed = |source| PinsError::Path { action: "read", path: directory.to_owned(), source };
+    let failed = |source| PinsError::Path {
+        action: "read",
+        path: directory.to_owned(),
+        source,
+    };
     match fs::read_dir(directory) {
-        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(failed),
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(failed(error)),
     }
@@ -176,18 +194,22 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, PinsError> {
 
 fn remove_file(path: &Path) -> Result<(), PinsError> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(PinsError::Path { action: "remove", path: path.to_owned(), source })
-        }
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(PinsError::Path {
+            action: "remove",
+            path: path.to_owned(),
+            source,
+        }),
         _ => Ok(()),
     }
 }
 
 fn remove_directory(path: &Path) -> Result<(), PinsError> {
     match fs::remove_dir(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(PinsError::Path { action: "remove", path: path.to_owned(), source })
-        }
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(PinsError::Path {
+            action: "remove",
+            path: path.to_owned(),
+            source,
+        }),
         _ => Ok(()),
     }
 }
@@ -205,12 +227,18 @@ fn on_bpffs(path: &Path) -> io::Result<bool> {
 }
 
 fn ensure_bpffs(base: &Path) -> Result<(), PinsError> {
-    let failed = |source| PinsError::Mount { path: base.to_owned(), source };
+    let failed = |source| PinsError::Mount {
+        path: base.to_owned(),
+        source,
+    };
     if on_bpffs(base).map_err(failed)? {
         return Ok(());
     }
     if !base.starts_with(BPFFS) {
-        return Err(failed(io::Error::new(io::ErrorKind::Unsupported, "only the usual place is mounted unasked")));
+        return Err(failed(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "only the usual place is mounted unasked",
+        )));
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("bpf", BPFFS, "bpf", flags, Some(c"mode=0700")).map_err(|error| failed(error.into()))
@@ -224,7 +252,10 @@ mod tests {
     fn paths_are_stable_for_the_link_and_per_layout_for_maps() {
         let pins = Pins::new(Path::new(DEFAULT_BASE), "ens5").expect("a name");
         assert_eq!(pins.link(), Path::new("/sys/fs/bpf/tidegate/ens5/link"));
-        assert_eq!(pins.maps(0xab), Path::new("/sys/fs/bpf/tidegate/ens5/v00000000000000ab"));
+        assert_eq!(
+            pins.maps(0xab),
+            Path::new("/sys/fs/bpf/tidegate/ens5/v00000000000000ab")
+        );
     }
 
     #[test]

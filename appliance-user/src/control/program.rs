@@ -43,7 +43,9 @@ pub enum ProgramError {
     #[error("this binary was built without the XDP program; build it first: cargo xtask build-ebpf")]
     NoObject,
     /// Loading failed for want of privileges.
-    #[error("the kernel refuses to load BPF programs: {0}; run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error(
+        "the kernel refuses to load BPF programs: {0}; run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    )]
     Permission(String),
     /// Loading failed.
     #[error("cannot load the XDP program: {0}")]
@@ -180,7 +182,12 @@ impl Loaded {
         pins.prepare(maps::LAYOUT_HASH)?;
         let ebpf = load_object(object, &directory);
         let mut loaded = match ebpf {
-            Ok(ebpf) => Loaded { ebpf, pins, interface: interface.to_owned(), fresh_maps },
+            Ok(ebpf) => Loaded {
+                ebpf,
+                pins,
+                interface: interface.to_owned(),
+                fresh_maps,
+            },
             Err(error) => {
                 if fresh_maps {
                     let _ = pins.remove_layout(maps::LAYOUT_HASH);
@@ -196,7 +203,10 @@ impl Loaded {
     }
 
     fn program(&mut self) -> Result<&mut Xdp, ProgramError> {
-        let program = self.ebpf.program_mut(maps::PROGRAM).ok_or(ProgramError::Map(maps::PROGRAM))?;
+        let program = self
+            .ebpf
+            .program_mut(maps::PROGRAM)
+            .ok_or(ProgramError::Map(maps::PROGRAM))?;
         program.try_into().map_err(|_| ProgramError::Map(maps::PROGRAM))
     }
 
@@ -208,8 +218,10 @@ impl Loaded {
         let Some(Map::Array(data)) = self.ebpf.map(maps::name::HEARTBEATS) else {
             return Err(ProgramError::Map(maps::name::HEARTBEATS));
         };
-        Heartbeats::map(data.fd(), maps::MAX_QUEUES)
-            .map_err(|source| ProgramError::Mmap { map: maps::name::HEARTBEATS, source })
+        Heartbeats::map(data.fd(), maps::MAX_QUEUES).map_err(|source| ProgramError::Mmap {
+            map: maps::name::HEARTBEATS,
+            source,
+        })
     }
 
     /// The tables that control fills and reads. They live on without this value.
@@ -225,9 +237,15 @@ impl Loaded {
     /// # Errors
     /// [`ProgramError::Access`].
     pub fn set_socket(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), ProgramError> {
-        let map = self.ebpf.map_mut(maps::name::SOCKETS).ok_or(ProgramError::Map(maps::name::SOCKETS))?;
+        let map = self
+            .ebpf
+            .map_mut(maps::name::SOCKETS)
+            .ok_or(ProgramError::Map(maps::name::SOCKETS))?;
         let mut sockets = XskMap::try_from(map).map_err(|_| ProgramError::Map(maps::name::SOCKETS))?;
-        sockets.set(queue, socket, 0).map_err(|source| ProgramError::Access { map: maps::name::SOCKETS, source })
+        sockets.set(queue, socket, 0).map_err(|source| ProgramError::Access {
+            map: maps::name::SOCKETS,
+            source,
+        })
     }
 
     /// Attaches the program: atomically in place of a pinned one, else anew. Afterwards maps of other layouts are gone.
@@ -240,7 +258,11 @@ impl Loaded {
             Some(pinned) => self.replace(pinned)?,
             None => false,
         };
-        let fallback = if replaced { None } else { self.attach_new(&link, choice)? };
+        let fallback = if replaced {
+            None
+        } else {
+            self.attach_new(&link, choice)?
+        };
         let id = self.program()?.info().map_err(load_error)?.id();
         let link = state(&self.interface)?;
         let mode = match link.xdp {
@@ -250,7 +272,13 @@ impl Loaded {
         if let Err(error) = self.pins.remove_other_layouts(maps::LAYOUT_HASH) {
             tracing::warn!(%error, "maps of another version stay pinned");
         }
-        Ok(Attached { mode, program: id, interface: link.index, replaced, fallback })
+        Ok(Attached {
+            mode,
+            program: id,
+            interface: link.index,
+            replaced,
+            fallback,
+        })
     }
 
     /// The pinned link of an earlier process, if there is one and it can be used as it is.
@@ -325,14 +353,18 @@ impl Loaded {
         let link = program.take_link(id).map_err(load_error)?;
         let link = FdLink::try_from(link).map_err(|error| self.link_error(&error))?;
         // Without a link of its own the program could not be pinned, and nothing would hold when the process dies.
-        let pinned = link.pin(path).map_err(|error| self.refused(name, format!("cannot pin the link: {error}")))?;
+        let pinned = link
+            .pin(path)
+            .map_err(|error| self.refused(name, format!("cannot pin the link: {error}")))?;
         drop(pinned);
         Ok(())
     }
 
     /// Takes back what loading made, when this process did not get as far as attaching.
     pub fn undo(self) {
-        let Loaded { ebpf, pins, fresh_maps, .. } = self;
+        let Loaded {
+            ebpf, pins, fresh_maps, ..
+        } = self;
         drop(ebpf);
         if fresh_maps && let Err(error) = pins.remove_layout(maps::LAYOUT_HASH) {
             tracing::warn!(%error, "pinned maps stay behind");
@@ -341,15 +373,26 @@ impl Loaded {
 
     fn foreign(&self, id: u32) -> ProgramError {
         let pins = self.pins.directory().display().to_string();
-        ProgramError::Foreign { interface: self.interface.clone(), id, pins }
+        ProgramError::Foreign {
+            interface: self.interface.clone(),
+            id,
+            pins,
+        }
     }
 
     fn refused(&self, mode: &'static str, reason: String) -> ProgramError {
-        ProgramError::Attach { interface: self.interface.clone(), mode, reason }
+        ProgramError::Attach {
+            interface: self.interface.clone(),
+            mode,
+            reason,
+        }
     }
 
     fn link_error(&self, error: &LinkError) -> ProgramError {
-        self.refused("its present", format!("the pinned link cannot be used: {}", chain(error)))
+        self.refused(
+            "its present",
+            format!("the pinned link cannot be used: {}", chain(error)),
+        )
     }
 }
 
@@ -360,13 +403,21 @@ fn load_object(object: &[u8], directory: &std::path::Path) -> Result<Ebpf, Progr
     }
     loader.load(object).map_err(|error| {
         let text = chain(&error);
-        if is_permission(&error) { ProgramError::Permission(text) } else { ProgramError::Load(text) }
+        if is_permission(&error) {
+            ProgramError::Permission(text)
+        } else {
+            ProgramError::Load(text)
+        }
     })
 }
 
 fn load_error(error: AyaProgramError) -> ProgramError {
     let text = chain(&error);
-    if is_permission(&error) { ProgramError::Permission(text) } else { ProgramError::Load(text) }
+    if is_permission(&error) {
+        ProgramError::Permission(text)
+    } else {
+        ProgramError::Load(text)
+    }
 }
 
 /// Whether somewhere below there is an `EPERM`.
@@ -396,9 +447,9 @@ fn attach_advice(error: &AyaProgramError, mtu: u32) -> String {
         _ => None,
     };
     match errno {
-        Some(libc::ERANGE) => format!(
-            "the driver cannot carry the interface's MTU of {mtu} with XDP; lower it: ip link set dev IF mtu N"
-        ),
+        Some(libc::ERANGE) => {
+            format!("the driver cannot carry the interface's MTU of {mtu} with XDP; lower it: ip link set dev IF mtu N")
+        }
         Some(libc::ENOSPC) => {
             "too few receive queues for the peer's or the driver's transmit queues; see ethtool -L".to_owned()
         }
@@ -410,8 +461,10 @@ fn attach_advice(error: &AyaProgramError, mtu: u32) -> String {
 }
 
 fn state(interface: &str) -> Result<LinkState, ProgramError> {
-    netlink::link_state(interface)
-        .map_err(|source| ProgramError::Interface { interface: interface.to_owned(), source })
+    netlink::link_state(interface).map_err(|source| ProgramError::Interface {
+        interface: interface.to_owned(),
+        source,
+    })
 }
 
 /// Takes the program off and removes every pin of the interface, whoever left them. Doing it twice is no error, nor is an
@@ -420,23 +473,30 @@ fn state(interface: &str) -> Result<LinkState, ProgramError> {
 /// # Errors
 /// If pins cannot be removed, or the program stays all the same.
 pub fn detach(pins: &Pins, interface: &str) -> Result<Detached, ProgramError> {
-    let mut found = Detached::default();
-    let attached = match netlink::link_state(interface) {
-        Ok(link) => link.xdp.map(|(_, id)| id),
-        Err(_) => None,
+    let mut found = take_off(pins, interface)?;
+    found.layouts = pins.remove_all_maps()?;
+    Ok(found)
+}
+
+/// Takes the program off; the maps stay pinned. Packets go to the kernel's stack from then on.
+///
+/// # Errors
+/// If the link's pin cannot be removed, or the program stays all the same.
+pub fn take_off(pins: &Pins, interface: &str) -> Result<Detached, ProgramError> {
+    let attached = netlink::link_state(interface)
+        .ok()
+        .and_then(|link| link.xdp)
+        .map(|(_, id)| id);
+    let mut found = Detached {
+        link: pins.has_link(),
+        ..Detached::default()
     };
-    let ours = if pins.has_link() {
-        found.link = true;
-        unlink(pins)?
-    } else {
-        None
-    };
+    let ours = if found.link { unlink(pins)? } else { None };
     match (attached, ours) {
         (Some(attached), Some(ours)) if attached == ours => wait_gone(interface, ours)?,
         (Some(attached), _) => found.foreign = Some(attached),
         (None, _) => {}
     }
-    found.layouts = pins.remove_all_maps()?;
     Ok(found)
 }
 
@@ -462,7 +522,9 @@ fn wait_gone(interface: &str, program: u32) -> Result<(), ProgramError> {
             _ => return Ok(()),
         }
         if Instant::now() >= deadline {
-            return Err(ProgramError::StillAttached { interface: interface.to_owned() });
+            return Err(ProgramError::StillAttached {
+                interface: interface.to_owned(),
+            });
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -43,7 +43,12 @@ impl Summary {
         after: &KernelFigures,
         workers: Vec<(u32, WorkerSnapshot)>,
     ) -> Self {
-        Summary { interface: interface.to_owned(), ran, kernel: after.since(before), workers }
+        Summary {
+            interface: interface.to_owned(),
+            ran,
+            kernel: after.since(before),
+            workers,
+        }
     }
 
     fn sum(&self, take: impl Fn(&WorkerSnapshot) -> u64) -> u64 {
@@ -56,14 +61,22 @@ impl Summary {
         let lost_at_ring = self.sum(|w| w.socket.rx_dropped + w.socket.rx_ring_full);
         let redirected = self.kernel.redirected;
         let unexplained = i128::from(redirected) - i128::from(taken) - i128::from(lost_at_ring);
-        Reconciliation { redirected, taken, lost_at_ring, unexplained: unexplained as i64 }
+        Reconciliation {
+            redirected,
+            taken,
+            lost_at_ring,
+            unexplained: unexplained as i64,
+        }
     }
 
     /// Whether kernel and workers each account for every packet, nothing is lost between them, and every frame is home.
     pub fn accounts_for_everything(&self) -> bool {
         let kernel = &self.kernel;
         let decided = kernel.passed_total() + kernel.returned_total() + kernel.dropped_total() + kernel.redirected;
-        let workers = self.workers.iter().all(|(_, w)| w.engine.reconciles() && w.frames.is_balanced());
+        let workers = self
+            .workers
+            .iter()
+            .all(|(_, w)| w.engine.reconciles() && w.frames.is_balanced());
         kernel.seen == decided && workers && self.reconciliation().unexplained == 0
     }
 
@@ -83,7 +96,13 @@ impl KernelFigures {
         for (now, then) in dropped.iter_mut().zip(before.dropped) {
             *now = now.saturating_sub(then);
         }
-        let then = |name: &str| before.notes.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value);
+        let then = |name: &str| {
+            before
+                .notes
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map_or(0, |(_, value)| *value)
+        };
         KernelFigures {
             seen: self.seen.saturating_sub(before.seen),
             passed: self.passed.saturating_sub(before.passed),
@@ -91,7 +110,11 @@ impl KernelFigures {
             returned: self.returned.saturating_sub(before.returned),
             bypass: self.bypass.since(before.bypass),
             dropped,
-            notes: self.notes.iter().map(|(name, value)| (*name, value.saturating_sub(then(name)))).collect(),
+            notes: self
+                .notes
+                .iter()
+                .map(|(name, value)| (*name, value.saturating_sub(then(name))))
+                .collect(),
         }
     }
 }
@@ -105,7 +128,12 @@ impl Display for Summary {
         row(f, "to workers", kernel.redirected, 0)?;
         row(f, "returned", kernel.returned_total(), self.sum(|w| w.engine.returned))?;
         row(f, "passed", kernel.passed_total(), self.sum(|w| w.engine.passed))?;
-        row(f, "dropped", kernel.dropped_total(), self.sum(|w| w.engine.dropped_total()))?;
+        row(
+            f,
+            "dropped",
+            kernel.dropped_total(),
+            self.sum(|w| w.engine.dropped_total()),
+        )?;
         for (reason, in_kernel, in_workers) in self.reasons() {
             row(f, &format!("  {}", reason.name()), in_kernel, in_workers)?;
         }
@@ -144,7 +172,10 @@ impl Summary {
                 frames.fill,
                 frames.receive,
                 frames.transmit,
-                u64::from(frames.pool) + u64::from(frames.fill) + u64::from(frames.receive) + u64::from(frames.transmit),
+                u64::from(frames.pool)
+                    + u64::from(frames.fill)
+                    + u64::from(frames.receive)
+                    + u64::from(frames.transmit),
                 frames.total,
                 residence.p50 as f64 / 1e3,
                 residence.p99 as f64 / 1e3,
@@ -157,7 +188,11 @@ impl Summary {
 }
 
 fn row(f: &mut Formatter<'_>, name: &str, kernel: u64, workers: u64) -> fmt::Result {
-    let workers = if name == "to workers" { String::from("-") } else { workers.to_string() };
+    let workers = if name == "to workers" {
+        String::from("-")
+    } else {
+        workers.to_string()
+    };
     writeln!(f, "  {name:<28}{kernel:>16}{workers:>16}")
 }
 
@@ -170,18 +205,38 @@ pub(super) mod tests {
     use crate::worker::{Residence, SocketStatistics};
 
     pub(in crate::control) fn worker() -> WorkerSnapshot {
-        let mut engine = Counters { seen: 90, returned: 80, passed: 1, ..Counters::default() };
+        let mut engine = Counters {
+            seen: 90,
+            returned: 80,
+            passed: 1,
+            ..Counters::default()
+        };
         engine.dropped[DropReason::NoRule.index()] = 9;
         WorkerSnapshot {
             engine,
-            frames: FrameAccount { total: 64, pool: 30, fill: 32, receive: 0, transmit: 2 },
-            socket: SocketStatistics { rx_ring_full: 5, ..SocketStatistics::default() },
+            frames: FrameAccount {
+                total: 64,
+                pool: 30,
+                fill: 32,
+                receive: 0,
+                transmit: 2,
+            },
+            socket: SocketStatistics {
+                rx_ring_full: 5,
+                ..SocketStatistics::default()
+            },
             completed: 78,
             tx_full: 0,
             stalls: 0,
             busy_ns: 1,
             idle_ns: 2,
-            residence: Residence { count: 90, p50: 1_500, p99: 9_000, p999: 20_000, max: 30_000 },
+            residence: Residence {
+                count: 90,
+                p50: 1_500,
+                p99: 9_000,
+                p999: 20_000,
+                max: 30_000,
+            },
         }
     }
 
@@ -190,7 +245,11 @@ pub(super) mod tests {
             seen: 200,
             passed: 60,
             redirected: 95,
-            bypass: BypassPackets { returned: 15, dropped: 0, passed: 0 },
+            bypass: BypassPackets {
+                returned: 15,
+                dropped: 0,
+                passed: 0,
+            },
             ..KernelFigures::zero()
         };
         kernel.dropped[DropReason::SourceNotListed.index()] = 30;
@@ -198,14 +257,28 @@ pub(super) mod tests {
     }
 
     fn summary(kernel: &KernelFigures) -> Summary {
-        Summary::new("ens5", Duration::from_secs(2), &KernelFigures::zero(), kernel, vec![(0, worker())])
+        Summary::new(
+            "ens5",
+            Duration::from_secs(2),
+            &KernelFigures::zero(),
+            kernel,
+            vec![(0, worker())],
+        )
     }
 
     #[test]
     fn both_sides_of_the_rings_are_reconciled() {
         let summary = summary(&kernel());
         let rings = summary.reconciliation();
-        assert_eq!(rings, Reconciliation { redirected: 95, taken: 90, lost_at_ring: 5, unexplained: 0 });
+        assert_eq!(
+            rings,
+            Reconciliation {
+                redirected: 95,
+                taken: 90,
+                lost_at_ring: 5,
+                unexplained: 0
+            }
+        );
         assert!(summary.accounts_for_everything());
         let text = summary.to_string();
         assert!(text.contains("source-not-listed") && text.contains("no-rule"), "{text}");

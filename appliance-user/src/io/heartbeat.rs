@@ -47,15 +47,27 @@ impl Heartbeats {
         // SAFETY: holds because a null hint lets the kernel choose an address that nothing else uses, and the mapping is shared
         // with a file descriptor that the kernel itself keeps alive for as long as it is mapped.
         let base = unsafe {
-            mmap(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, array, 0)?
+            mmap(
+                std::ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                array,
+                0,
+            )?
         };
         let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        Ok(Heartbeats { mapping: Arc::new(Mapping { base, length, slots }) })
+        Ok(Heartbeats {
+            mapping: Arc::new(Mapping { base, length, slots }),
+        })
     }
 
     /// The line of one queue; `None` beyond the array.
     pub fn slot(&self, queue: u32) -> Option<HeartbeatSlot> {
-        (queue < self.mapping.slots).then(|| HeartbeatSlot { mapping: Arc::clone(&self.mapping), queue })
+        (queue < self.mapping.slots).then(|| HeartbeatSlot {
+            mapping: Arc::clone(&self.mapping),
+            queue,
+        })
     }
 
     /// How many queues the array has lines for.
@@ -141,7 +153,8 @@ impl HeartbeatSlot {
     /// How old the last beat is at `now`; the longest duration if nobody beats. A beat after `now` (the worker read its clock
     /// later) is fresh, not an age that wrapped.
     pub fn age(&self, now: u64) -> Duration {
-        self.last().map_or(Duration::MAX, |beat| Duration::from_nanos(now.saturating_sub(beat)))
+        self.last()
+            .map_or(Duration::MAX, |beat| Duration::from_nanos(now.saturating_sub(beat)))
     }
 }
 

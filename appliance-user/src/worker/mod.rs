@@ -130,14 +130,16 @@ impl Worker {
         let stopping = Arc::clone(&stop);
         let frames = socket.frames();
         let interval = config.heartbeat / 8;
-        let thread = std::thread::Builder::new().name(format!("tg-worker-{}", config.queue)).spawn(move || {
-            while !stopping.load(std::sync::atomic::Ordering::Relaxed) {
-                beat.beat(crate::control::clock::monotonic_nanos());
-                std::thread::sleep(interval);
-            }
-            beat.retire();
-            drop(socket);
-        })?;
+        let thread = std::thread::Builder::new()
+            .name(format!("tg-worker-{}", config.queue))
+            .spawn(move || {
+                while !stopping.load(std::sync::atomic::Ordering::Relaxed) {
+                    beat.beat(crate::control::clock::monotonic_nanos());
+                    std::thread::sleep(interval);
+                }
+                beat.retire();
+                drop(socket);
+            })?;
         let snapshot = WorkerSnapshot {
             engine: Counters::default(),
             frames,
@@ -149,7 +151,12 @@ impl Worker {
             idle_ns: 0,
             residence: Residence::default(),
         };
-        Ok(Worker { queue: config.queue, snapshot, stop, thread: Some(thread) })
+        Ok(Worker {
+            queue: config.queue,
+            snapshot,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// Its receive queue.
