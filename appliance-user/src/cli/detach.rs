@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::EXIT_REFUSED;
 use crate::control::pins::{self, Pins};
-use crate::control::program;
+use crate::control::detach;
 
 /// Take the XDP program off an interface and remove its pins.
 ///
@@ -32,7 +32,7 @@ pub fn run(args: &DetachArgs) -> anyhow::Result<ExitCode> {
     let interface = &args.interface;
     let detached = Pins::new(&args.pins, interface)
         .map_err(Into::into)
-        .and_then(|pins| program::detach(&pins, interface));
+        .and_then(|pins| detach::detach(&pins, interface));
     let detached = match detached {
         Ok(detached) => detached,
         Err(error) => {

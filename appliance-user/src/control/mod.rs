@@ -6,6 +6,7 @@
 pub mod appliance;
 pub mod bypass;
 pub mod clock;
+pub mod detach;
 pub mod events;
 pub mod figures;
 pub mod health;
@@ -17,6 +18,8 @@ pub mod object;
 pub mod options;
 pub mod pins;
 pub mod program;
+mod sockets;
+mod start;
 pub mod start_error;
 pub mod summary;
 pub mod tables;

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
 
 use aya::maps::{Map, MapError, XskMap};
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
@@ -21,9 +20,6 @@ use super::pins::{Pins, PinsError};
 use super::tables::{self, Tables};
 use crate::io::heartbeat::Heartbeats;
 use tidegate_common::maps;
-
-/// How long the kernel may take to let a detached program go: it does so after a grace period.
-const DETACH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the program is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,17 +144,6 @@ pub struct Attached {
     pub fallback: Option<String>,
 }
 
-/// What [`detach`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Detached {
-    /// A pinned link was removed, and with it the program.
-    pub link: bool,
-    /// Directories of pinned maps that were removed.
-    pub layouts: usize,
-    /// The id of a program on the interface that is none of Tidegate's pins.
-    pub foreign: Option<u32>,
-}
-
 impl XdpAttachment {
     /// `native`, `generic` or `other`.
     pub const fn name(self) -> &'static str {
@@ -263,22 +248,35 @@ impl Loaded {
         } else {
             self.attach_new(&link, choice)?
         };
-        let id = self.program()?.info().map_err(load_error)?.id();
-        let link = state(&self.interface)?;
-        let mode = match link.xdp {
-            Some((mode, attached)) if attached == id => mode,
-            _ => return Err(self.refused("the chosen", "the kernel does not show it on the interface".to_owned())),
+        let (mode, program, index) = match self.confirm() {
+            Ok(confirmed) => confirmed,
+            Err(error) => {
+                if !replaced {
+                    self.pins.remove_link()?;
+                }
+                return Err(error);
+            }
         };
         if let Err(error) = self.pins.remove_other_layouts(maps::LAYOUT_HASH) {
             tracing::warn!(%error, "maps of another version stay pinned");
         }
         Ok(Attached {
             mode,
-            program: id,
-            interface: link.index,
+            program,
+            interface: index,
             replaced,
             fallback,
         })
+    }
+
+    /// Asks the kernel whether this very program sits on the interface: where, its id, the interface's index.
+    fn confirm(&mut self) -> Result<(XdpAttachment, u32, u32), ProgramError> {
+        let id = self.program()?.info().map_err(load_error)?.id();
+        let link = state(&self.interface)?;
+        match link.xdp {
+            Some((mode, attached)) if attached == id => Ok((mode, id, link.index)),
+            _ => Err(self.refused("the chosen", "the kernel does not show it on the interface".to_owned())),
+        }
     }
 
     /// The pinned link of an earlier process, if there is one and it can be used as it is.
@@ -465,69 +463,6 @@ fn state(interface: &str) -> Result<LinkState, ProgramError> {
         interface: interface.to_owned(),
         source,
     })
-}
-
-/// Takes the program off and removes every pin of the interface, whoever left them. Doing it twice is no error, nor is an
-/// interface that has gone.
-///
-/// # Errors
-/// If pins cannot be removed, or the program stays all the same.
-pub fn detach(pins: &Pins, interface: &str) -> Result<Detached, ProgramError> {
-    let mut found = take_off(pins, interface)?;
-    found.layouts = pins.remove_all_maps()?;
-    Ok(found)
-}
-
-/// Takes the program off; the maps stay pinned. Packets go to the kernel's stack from then on.
-///
-/// # Errors
-/// If the link's pin cannot be removed, or the program stays all the same.
-pub fn take_off(pins: &Pins, interface: &str) -> Result<Detached, ProgramError> {
-    let attached = netlink::link_state(interface)
-        .ok()
-        .and_then(|link| link.xdp)
-        .map(|(_, id)| id);
-    let mut found = Detached {
-        link: pins.has_link(),
-        ..Detached::default()
-    };
-    let ours = if found.link { unlink(pins)? } else { None };
-    match (attached, ours) {
-        (Some(attached), Some(ours)) if attached == ours => wait_gone(interface, ours)?,
-        (Some(attached), _) => found.foreign = Some(attached),
-        (None, _) => {}
-    }
-    Ok(found)
-}
-
-/// Removes the pinned link; returns the id of its program.
-fn unlink(pins: &Pins) -> Result<Option<u32>, ProgramError> {
-    let Ok(pinned) = PinnedLink::from_pin(pins.link()) else {
-        // Not a link at all: still in the way of the next one.
-        pins.remove_link()?;
-        return Ok(None);
-    };
-    let link = FdLink::from(pinned);
-    let program = link.info().ok().map(|info| info.program_id());
-    pins.remove_link()?;
-    drop(link);
-    Ok(program)
-}
-
-fn wait_gone(interface: &str, program: u32) -> Result<(), ProgramError> {
-    let deadline = Instant::now() + DETACH_PATIENCE;
-    loop {
-        match netlink::link_state(interface) {
-            Ok(LinkState { xdp: Some((_, id)), .. }) if id == program => {}
-            _ => return Ok(()),
-        }
-        if Instant::now() >= deadline {
-            return Err(ProgramError::StillAttached {
-                interface: interface.to_owned(),
-            });
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 impl From<EbpfError> for ProgramError {
