@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::netlink::{self, LinkState, XdpAttachment};
 use super::object;
 use super::pins::{Pins, PinsError};
-use super::tables::{self, Tables};
+use super::tables::Tables;
 use crate::io::heartbeat::Heartbeats;
 use tidegate_common::maps;
 
@@ -396,8 +396,8 @@ impl Loaded {
 
 fn load_object(object: &[u8], directory: &std::path::Path) -> Result<Ebpf, ProgramError> {
     let mut loader = EbpfLoader::new();
-    for name in tables::PINNED {
-        loader.map_pin_path(name, directory.join(name));
+    for map in &maps::MAPS {
+        loader.map_pin_path(map.name, directory.join(map.name));
     }
     loader.load(object).map_err(|error| {
         let text = chain(&error);

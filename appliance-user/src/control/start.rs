@@ -167,8 +167,8 @@ fn bring_up(options: &Options, log: &EventLog, checked: Checked, program: &mut L
     sockets::check_mtu(options, &facts, &bound)?;
     let mut tables = program.tables()?;
     let before = tables.figures()?;
-    tables.configure(&Settings::new(options, &policy))?;
-    let generation = tables.publish(&policy.kernel_prefixes(), options.on_failure)?;
+    tables.configure(Settings::new(options))?;
+    let generation = tables.publish(&policy.kernel_prefixes(), policy.default_action(), options.on_failure)?;
     let beats = queues
         .iter()
         .filter_map(|queue| heartbeats.slot(*queue))

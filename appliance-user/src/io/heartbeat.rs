@@ -6,6 +6,7 @@
 //! This file has `unsafe`: the mapping itself and the atomic view of a line.
 
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use tidegate_common::maps::Heartbeat;
 
 /// Bytes from one queue's line to the next: a cache line, so that workers do not slow each other down.
-pub const STRIDE: usize = 64;
+const STRIDE: usize = Heartbeat::SIZE;
 
 /// The whole array, mapped. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,7 +39,7 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Heartbeats {
-    /// Maps an array of `slots` lines of [`STRIDE`] bytes, made with `BPF_F_MMAPABLE`.
+    /// Maps an array of `slots` [`Heartbeat`]s, made with `BPF_F_MMAPABLE`.
     ///
     /// # Errors
     /// The kernel's: `EINVAL` for an array smaller than that or not mappable, `EPERM` for a frozen one.
@@ -91,27 +93,31 @@ pub struct HeartbeatSlot {
     queue: u32,
 }
 
-/// The words of a line that are in use. The kernel's program reads the first only.
+/// The words of a line. The program reads the first and writes the last; those between are user space's own.
 #[derive(Clone, Copy)]
 #[repr(usize)]
 enum Word {
-    Beat = 0,
+    Beat = Heartbeat::BEAT_OFFSET / WORD,
     Note0 = 1,
     Note1 = 2,
     Note2 = 3,
+    Dark = Heartbeat::DARK_OFFSET / WORD,
 }
 
+/// Bytes of a word.
+const WORD: usize = size_of::<u64>();
 /// The words for notes.
 const NOTES: [Word; 3] = [Word::Note0, Word::Note1, Word::Note2];
-const _: () = assert!((NOTES.len() + 1) * size_of::<u64>() <= STRIDE);
+const _: () = assert!(offset_of!(Heartbeat, notes) == Word::Note0 as usize * WORD);
+const _: () = assert!((Word::Dark as usize + 1) * WORD <= STRIDE && STRIDE.is_multiple_of(WORD));
 
 impl HeartbeatSlot {
-    /// One word of the line: 0 is the beat, those of [`NOTES`] follow.
+    /// One word of the line.
     fn word(&self, word: Word) -> &AtomicU64 {
-        let offset = self.queue as usize * STRIDE + word as usize * size_of::<u64>();
+        let offset = self.queue as usize * STRIDE + word as usize * WORD;
         // SAFETY: holds because `slot` made sure that the queue is below `slots` and a `Word` is below STRIDE / 8, so the word
         // lies inside the mapping, which `self.mapping` keeps alive; a mapping begins at a page and the offset is a multiple of
-        // 8, so it is aligned; the kernel's program only reads the beat, as one aligned 64-bit load.
+        // 8, so it is aligned; the XDP program touches it only by aligned 64-bit loads and stores.
         unsafe { AtomicU64::from_ptr(self.mapping.base.as_ptr().add(offset).cast()) }
     }
 
@@ -136,6 +142,11 @@ impl HeartbeatSlot {
             0 => None,
             beat => Some(beat),
         }
+    }
+
+    /// Whether the program says that packets of this queue take the failure action.
+    pub fn is_dark(&self) -> bool {
+        self.word(Word::Dark).load(Ordering::Relaxed) != 0
     }
 
     /// Leaves three numbers for whoever maps the array next, should this process die: the line outlives it.

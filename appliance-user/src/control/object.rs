@@ -1,2 +1,0 @@
-//! provisional
-pub const OBJECT: Option<&[u8]> = None;
