@@ -6,6 +6,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
+pub mod cursor;
 pub mod digest;
 pub mod drop_reason;
 pub mod flow;
+pub mod hairpin;
+pub mod maps;
+pub mod walk;
+pub mod wire;

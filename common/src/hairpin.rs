@@ -1,0 +1,50 @@
+//! Turning a packet around in place, so that it goes back to the load balancer that sent it.
+//!
+//! MAC and outer IPv4 addresses change places and the TTL becomes 64; GENEVE, the inner packet and the UDP ports stay as
+//! they are. Swapping leaves every checksum valid, the TTL's change is put into the header checksum (RFC 1624). The two
+//! transformations work on fixed arrays, so that the XDP program and user space share them.
+
+use crate::walk::{Outer, Walk};
+use crate::wire::checksum;
+use crate::wire::ipv4::Ipv4;
+
+/// TTL of a returned packet.
+pub const TTL: u8 = 64;
+/// Bytes of a frame that [`macs`] takes: destination and source address.
+pub const MACS: usize = 12;
+
+/// Swaps a frame's destination and source address.
+#[inline(always)]
+pub const fn macs(addresses: [u8; MACS]) -> [u8; MACS] {
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = addresses;
+    [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5]
+}
+
+/// Swaps an IPv4 header's addresses and sets its TTL, the checksum following. A wrong checksum stays wrong.
+#[inline(always)]
+pub const fn ipv4(header: [u8; Ipv4::LEN]) -> [u8; Ipv4::LEN] {
+    let [b0, b1, b2, b3, b4, b5, b6, b7, ttl, protocol, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3] = header;
+    let old = u16::from_be_bytes([ttl, protocol]);
+    let new = u16::from_be_bytes([TTL, protocol]);
+    let sum = checksum::updated(u16::from_be_bytes([c0, c1]), old, new);
+    let [c0, c1] = sum.to_be_bytes();
+    [b0, b1, b2, b3, b4, b5, b6, b7, TTL, protocol, c0, c1, d0, d1, d2, d3, s0, s1, s2, s3]
+}
+
+/// Turns a walked frame around. Returns whether it did: a packet without outer headers, or another and shorter frame than
+/// the one that was walked, is left as it is.
+pub fn turn_around(frame: &mut [u8], walk: &Walk) -> bool {
+    walk.outer.is_some_and(|outer| turn_outer_around(frame, &outer))
+}
+
+/// [`turn_around`] for a frame of which only the outer headers were walked.
+pub fn turn_outer_around(frame: &mut [u8], outer: &Outer) -> bool {
+    let Some((head, rest)) = frame.split_at_mut_checked(outer.ipv4) else { return false };
+    let (Some(addresses), Some(header)) = (head.first_chunk_mut::<MACS>(), rest.first_chunk_mut::<{ Ipv4::LEN }>())
+    else {
+        return false;
+    };
+    *addresses = macs(*addresses);
+    *header = ipv4(*header);
+    true
+}

@@ -1,0 +1,506 @@
+//! The BPF maps: names, sizes, keys and values, as the XDP program declares them and user space fills them.
+//!
+//! All values are in the machine's own byte order. This crate forbids `unsafe`, so values cross into user space as byte
+//! arrays ([`Config::to_bytes`] and its like), which every BPF library takes. Maps stay pinned while processes come and go:
+//! [`LAYOUT_HASH`] names a layout, and a process only takes over maps of its own.
+
+use crate::drop_reason::DropReason;
+
+/// Name of the XDP program in the object file.
+pub const PROGRAM: &str = "tidegate";
+/// Queues that can have a worker. A packet on a queue beyond takes the failure action.
+pub const MAX_QUEUES: u32 = 128;
+/// Prefixes that one trie can hold.
+pub const MAX_PREFIXES: u32 = 65_536;
+/// Policy slots: one in use, the other being filled.
+pub const SLOTS: usize = 2;
+/// Raise this when the meaning of a map's contents changes without its size.
+const LAYOUT_VERSION: u32 = 1;
+
+/// Names of the maps in the object file and under the pin directory.
+pub mod name {
+    /// Array of one [`Config`](super::Config), `BPF_F_MMAPABLE`.
+    pub const CONFIG: &str = "CONFIG";
+    /// Array of [`MAX_QUEUES`](super::MAX_QUEUES) [`Heartbeat`](super::Heartbeat)s, `BPF_F_MMAPABLE`.
+    pub const HEARTBEATS: &str = "HEARTBEATS";
+    /// XSKMAP: the AF_XDP socket of each queue.
+    pub const SOCKETS: &str = "SOCKETS";
+    /// LPM tries of admitted inner IPv4 sources, one for each policy slot: key 4 address bytes, value [`Admit`](super::Admit).
+    pub const ADMIT_V4: [&str; super::SLOTS] = ["ADMIT_V4_0", "ADMIT_V4_1"];
+    /// LPM tries of admitted inner IPv6 sources, one for each policy slot: key 16 address bytes.
+    pub const ADMIT_V6: [&str; super::SLOTS] = ["ADMIT_V6_0", "ADMIT_V6_1"];
+    /// Per-CPU array of one [`Counters`](super::Counters).
+    pub const COUNTERS: &str = "COUNTERS";
+}
+
+/// What a map is declared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Its name.
+    pub name: &'static str,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value.
+    pub value_size: u32,
+    /// Entries it can hold.
+    pub max_entries: u32,
+}
+
+/// Every map of the program, the log's ring buffer excepted.
+pub const MAPS: [Layout; 8] = [
+    Layout { name: name::CONFIG, key_size: 4, value_size: Config::SIZE as u32, max_entries: 1 },
+    Layout { name: name::HEARTBEATS, key_size: 4, value_size: Heartbeat::SIZE as u32, max_entries: MAX_QUEUES },
+    Layout { name: name::SOCKETS, key_size: 4, value_size: 4, max_entries: MAX_QUEUES },
+    Layout { name: name::ADMIT_V4[0], key_size: 8, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
+    Layout { name: name::ADMIT_V4[1], key_size: 8, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
+    Layout { name: name::ADMIT_V6[0], key_size: 20, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
+    Layout { name: name::ADMIT_V6[1], key_size: 20, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
+    Layout { name: name::COUNTERS, key_size: 4, value_size: size_of::<Counters>() as u32, max_entries: 1 },
+];
+
+/// FNV-1a over everything in [`MAPS`]: two builds with the same hash can share pinned maps.
+pub const LAYOUT_HASH: u64 = {
+    let mut hash = fnv(0xcbf2_9ce4_8422_2325, &LAYOUT_VERSION.to_le_bytes());
+    let mut i = 0;
+    while i < MAPS.len() {
+        let map = &MAPS[i];
+        hash = fnv(hash, map.name.as_bytes());
+        hash = fnv(hash, &map.key_size.to_le_bytes());
+        hash = fnv(hash, &map.value_size.to_le_bytes());
+        hash = fnv(hash, &map.max_entries.to_le_bytes());
+        i += 1;
+    }
+    hash
+};
+
+const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    // A terminator, so that neighbouring names cannot flow into each other.
+    (hash ^ 0xff).wrapping_mul(0x0100_0000_01b3)
+}
+
+/// What becomes of admitted packets while no worker is alive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FailureAction {
+    /// Back to the load balancer, uninspected.
+    #[default]
+    Return = 0,
+    /// Dropped.
+    Drop = 1,
+    /// Left to the kernel's stack, untouched.
+    Pass = 2,
+}
+
+impl FailureAction {
+    /// The action of a number; one that means nothing is `Return`, the default.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => FailureAction::Drop,
+            2 => FailureAction::Pass,
+            _ => FailureAction::Return,
+        }
+    }
+
+    /// The name used in policies, on the command line and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FailureAction::Return => "return",
+            FailureAction::Drop => "drop",
+            FailureAction::Pass => "pass",
+        }
+    }
+
+    /// The stricter of two: `Drop` before `Pass` before `Return`.
+    pub const fn strictest(self, other: Self) -> Self {
+        match (self, other) {
+            (FailureAction::Drop, _) | (_, FailureAction::Drop) => FailureAction::Drop,
+            (FailureAction::Pass, _) | (_, FailureAction::Pass) => FailureAction::Pass,
+            _ => FailureAction::Return,
+        }
+    }
+}
+
+/// What becomes of packets whose inner source no rule lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DefaultAction {
+    /// Dropped, counted as `source-not-listed`.
+    #[default]
+    Drop = 0,
+    /// Back to the load balancer.
+    Return = 1,
+}
+
+impl DefaultAction {
+    /// The action of a number; one that means nothing is `Drop`, the default.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => DefaultAction::Return,
+            _ => DefaultAction::Drop,
+        }
+    }
+}
+
+/// Which policy is in force: a generation and the slot that holds it, in one word, so that the program reads both at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Active(u64);
+
+impl Active {
+    /// Generation `generation` (63 bits) in `slot` (0 or 1).
+    pub const fn new(generation: u64, slot: usize) -> Self {
+        Active(generation << 1 | (slot as u64 & 1))
+    }
+
+    /// From the word in the map.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Active(word)
+    }
+
+    /// As the word in the map.
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// The slot in use.
+    #[inline(always)]
+    pub const fn slot(self) -> usize {
+        (self.0 & 1) as usize
+    }
+
+    /// The policy's generation.
+    pub const fn generation(self) -> u64 {
+        self.0 >> 1
+    }
+}
+
+/// The settings of the program. All zero, as before anything was written, means: nothing is for us, all packets pass.
+///
+/// A new policy is published by one 8-byte store to [`Config::ACTIVE_OFFSET`] of the mapped array, after its slot's tries
+/// and default action are in place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Config {
+    /// See [`Active`].
+    pub active: u64,
+    /// How old a heartbeat may be, in nanoseconds.
+    pub heartbeat_ns: u64,
+    /// UDP port of GENEVE; 0 turns the program off.
+    pub geneve_port: u16,
+    /// The [`FailureAction`] where the prefix has none of its own.
+    pub on_failure: u8,
+    /// The [`DefaultAction`] of each policy slot.
+    pub default_action: [u8; SLOTS],
+    /// Zero.
+    pub reserved: [u8; 11],
+}
+
+impl Config {
+    /// Bytes in the map.
+    pub const SIZE: usize = 32;
+    /// Where the word of [`Active`] is.
+    pub const ACTIVE_OFFSET: usize = 0;
+
+    /// As the map holds it.
+    pub fn to_bytes(&self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[0..8].copy_from_slice(&self.active.to_ne_bytes());
+        bytes[8..16].copy_from_slice(&self.heartbeat_ns.to_ne_bytes());
+        bytes[16..18].copy_from_slice(&self.geneve_port.to_ne_bytes());
+        bytes[18] = self.on_failure;
+        bytes[19..21].copy_from_slice(&self.default_action);
+        bytes[21..32].copy_from_slice(&self.reserved);
+        bytes
+    }
+
+    /// From what the map holds.
+    pub const fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, on_failure, s0, s1, reserved @ ..] = bytes;
+        Config {
+            active: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            heartbeat_ns: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+            geneve_port: u16::from_ne_bytes([q, r]),
+            on_failure,
+            default_action: [s0, s1],
+            reserved,
+        }
+    }
+}
+
+/// One queue's heartbeat, alone on its cache line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Heartbeat {
+    /// When the worker last said that it is alive: nanoseconds of `CLOCK_MONOTONIC`, 0 for never. Written by the worker only.
+    pub beat: u64,
+    /// User space's own; the program does not look at them.
+    pub notes: [u64; 6],
+    /// Not 0 while the queue is in bypass. Written by the program only, when that changes.
+    pub dark: u64,
+}
+
+impl Heartbeat {
+    /// Bytes in the map.
+    pub const SIZE: usize = 64;
+    /// Where [`Heartbeat::beat`] is.
+    pub const BEAT_OFFSET: usize = 0;
+    /// Where [`Heartbeat::dark`] is.
+    pub const DARK_OFFSET: usize = 56;
+
+    /// Whether a beat is too old at `now`. Compared as signed: the worker may beat after the program has read the clock, and
+    /// the coarse clock lags by up to a tick, so a beat in the future is a fresh one.
+    #[inline(always)]
+    pub const fn is_stale(beat: u64, now: u64, limit_ns: u64) -> bool {
+        now.wrapping_sub(beat) as i64 > limit_ns as i64
+    }
+}
+
+/// Value of the tries: a listed prefix, with its own failure action if a rule gave it one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Admit(u32);
+
+impl Admit {
+    /// Bytes in the map.
+    pub const SIZE: usize = 4;
+
+    /// A listed prefix; `None` leaves the failure action to [`Config::on_failure`].
+    pub const fn new(on_failure: Option<FailureAction>) -> Self {
+        match on_failure {
+            None => Admit(0),
+            Some(action) => Admit(action as u32 + 1),
+        }
+    }
+
+    /// The prefix's own failure action.
+    #[inline(always)]
+    pub const fn on_failure(self) -> Option<FailureAction> {
+        match self.0 {
+            0 => None,
+            1 => Some(FailureAction::Return),
+            3 => Some(FailureAction::Pass),
+            _ => Some(FailureAction::Drop),
+        }
+    }
+
+    /// As the map holds it.
+    pub const fn to_bytes(self) -> [u8; Self::SIZE] {
+        self.0.to_ne_bytes()
+    }
+
+    /// From what the map holds.
+    pub const fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        Admit(u32::from_ne_bytes(bytes))
+    }
+}
+
+/// What the program counts besides drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Counter {
+    /// Every packet the program was shown.
+    Seen = 0,
+    /// Left to the kernel's stack: not for us.
+    Passed = 1,
+    /// Given to a worker.
+    Redirected = 2,
+    /// Returned by the default action.
+    Returned = 3,
+    /// Returned by the failure action.
+    BypassReturned = 4,
+    /// Left to the kernel's stack by the failure action.
+    BypassPassed = 5,
+    /// Beyond the kernel's limits. Counted in addition to what became of the packet, as are all that follow.
+    BeyondKernelWalk = 6,
+    /// Headers outside the linear part, read by the slow cursor.
+    ColdWalk = 7,
+    /// ICMP errors admitted because of what they quote.
+    QuoteAdmitted = 8,
+    /// The beat was fresh, but no socket took the packet.
+    NoSocket = 9,
+    /// A queue went into bypass.
+    BypassEntered = 10,
+    /// A queue came out of bypass.
+    BypassLeft = 11,
+}
+
+impl Counter {
+    /// Every counter, in the order of its number.
+    pub const ALL: [Counter; 12] = [
+        Counter::Seen,
+        Counter::Passed,
+        Counter::Redirected,
+        Counter::Returned,
+        Counter::BypassReturned,
+        Counter::BypassPassed,
+        Counter::BeyondKernelWalk,
+        Counter::ColdWalk,
+        Counter::QuoteAdmitted,
+        Counter::NoSocket,
+        Counter::BypassEntered,
+        Counter::BypassLeft,
+    ];
+
+    /// The stable kebab-case name used in reports and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Counter::Seen => "seen",
+            Counter::Passed => "passed",
+            Counter::Redirected => "redirected",
+            Counter::Returned => "returned",
+            Counter::BypassReturned => "bypass-returned",
+            Counter::BypassPassed => "bypass-passed",
+            Counter::BeyondKernelWalk => "beyond-kernel-walk",
+            Counter::ColdWalk => "cold-walk",
+            Counter::QuoteAdmitted => "quote-admitted",
+            Counter::NoSocket => "no-socket",
+            Counter::BypassEntered => "bypass-entered",
+            Counter::BypassLeft => "bypass-left",
+        }
+    }
+}
+
+/// Numbers in [`Counters`]: those of [`Counter`], then one for each [`DropReason`].
+pub const COUNTERS: usize = Counter::ALL.len() + DropReason::COUNT;
+
+/// The program's counters on one CPU, or summed over all. As a map's value: `[u64; COUNTERS]`.
+///
+/// Every packet is seen once and ends in one way, so
+/// `seen = passed + redirected + returned + dropped`, see [`Counters::reconciles`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Counters(pub [u64; COUNTERS]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters([0; COUNTERS])
+    }
+}
+
+impl Counters {
+    /// Adds another CPU's.
+    pub fn add(&mut self, other: &[u64; COUNTERS]) {
+        for (mine, theirs) in self.0.iter_mut().zip(other) {
+            *mine = mine.wrapping_add(*theirs);
+        }
+    }
+
+    /// One counter.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0.get(counter as usize).copied().unwrap_or(0)
+    }
+
+    /// Packets dropped for one reason. Those that the failure action drops are under [`DropReason::WorkerDead`].
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.0.get(drop_index(reason)).copied().unwrap_or(0)
+    }
+
+    /// Packets dropped for any reason.
+    pub fn dropped_total(&self) -> u64 {
+        DropReason::ALL.iter().map(|reason| self.dropped(*reason)).sum()
+    }
+
+    /// Packets left to the kernel's stack, for both reasons.
+    pub fn passed_total(&self) -> u64 {
+        self.get(Counter::Passed).wrapping_add(self.get(Counter::BypassPassed))
+    }
+
+    /// Packets sent back by the program, for both reasons.
+    pub fn returned_total(&self) -> u64 {
+        self.get(Counter::Returned).wrapping_add(self.get(Counter::BypassReturned))
+    }
+
+    /// Whether every packet seen is accounted for. Holds exactly only while no packet is on its way.
+    pub fn reconciles(&self) -> bool {
+        let ended = [self.passed_total(), self.get(Counter::Redirected), self.returned_total(), self.dropped_total()];
+        self.get(Counter::Seen) == ended.into_iter().sum()
+    }
+}
+
+/// Where a drop reason is counted.
+#[inline(always)]
+pub const fn drop_index(reason: DropReason) -> usize {
+    Counter::ALL.len() + reason.index()
+}
+
+const _: () = assert!(size_of::<Config>() == Config::SIZE);
+const _: () = assert!(core::mem::offset_of!(Config, active) == Config::ACTIVE_OFFSET);
+const _: () = assert!(size_of::<Heartbeat>() == Heartbeat::SIZE);
+const _: () = assert!(core::mem::offset_of!(Heartbeat, beat) == Heartbeat::BEAT_OFFSET);
+const _: () = assert!(core::mem::offset_of!(Heartbeat, dark) == Heartbeat::DARK_OFFSET);
+const _: () = assert!(size_of::<Admit>() == Admit::SIZE);
+const _: () = assert!(size_of::<Counters>() == COUNTERS * 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn counters_are_dense_and_names_unique() {
+        for (i, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, i);
+            for other in &Counter::ALL[i + 1..] {
+                assert_ne!(counter.name(), other.name());
+            }
+        }
+        assert_eq!(drop_index(DropReason::Truncated), Counter::ALL.len());
+        for map in MAPS {
+            assert!(map.name.len() < 16, "{} is longer than the kernel keeps", map.name);
+        }
+    }
+
+    #[test]
+    fn stale_is_signed() {
+        assert!(!Heartbeat::is_stale(1_000, 1_000, 80));
+        assert!(!Heartbeat::is_stale(1_000, 1_080, 80));
+        assert!(Heartbeat::is_stale(1_000, 1_081, 80));
+        assert!(!Heartbeat::is_stale(1_001, 1_000, 80), "a beat after the clock was read");
+        assert!(Heartbeat::is_stale(0, 1_000_000_000, 80_000_000), "never beaten");
+    }
+
+    #[test]
+    fn the_strictest_failure_action_wins() {
+        use FailureAction::{Drop, Pass, Return};
+        for (one, other, strictest) in [(Return, Return, Return), (Return, Pass, Pass), (Pass, Drop, Drop), (Return, Drop, Drop)] {
+            assert_eq!((one.strictest(other), other.strictest(one)), (strictest, strictest));
+        }
+        for action in [Return, Drop, Pass] {
+            assert_eq!(FailureAction::from_number(action as u8), action);
+            assert_eq!(Admit::from_bytes(Admit::new(Some(action)).to_bytes()).on_failure(), Some(action));
+        }
+        assert_eq!(Admit::new(None).on_failure(), None);
+    }
+
+    #[test]
+    fn accounting_notices_a_lost_packet() {
+        let mut counters = Counters::default();
+        counters.0[Counter::Seen as usize] = 3;
+        counters.0[Counter::Redirected as usize] = 1;
+        counters.0[drop_index(DropReason::WorkerDead)] = 1;
+        assert!(!counters.reconciles());
+        counters.0[Counter::BypassPassed as usize] = 1;
+        counters.0[Counter::BypassEntered as usize] = 7;
+        assert!(counters.reconciles());
+    }
+
+    proptest! {
+        #[test]
+        fn config_round_trip(bytes in any::<[u8; 32]>()) {
+            prop_assert_eq!(Config::from_bytes(bytes).to_bytes(), bytes);
+        }
+
+        #[test]
+        fn active_round_trip(generation in 0u64..1 << 63, slot in 0usize..2) {
+            let active = Active::from_word(Active::new(generation, slot).word());
+            prop_assert_eq!((active.generation(), active.slot()), (generation, slot));
+        }
+    }
+}

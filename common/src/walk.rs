@@ -1,0 +1,628 @@
+//! The one walker from Ethernet to the inner transport payload, for the kernel and for user space.
+//!
+//! Two ways in over the same steps. [`outer`] and then [`inner`] stop at the inner addresses: that is all the XDP program
+//! needs to admit a packet. [`frame_in`] goes on to the transport payload. [`ip_in`] and [`ethernet_in`] start at packets
+//! that were never wrapped (captures). Every loop is bounded by a [`Limits`], every read is bounded by the cursor and by the
+//! length of the datagram or packet around it, so trailing padding is never taken for content.
+
+use core::net::{IpAddr, SocketAddr};
+
+use crate::cursor::{Cursor, SliceCursor};
+use crate::drop_reason::DropReason;
+use crate::flow::Tuple;
+use crate::wire::ethernet::{self, Ethernet, VlanTag};
+use crate::wire::geneve::{AwsOption, Geneve, OptionHeader};
+use crate::wire::icmp::Icmp;
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv6::{self, Extension, Ipv6};
+use crate::wire::protocol;
+use crate::wire::tcp::Tcp;
+use crate::wire::udp::Udp;
+
+/// How many repeated headers a walker follows before it gives up.
+pub trait Limits {
+    /// VLAN tags before the outer IP header. A frame with more is not for us: nothing in it was recognised.
+    const VLAN_TAGS: usize;
+    /// GENEVE options, where they are looked at.
+    const GENEVE_OPTIONS: usize;
+    /// IPv6 extension headers, each kind counted alike.
+    const EXTENSION_HEADERS: usize;
+}
+
+/// What the kernel's verifier can follow within its budget.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelLimits;
+
+impl Limits for KernelLimits {
+    const VLAN_TAGS: usize = 1;
+    const GENEVE_OPTIONS: usize = 8;
+    const EXTENSION_HEADERS: usize = 4;
+}
+
+/// What user space accepts: all options that fit (63 empty ones), and more of the others than any real sender uses.
+#[derive(Clone, Copy, Debug)]
+pub struct UserLimits;
+
+impl Limits for UserLimits {
+    const VLAN_TAGS: usize = 2;
+    const GENEVE_OPTIONS: usize = 63;
+    const EXTENSION_HEADERS: usize = 16;
+}
+
+/// Why a walk ended before its goal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Not GENEVE to this appliance; the kernel's stack decides.
+    NotForUs,
+    /// For this appliance, and wrong.
+    Malformed(DropReason),
+    /// More options or extension headers than the [`Limits`] allow; a larger walker may know.
+    BeyondLimits,
+}
+
+/// The outer headers of a GENEVE packet to this appliance, all offsets from the frame's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outer {
+    /// VLAN id of the outermost tag.
+    pub vlan: Option<u16>,
+    /// The IPv4 header.
+    pub ipv4: usize,
+    /// The GENEVE header.
+    pub geneve: usize,
+    /// One past the UDP datagram's last byte, which is inside the frame.
+    pub end: usize,
+}
+
+/// What the load balancer's GENEVE options say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Encapsulation {
+    /// Endpoint id (class 0x0108 type 1).
+    pub endpoint: Option<u64>,
+    /// Attachment id (class 0x0108 type 2).
+    pub attachment: Option<u64>,
+    /// Flow cookie (class 0x0108 type 3).
+    pub cookie: Option<u32>,
+}
+
+/// The inner packet's IP header, extension headers not yet followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// Where the IP header begins.
+    pub offset: usize,
+    /// One past the IP packet's last byte, by its own length, which is inside what carries it.
+    pub end: usize,
+    /// Sender.
+    pub source: IpAddr,
+    /// Receiver.
+    pub destination: IpAddr,
+    next_header: u8,
+    payload: usize,
+    fragment: Fragment,
+}
+
+/// Whether a packet is part of a larger one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// It is whole.
+    None,
+    /// It is the first part and has the transport header.
+    First {
+        /// Identification (IPv4 16 bits, IPv6 32 bits).
+        id: u32,
+    },
+    /// It is a later part and has no transport header.
+    Later {
+        /// Identification (IPv4 16 bits, IPv6 32 bits).
+        id: u32,
+    },
+}
+
+/// A packet walked to its transport payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// The outer headers; `None` for a packet that was not wrapped.
+    pub outer: Option<Outer>,
+    /// The GENEVE options.
+    pub encapsulation: Encapsulation,
+    /// Where the inner IP header begins.
+    pub inner_offset: usize,
+    /// Bytes of the inner IP packet by its own length.
+    pub inner_length: usize,
+    /// Inner sender.
+    pub source: IpAddr,
+    /// Inner receiver.
+    pub destination: IpAddr,
+    /// Inner transport, behind all extension headers.
+    pub protocol: u8,
+    /// Source and destination port of UDP and TCP; `None` for others and for later fragments.
+    pub ports: Option<(u16, u16)>,
+    /// Whether the inner packet is part of a larger one.
+    pub fragment: Fragment,
+    /// Where the transport's payload begins; for transports other than UDP and TCP, where the transport begins.
+    pub payload_offset: usize,
+    /// Bytes of that payload in this packet.
+    pub payload_length: usize,
+    /// What an ICMP error quotes: the tuple of the packet it complains about, under the same endpoint.
+    pub quoted: Option<Tuple>,
+}
+
+impl Walk {
+    /// Endpoint and inner 5-tuple.
+    pub fn tuple(&self) -> Tuple {
+        let (source_port, destination_port) = self.ports.unwrap_or_default();
+        Tuple {
+            endpoint: self.encapsulation.endpoint,
+            protocol: self.protocol,
+            source: SocketAddr::new(self.source, source_port),
+            destination: SocketAddr::new(self.destination, destination_port),
+        }
+    }
+
+    /// The transport's payload in the `packet` that was walked; `None` if that is another, shorter one.
+    pub fn payload<'a>(&self, packet: &'a [u8]) -> Option<&'a [u8]> {
+        packet.get(self.payload_offset..)?.get(..self.payload_length)
+    }
+}
+
+/// Walks an Ethernet frame from the load balancer, GENEVE to UDP port `geneve_port`.
+///
+/// # Errors
+/// Why it is not a packet to inspect.
+pub fn frame<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
+    frame_in::<L, _>(&SliceCursor::new(frame), geneve_port)
+}
+
+/// Walks an Ethernet frame that was not wrapped. What is neither IPv4 nor IPv6 is [`Stop::NotForUs`].
+///
+/// # Errors
+/// Why it is not a packet to inspect.
+pub fn ethernet<L: Limits>(frame: &[u8]) -> Result<Walk, Stop> {
+    ethernet_in::<L, _>(&SliceCursor::new(frame))
+}
+
+/// Walks a packet that was not wrapped and begins at its IP header.
+///
+/// # Errors
+/// Why it is not a packet to inspect.
+pub fn ip<L: Limits>(packet: &[u8]) -> Result<Walk, Stop> {
+    ip_in::<L, _>(&SliceCursor::new(packet), 0)
+}
+
+/// [`frame`] over any cursor.
+///
+/// # Errors
+/// Why it is not a packet to inspect.
+pub fn frame_in<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Walk, Stop> {
+    let outer = outer::<L, C>(cursor, geneve_port)?;
+    let header = geneve(cursor, &outer)?;
+    let mut encapsulation = Encapsulation::default();
+    options::<L, C>(cursor, &outer, &header, |option, at| keep(cursor, &mut encapsulation, option, at))?;
+    let inner = payload_ip(cursor, &outer, &header)?;
+    complete::<L, C>(cursor, Some(outer), encapsulation, &inner)
+}
+
+/// [`ethernet`] over any cursor.
+///
+/// # Errors
+/// Why it is not a packet to inspect.
+pub fn ethernet_in<L: Limits, C: Cursor>(cursor: &C) -> Result<Walk, Stop> {
+    let (_, link) = link::<L, C>(cursor)?;
+    match link.ether_type {
+        ethernet::IPV4 | ethernet::IPV6 => ip_in::<L, C>(cursor, link.end),
+        _ => Err(Stop::NotForUs),
+    }
+}
+
+/// [`ip`] over any cursor, with the IP header at `offset`.
+///
+/// # Errors
+/// Why it is not a packet to inspect.
+pub fn ip_in<L: Limits, C: Cursor>(cursor: &C, offset: usize) -> Result<Walk, Stop> {
+    let [first] = cursor.read::<1>(offset).ok_or(Stop::Malformed(DropReason::Truncated))?;
+    let inner = match first >> 4 {
+        4 => inner_v4(cursor, offset, None)?,
+        6 => inner_v6(cursor, offset, None)?,
+        _ => return Err(Stop::NotForUs),
+    };
+    complete::<L, C>(cursor, None, Encapsulation::default(), &inner)
+}
+
+/// First step of admission: is this GENEVE to this appliance, and are its outer headers sound?
+///
+/// For us is a frame to a unicast MAC address, with at most [`Limits::VLAN_TAGS`] tags, IPv4 between unicast addresses, UDP
+/// to `geneve_port`. What a checksum would tell is left to whoever receives the packet.
+///
+/// # Errors
+/// [`Stop::NotForUs`], or [`Stop::Malformed`] with the outer header at fault.
+#[inline(always)]
+pub fn outer<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Outer, Stop> {
+    let (header, link) = link::<L, C>(cursor)?;
+    if header.is_group() || link.ether_type != ethernet::IPV4 {
+        return Err(Stop::NotForUs);
+    }
+    let ip = Ipv4::new(whole(cursor, link.end)?);
+    let header_length = ip.header_length();
+    if ip.version() != 4 || header_length < Ipv4::LEN {
+        return Err(Stop::Malformed(DropReason::OuterIpv4));
+    }
+    let unicast = ipv4::is_unicast(ip.source()) && ipv4::is_unicast(ip.destination());
+    if ip.protocol() != protocol::UDP || !unicast || ip.fragment_offset() != 0 {
+        return Err(Stop::NotForUs);
+    }
+    let at = plus(link.end, header_length);
+    let udp = Udp::new(whole(cursor, at)?);
+    if udp.destination_port() != geneve_port {
+        return Err(Stop::NotForUs);
+    }
+    if ip.more_fragments() {
+        return Err(Stop::Malformed(DropReason::OuterFragment));
+    }
+    let total = ip.total_length();
+    if total < header_length || !cursor.reaches(plus(link.end, total)) {
+        return Err(Stop::Malformed(DropReason::OuterIpv4));
+    }
+    let length = usize::from(udp.length());
+    if length < Udp::LEN || plus(header_length, length) > total {
+        return Err(Stop::Malformed(DropReason::OuterUdpLength));
+    }
+    Ok(Outer { vlan: link.vlan, ipv4: link.end, geneve: plus(at, Udp::LEN), end: plus(at, length) })
+}
+
+/// Second step of admission: from the outer headers to the inner addresses. GENEVE options are skipped by their length
+/// unless the header says that one of them is critical.
+///
+/// # Errors
+/// [`Stop::Malformed`], or [`Stop::BeyondLimits`] where the options had to be looked at.
+#[inline(always)]
+pub fn inner<L: Limits, C: Cursor>(cursor: &C, outer: &Outer) -> Result<Inner, Stop> {
+    let header = geneve(cursor, outer)?;
+    if header.has_critical() {
+        options::<L, C>(cursor, outer, &header, |_, _| Ok(()))?;
+    }
+    payload_ip(cursor, outer, &header)
+}
+
+/// The sender of the packet that an ICMP error quotes, if `inner` is such an error and is addressed to that sender, as every
+/// error is (RFC 792, RFC 4443 2.2). The condition keeps others from borrowing an admitted address.
+#[inline(always)]
+pub fn quoted_source<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Option<IpAddr> {
+    let upper = upper::<L, C>(cursor, inner).ok()?;
+    let quoted = quoted(cursor, inner, &upper)?;
+    (quoted.source == inner.destination).then_some(quoted.source)
+}
+
+/// Where Ethernet and its tags end.
+struct Link {
+    ether_type: u16,
+    vlan: Option<u16>,
+    end: usize,
+}
+
+/// The transport behind all extension headers.
+struct Upper {
+    protocol: u8,
+    at: usize,
+    fragment: Fragment,
+}
+
+#[inline(always)]
+fn link<L: Limits, C: Cursor>(cursor: &C) -> Result<(Ethernet, Link), Stop> {
+    let header = Ethernet::new(whole(cursor, 0)?);
+    let mut link = Link { ether_type: header.ether_type(), vlan: None, end: Ethernet::LEN };
+    for _ in 0..L::VLAN_TAGS {
+        if !ethernet::is_vlan(link.ether_type) {
+            break;
+        }
+        let tag = VlanTag::new(whole(cursor, link.end)?);
+        let vlan = link.vlan.or(Some(tag.id()));
+        link = Link { ether_type: tag.ether_type(), vlan, end: plus(link.end, VlanTag::LEN) };
+    }
+    Ok((header, link))
+}
+
+#[inline(always)]
+fn geneve<C: Cursor>(cursor: &C, outer: &Outer) -> Result<Geneve, Stop> {
+    let header = Geneve::new(within(cursor, outer.geneve, outer.end)?);
+    if header.version() != 0 {
+        return Err(Stop::Malformed(DropReason::GeneveVersion));
+    }
+    if header.is_control() {
+        return Err(Stop::Malformed(DropReason::GeneveControl));
+    }
+    if options_end(outer, &header) > outer.end {
+        return Err(Stop::Malformed(DropReason::Truncated));
+    }
+    Ok(header)
+}
+
+#[inline(always)]
+fn options_end(outer: &Outer, header: &Geneve) -> usize {
+    plus(plus(outer.geneve, Geneve::LEN), header.options_length())
+}
+
+/// Shows `each` option with its data's offset; the options must add up to the length in the header. A critical option is
+/// fatal where the header announces one: those that are known here are not critical.
+#[inline(always)]
+fn options<L: Limits, C: Cursor>(
+    cursor: &C,
+    outer: &Outer,
+    header: &Geneve,
+    mut each: impl FnMut(OptionHeader, usize) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let end = options_end(outer, header);
+    let mut at = plus(outer.geneve, Geneve::LEN);
+    for _ in 0..L::GENEVE_OPTIONS {
+        if at >= end {
+            break;
+        }
+        let data = plus(at, OptionHeader::LEN);
+        let option = OptionHeader::new(whole(cursor, at)?);
+        let next = plus(data, option.data_length());
+        if next > end {
+            return Err(Stop::Malformed(DropReason::GeneveOptions));
+        }
+        if header.has_critical() && option.is_critical() {
+            return Err(Stop::Malformed(DropReason::GeneveCriticalOption));
+        }
+        each(option, data)?;
+        at = next;
+    }
+    if at < end { Err(Stop::BeyondLimits) } else { Ok(()) }
+}
+
+/// Takes over an option that the load balancer made; of several with one type the first counts.
+fn keep<C: Cursor>(cursor: &C, found: &mut Encapsulation, option: OptionHeader, at: usize) -> Result<(), Stop> {
+    match option.aws() {
+        Some(AwsOption::Endpoint) if found.endpoint.is_none() => {
+            found.endpoint = Some(u64::from_be_bytes(whole(cursor, at)?));
+        }
+        Some(AwsOption::Attachment) if found.attachment.is_none() => {
+            found.attachment = Some(u64::from_be_bytes(whole(cursor, at)?));
+        }
+        Some(AwsOption::Cookie) if found.cookie.is_none() => {
+            found.cookie = Some(u32::from_be_bytes(whole(cursor, at)?));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn payload_ip<C: Cursor>(cursor: &C, outer: &Outer, header: &Geneve) -> Result<Inner, Stop> {
+    let at = options_end(outer, header);
+    match header.protocol() {
+        ethernet::IPV4 => inner_v4(cursor, at, Some(outer.end)),
+        ethernet::IPV6 => inner_v6(cursor, at, Some(outer.end)),
+        _ => Err(Stop::Malformed(DropReason::GeneveProtocol)),
+    }
+}
+
+/// An IPv4 header that must end, with its packet, before `limit` or else the packet's end.
+#[inline(always)]
+fn inner_v4<C: Cursor>(cursor: &C, at: usize, limit: Option<usize>) -> Result<Inner, Stop> {
+    let ip = Ipv4::new(bounded(cursor, at, limit)?);
+    let end = plus(at, ip.total_length());
+    let sound = ip.version() == 4 && ip.header_length() >= Ipv4::LEN && ip.total_length() >= ip.header_length();
+    if !sound || !inside(cursor, end, limit) {
+        return Err(Stop::Malformed(DropReason::InnerIpv4));
+    }
+    Ok(inner_of_v4(ip, at, end))
+}
+
+#[inline(always)]
+fn inner_of_v4(ip: Ipv4, at: usize, end: usize) -> Inner {
+    Inner {
+        offset: at,
+        end,
+        source: IpAddr::V4(ip.source()),
+        destination: IpAddr::V4(ip.destination()),
+        next_header: ip.protocol(),
+        payload: plus(at, ip.header_length()),
+        fragment: fragment(ip.fragment_offset(), ip.more_fragments(), u32::from(ip.identification())),
+    }
+}
+
+/// The same for IPv6. A jumbogram (RFC 2675) says 0 and is taken as empty: no datagram around it could be that long.
+#[inline(always)]
+fn inner_v6<C: Cursor>(cursor: &C, at: usize, limit: Option<usize>) -> Result<Inner, Stop> {
+    let ip = Ipv6::new(bounded(cursor, at, limit)?);
+    let end = plus(plus(at, Ipv6::LEN), ip.payload_length());
+    if ip.version() != 6 || !inside(cursor, end, limit) {
+        return Err(Stop::Malformed(DropReason::InnerIpv6));
+    }
+    Ok(inner_of_v6(ip, at, end))
+}
+
+#[inline(always)]
+fn inner_of_v6(ip: Ipv6, at: usize, end: usize) -> Inner {
+    Inner {
+        offset: at,
+        end,
+        source: IpAddr::V6(ip.source()),
+        destination: IpAddr::V6(ip.destination()),
+        next_header: ip.next_header(),
+        payload: plus(at, Ipv6::LEN),
+        fragment: Fragment::None,
+    }
+}
+
+/// A packet with offset 0 and no more parts is whole, also behind an IPv6 fragment header (RFC 6946).
+#[inline(always)]
+const fn fragment(offset: u16, more: bool, id: u32) -> Fragment {
+    match (offset, more) {
+        (0, false) => Fragment::None,
+        (0, true) => Fragment::First { id },
+        _ => Fragment::Later { id },
+    }
+}
+
+/// Follows the extension headers of IPv6 to the transport; an IPv4 packet's transport is known already.
+#[inline(always)]
+fn upper<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Result<Upper, Stop> {
+    let mut upper = Upper { protocol: inner.next_header, at: inner.payload, fragment: inner.fragment };
+    if inner.source.is_ipv4() {
+        return Ok(upper);
+    }
+    for _ in 0..L::EXTENSION_HEADERS {
+        if !ipv6::is_extension(upper.protocol) {
+            return Ok(upper);
+        }
+        let header = Extension::new(within(cursor, upper.at, inner.end)?);
+        let next = plus(upper.at, header.length(upper.protocol));
+        if next > inner.end {
+            return Err(Stop::Malformed(DropReason::Truncated));
+        }
+        if upper.protocol == protocol::FRAGMENT {
+            let part = fragment(header.fragment_offset(), header.more_fragments(), header.identification());
+            if part != Fragment::None {
+                upper.fragment = part;
+            }
+        }
+        upper.protocol = header.next_header();
+        upper.at = next;
+        if matches!(upper.fragment, Fragment::Later { .. }) {
+            return Ok(upper);
+        }
+    }
+    if ipv6::is_extension(upper.protocol) { Err(Stop::BeyondLimits) } else { Ok(upper) }
+}
+
+/// From the inner IP header to the whole result.
+fn complete<L: Limits, C: Cursor>(
+    cursor: &C,
+    outer: Option<Outer>,
+    encapsulation: Encapsulation,
+    inner: &Inner,
+) -> Result<Walk, Stop> {
+    let upper = upper::<L, C>(cursor, inner)?;
+    let (ports, payload_offset, payload_length) = transport(cursor, inner, &upper)?;
+    Ok(Walk {
+        outer,
+        encapsulation,
+        inner_offset: inner.offset,
+        inner_length: inner.end.saturating_sub(inner.offset),
+        source: inner.source,
+        destination: inner.destination,
+        protocol: upper.protocol,
+        ports,
+        fragment: upper.fragment,
+        payload_offset,
+        payload_length,
+        quoted: quoted_tuple::<L, C>(cursor, inner, &upper, encapsulation.endpoint),
+    })
+}
+
+/// Ports, and where the payload begins and how long it is.
+type Transport = (Option<(u16, u16)>, usize, usize);
+
+fn transport<C: Cursor>(cursor: &C, inner: &Inner, upper: &Upper) -> Result<Transport, Stop> {
+    let room = inner.end.checked_sub(upper.at).ok_or(Stop::Malformed(DropReason::Truncated))?;
+    match (upper.fragment, upper.protocol) {
+        (Fragment::Later { .. }, _) => Ok((None, upper.at, room)),
+        (part, protocol::UDP) => {
+            let udp = Udp::new(within(cursor, upper.at, inner.end)?);
+            let claimed = usize::from(udp.length());
+            // A first fragment holds less than its datagram's length; everything else holds all of it.
+            let length = if part == Fragment::None { claimed } else { room };
+            let payload = length.checked_sub(Udp::LEN).filter(|_| length <= room && claimed >= Udp::LEN);
+            let payload = payload.ok_or(Stop::Malformed(DropReason::InnerUdpLength))?;
+            Ok((Some((udp.source_port(), udp.destination_port())), plus(upper.at, Udp::LEN), payload))
+        }
+        (_, protocol::TCP) => {
+            let tcp = Tcp::new(within(cursor, upper.at, inner.end)?);
+            let header = tcp.header_length();
+            let payload = room.checked_sub(header).filter(|_| header >= Tcp::LEN);
+            let payload = payload.ok_or(Stop::Malformed(DropReason::InnerTcpHeader))?;
+            Ok((Some((tcp.source_port(), tcp.destination_port())), plus(upper.at, header), payload))
+        }
+        _ => Ok((None, upper.at, room)),
+    }
+}
+
+/// The IP header that an ICMP error quotes. The quoted packet is cut short, so its lengths are not judged.
+#[inline(always)]
+fn quoted<C: Cursor>(cursor: &C, inner: &Inner, upper: &Upper) -> Option<Inner> {
+    if upper.fragment != Fragment::None {
+        return None;
+    }
+    let v4 = match upper.protocol {
+        protocol::ICMP if inner.source.is_ipv4() => true,
+        protocol::ICMPV6 if inner.source.is_ipv6() => false,
+        _ => return None,
+    };
+    let message = Icmp::new(within(cursor, upper.at, inner.end).ok()?);
+    let at = plus(upper.at, Icmp::LEN);
+    if v4 && message.is_error() {
+        let ip = Ipv4::new(within(cursor, at, inner.end).ok()?);
+        let sound = ip.version() == 4 && ip.header_length() >= Ipv4::LEN;
+        return sound.then(|| inner_of_v4(ip, at, inner.end));
+    }
+    if !v4 && message.is_v6_error() {
+        let ip = Ipv6::new(within(cursor, at, inner.end).ok()?);
+        return (ip.version() == 6).then(|| inner_of_v6(ip, at, inner.end));
+    }
+    None
+}
+
+/// The quoted packet's tuple; without ports it names no flow of a transport that has them.
+fn quoted_tuple<L: Limits, C: Cursor>(
+    cursor: &C,
+    inner: &Inner,
+    error: &Upper,
+    endpoint: Option<u64>,
+) -> Option<Tuple> {
+    let quoted = quoted(cursor, inner, error)?;
+    let upper = upper::<L, C>(cursor, &quoted).ok()?;
+    let with_ports = matches!(upper.protocol, protocol::UDP | protocol::TCP);
+    let (source_port, destination_port) = match upper.fragment {
+        Fragment::Later { .. } if with_ports => return None,
+        _ if with_ports => {
+            let [s0, s1, d0, d1] = within(cursor, upper.at, quoted.end).ok()?;
+            (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]))
+        }
+        _ => (0, 0),
+    };
+    Some(Tuple {
+        endpoint,
+        protocol: upper.protocol,
+        source: SocketAddr::new(quoted.source, source_port),
+        destination: SocketAddr::new(quoted.destination, destination_port),
+    })
+}
+
+/// Offsets cannot overflow for any packet that exists; should they, they stop at a value that no cursor reaches.
+#[inline(always)]
+const fn plus(offset: usize, length: usize) -> usize {
+    offset.saturating_add(length)
+}
+
+/// A header that the packet must hold.
+#[inline(always)]
+fn whole<const N: usize, C: Cursor>(cursor: &C, at: usize) -> Result<[u8; N], Stop> {
+    cursor.read(at).ok_or(Stop::Malformed(DropReason::Truncated))
+}
+
+/// A header that must end before `end`.
+#[inline(always)]
+fn within<const N: usize, C: Cursor>(cursor: &C, at: usize, end: usize) -> Result<[u8; N], Stop> {
+    if plus(at, N) > end {
+        return Err(Stop::Malformed(DropReason::Truncated));
+    }
+    whole(cursor, at)
+}
+
+#[inline(always)]
+fn bounded<const N: usize, C: Cursor>(cursor: &C, at: usize, limit: Option<usize>) -> Result<[u8; N], Stop> {
+    match limit {
+        Some(end) => within(cursor, at, end),
+        None => whole(cursor, at),
+    }
+}
+
+#[inline(always)]
+fn inside<C: Cursor>(cursor: &C, end: usize, limit: Option<usize>) -> bool {
+    match limit {
+        Some(limit) => end <= limit,
+        None => cursor.reaches(end),
+    }
+}
