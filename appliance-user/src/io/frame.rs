@@ -59,8 +59,15 @@ unsafe impl Send for Region {}
 
 impl Region {
     pub(super) fn new(umem: Umem) -> Self {
-        let home = Box::new(Home { umem, lost_count: AtomicU32::new(0), lost: Mutex::new(Lost::default()) });
-        Region { home: NonNull::from(Box::leak(home)), out: 0 }
+        let home = Box::new(Home {
+            umem,
+            lost_count: AtomicU32::new(0),
+            lost: Mutex::new(Lost::default()),
+        });
+        Region {
+            home: NonNull::from(Box::leak(home)),
+            out: 0,
+        }
     }
 
     fn home(&self) -> &Home {
@@ -75,12 +82,17 @@ impl Region {
     ///
     /// The descriptor must lie inside this region, and its buffer must belong to the caller: taken from the receive ring or
     /// from the pool, and used for no other frame, ring or pool entry afterwards.
+    #[inline]
     pub(super) unsafe fn adopt(&mut self, descriptor: FrameDesc) -> Frame {
         self.out += 1;
-        Frame { descriptor, home: self.home }
+        Frame {
+            descriptor,
+            home: self.home,
+        }
     }
 
     /// Takes a frame apart again. A frame of another UMEM is given back.
+    #[inline]
     pub(super) fn surrender(&mut self, frame: Frame) -> Result<FrameDesc, Frame> {
         if !self.owns(&frame) {
             return Err(frame);
@@ -90,6 +102,7 @@ impl Region {
     }
 
     /// Whether this frame's buffer is part of this region.
+    #[inline]
     pub(super) fn owns(&self, frame: &Frame) -> bool {
         frame.home == self.home
     }
@@ -137,6 +150,7 @@ unsafe impl Send for Frame {}
 
 impl Frame {
     /// The bytes of the packet that lie in this frame.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: holds because `home` lives as long as any frame does, the descriptor lies inside the region and is used by
         // no one else (contract of `Region::adopt`), and `&self` excludes writers.
@@ -144,6 +158,7 @@ impl Frame {
     }
 
     /// The same bytes, to change in place. Their number stays.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: holds for the reasons given in `bytes`; `&mut self` excludes every other access.
         let mut data = unsafe { self.home.as_ref().umem.data_mut(&mut self.descriptor) };
@@ -214,6 +229,13 @@ impl Drop for Frame {
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frame").field("address", &self.descriptor.addr()).field("len", &self.len()).finish()
+        f.debug_struct("Frame")
+            .field("address", &self.descriptor.addr())
+            .field("len", &self.len())
+            .finish()
     }
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

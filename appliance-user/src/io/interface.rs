@@ -64,7 +64,9 @@ pub fn query(interface: &str) -> io::Result<Facts> {
     let mtu = sys::answer_int(&ask(libc::SIOCGIFMTU)?);
     let up = sys::answer_flags(&ask(libc::SIOCGIFFLAGS)?) & libc::IFF_UP != 0;
     let mac = sys::answer_mac(&ask(libc::SIOCGIFHWADDR)?);
-    let ipv4 = ask(libc::SIOCGIFADDR).ok().map(|request| Ipv4Addr::from(sys::answer_ipv4(&request)));
+    let ipv4 = ask(libc::SIOCGIFADDR)
+        .ok()
+        .map(|request| Ipv4Addr::from(sys::answer_ipv4(&request)));
 
     let mut driver_info = sys::DriverInfo::query();
     let driver = match sys::ethtool(&socket, interface, &mut driver_info) {
@@ -75,7 +77,10 @@ pub fn query(interface: &str) -> io::Result<Facts> {
     let mut channels = sys::Channels::query();
     let (rx_queues, tx_queues) = match sys::ethtool(&socket, interface, &mut channels) {
         // A combined channel is one queue of each kind.
-        Ok(()) => (channels.rx.saturating_add(channels.combined), channels.tx.saturating_add(channels.combined)),
+        Ok(()) => (
+            channels.rx.saturating_add(channels.combined),
+            channels.tx.saturating_add(channels.combined),
+        ),
         Err(_) => (link.rx_queues.unwrap_or(1), link.tx_queues.unwrap_or(1)),
     };
     Ok(Facts {
@@ -128,8 +133,15 @@ fn parse_link(message: &[u8]) -> Option<Link> {
     if kind != RTM_NEWLINK {
         return None;
     }
-    let word = |at: usize| Some(u32::from_ne_bytes(message.get(at..at.checked_add(4)?)?.try_into().ok()?));
-    let mut link = Link { flags: word(HEADER + 8)?, ..Link::default() };
+    let word = |at: usize| {
+        Some(u32::from_ne_bytes(
+            message.get(at..at.checked_add(4)?)?.try_into().ok()?,
+        ))
+    };
+    let mut link = Link {
+        flags: word(HEADER + 8)?,
+        ..Link::default()
+    };
     let mut at = HEADER + INFO;
     while let Some(header) = message.get(at..at + 4) {
         let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
@@ -176,7 +188,11 @@ mod tests {
         message.extend_from_slice(&8u16.to_ne_bytes());
         message.extend_from_slice(&IFLA_NUM_RX_QUEUES.to_ne_bytes());
         message.extend_from_slice(&5u32.to_ne_bytes());
-        let expected = Link { flags: 0x10043, rx_queues: Some(5), tx_queues: None };
+        let expected = Link {
+            flags: 0x10043,
+            rx_queues: Some(5),
+            tx_queues: None,
+        };
         assert_eq!(parse_link(&message), Some(expected));
         // An attribute of length zero must not loop for ever, one cut short must not be read.
         message.extend_from_slice(&[0, 0, 31, 0]);

@@ -5,19 +5,22 @@
 //! `open` creates; `sys` holds the few system calls that no crate wraps. `unsafe` is allowed in `frame`, `heartbeat`, `xsk`, `open` and
 //! `sys` only.
 
+mod blocks;
 pub mod capture;
+pub mod config;
 pub mod frame;
 pub mod heartbeat;
 pub mod input;
 pub mod interface;
-pub mod open;
+mod open;
 pub mod packet;
 pub mod pool;
+mod source;
 mod sys;
 pub mod ts_file;
 pub mod xsk;
 
-pub use open::{BindMode, BusyPoll, Fallback, Feature, OpenError, Opened, SocketConfig};
+pub use config::{BindMode, BusyPoll, Fallback, Feature, OpenError, Opened, SocketConfig};
 pub use packet::{Burst, Packet};
 pub use pool::FrameAccount;
-pub use xsk::{Discarded, FlushError, Flushed, Socket};
+pub use xsk::{Discarded, FlushError, Flushed, Socket, Statistics};

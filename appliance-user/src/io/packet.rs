@@ -1,6 +1,6 @@
 //! A packet: one frame, or several where a jumbo did not fit into one (descriptors chained by `XDP_PKT_CONTD`).
 //!
-//! The chain may be cut between two reads of the receive ring, so [`Assembler`] keeps what it has of a packet until the rest
+//! The chain may be cut between two reads of the receive ring, so the assembler keeps what it has of a packet until the rest
 //! comes.
 #![forbid(unsafe_code)]
 
@@ -38,7 +38,7 @@ impl Packet {
 
     /// Length of the whole packet in bytes.
     pub fn len(&self) -> usize {
-        self.segments().map(<[u8]>::len).sum()
+        self.head.len() + self.rest.iter().map(Frame::len).sum::<usize>()
     }
 
     /// Whether the packet has no byte at all.
@@ -54,6 +54,11 @@ impl Packet {
     /// Whether the packet goes on after [`Packet::head`].
     pub fn is_multi_buffer(&self) -> bool {
         !self.rest.is_empty()
+    }
+
+    /// Whether a frame carries no byte: the kernel refuses such a descriptor and never gives it back.
+    pub(super) fn has_empty_frame(&self) -> bool {
+        self.head.is_empty() || self.rest.iter().any(Frame::is_empty)
     }
 
     /// The packet's bytes, frame by frame.
@@ -88,7 +93,10 @@ pub struct Burst {
 impl Burst {
     /// A batch of at most `capacity` packets.
     pub fn with_capacity(capacity: usize) -> Self {
-        Burst { packets: Vec::with_capacity(capacity), capacity }
+        Burst {
+            packets: Vec::with_capacity(capacity),
+            capacity,
+        }
     }
 
     /// Packets in the batch.
@@ -143,6 +151,12 @@ pub(super) struct Assembler {
 }
 
 impl Assembler {
+    /// Whether the next frame begins a packet.
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        !self.skipping && self.partial.is_none()
+    }
+
     pub(super) fn push(&mut self, frame: Frame) -> Assembled {
         let continued = frame.is_continued();
         if self.skipping {

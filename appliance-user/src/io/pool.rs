@@ -42,6 +42,8 @@ pub(super) enum Place {
 pub(super) struct Pool {
     free: Vec<FrameDesc>,
     frame_size: usize,
+    /// Size of the UMEM.
+    bytes: usize,
     account: FrameAccount,
     /// The place of every frame, by its number; empty in release builds.
     ledger: Vec<Place>,
@@ -51,9 +53,23 @@ impl Pool {
     /// A pool that owns every frame of a new UMEM.
     pub(super) fn new(descriptors: Vec<FrameDesc>, frame_size: u32) -> Self {
         let total = descriptors.len() as u32;
-        let ledger = if cfg!(debug_assertions) { vec![Place::Pool; descriptors.len()] } else { Vec::new() };
-        let account = FrameAccount { total, pool: total, ..FrameAccount::default() };
-        Pool { free: descriptors, frame_size: frame_size as usize, account, ledger }
+        let ledger = if cfg!(debug_assertions) {
+            vec![Place::Pool; descriptors.len()]
+        } else {
+            Vec::new()
+        };
+        let account = FrameAccount {
+            total,
+            pool: total,
+            ..FrameAccount::default()
+        };
+        Pool {
+            bytes: descriptors.len() * frame_size as usize,
+            free: descriptors,
+            frame_size: frame_size as usize,
+            account,
+            ledger,
+        }
     }
 
     pub(super) fn account(&self) -> FrameAccount {
@@ -79,10 +95,16 @@ impl Pool {
     ///
     /// When the descriptor does not lie within one frame of this UMEM, which would be a kernel that breaks its contract:
     /// nothing that follows could be trusted.
+    #[inline]
     pub(super) fn received(&mut self, descriptor: &FrameDesc) {
-        let within = descriptor.addr() % self.frame_size + descriptor.lengths().data() <= self.frame_size;
-        let inside = descriptor.addr() < self.frame_size * self.account.total as usize;
-        assert!(within && inside, "the kernel returned a descriptor outside the UMEM: {descriptor:?}");
+        // A power of two, so the mask stands for the much slower remainder.
+        let start = descriptor.addr() & (self.frame_size - 1);
+        let within = start + descriptor.lengths().data() <= self.frame_size;
+        let inside = descriptor.addr() < self.bytes;
+        assert!(
+            within && inside,
+            "the kernel returned a descriptor outside the UMEM: {descriptor:?}"
+        );
         self.enter(descriptor, Place::Fill, Place::Worker);
     }
 
@@ -94,30 +116,34 @@ impl Pool {
     }
 
     /// Takes a frame back from the worker.
+    #[inline]
     pub(super) fn recycled(&mut self, descriptor: FrameDesc) {
         self.enter(&descriptor, Place::Worker, Place::Pool);
         self.free.push(descriptor);
     }
 
     /// Enters that the worker gave a frame away to be sent.
+    #[inline]
     pub(super) fn staged(&mut self, descriptor: &FrameDesc) {
         self.enter(descriptor, Place::Worker, Place::Transmit);
     }
 
     /// Takes back a frame that was sent, or whose sending was called off.
+    #[inline]
     pub(super) fn completed(&mut self, descriptor: FrameDesc) {
         self.enter(&descriptor, Place::Transmit, Place::Pool);
         self.free.push(descriptor);
     }
 
+    #[inline]
     fn enter(&mut self, descriptor: &FrameDesc, from: Place, to: Place) {
-        *self.column(from) -= 1;
-        *self.column(to) += 1;
         if cfg!(debug_assertions) {
             let number = descriptor.addr() / self.frame_size;
             let place = std::mem::replace(&mut self.ledger[number], to);
             assert_eq!(place, from, "frame {number} is not where it is taken from");
         }
+        *self.column(from) -= 1;
+        *self.column(to) += 1;
     }
 
     fn column(&mut self, place: Place) -> &mut u32 {

@@ -20,7 +20,11 @@ pub(super) fn set_option(socket: impl AsFd, level: i32, name: i32, value: i32) -
             size_of::<i32>() as libc::socklen_t,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// A fresh `ifreq` for the interface; `None` if the name is too long to be one.
@@ -40,7 +44,11 @@ pub(super) fn request(interface: &str) -> Option<libc::ifreq> {
 pub(super) fn interface_ioctl(socket: impl AsFd, code: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
     // SAFETY: holds because these requests read and write one `ifreq` and nothing beyond it.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), code as _, &raw mut *request) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The member of an `ifreq`'s union that `SIOCGIFMTU` fills.
@@ -79,7 +87,11 @@ pub(super) fn ethtool<T: EthtoolCommand>(socket: impl AsFd, interface: &str, com
     // SAFETY: holds because the pointer in the request leads to a `T`, which lives across the call and is laid out as the
     // kernel writes it for the command it names (contract of `EthtoolCommand`).
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// A C structure that `SIOCETHTOOL` reads and writes.
@@ -107,7 +119,17 @@ pub(super) struct Channels {
 impl Channels {
     pub(super) fn query() -> Self {
         let (max_rx, max_tx, max_other, max_combined) = (0, 0, 0, 0);
-        Channels { _command: 0x3c, max_rx, max_tx, max_other, max_combined, rx: 0, tx: 0, other: 0, combined: 0 }
+        Channels {
+            _command: 0x3c,
+            max_rx,
+            max_tx,
+            max_other,
+            max_combined,
+            rx: 0,
+            tx: 0,
+            other: 0,
+            combined: 0,
+        }
     }
 }
 
@@ -124,7 +146,11 @@ pub(super) struct DriverInfo {
 
 impl DriverInfo {
     pub(super) fn query() -> Self {
-        DriverInfo { _command: 3, driver: [0; 32], _rest: [0; 160] }
+        DriverInfo {
+            _command: 3,
+            driver: [0; 32],
+            _rest: [0; 160],
+        }
     }
 }
 

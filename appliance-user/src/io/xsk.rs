@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, sockopt, xdp::XdpStatistics};
+use rustix::net::{RecvFlags, SendFlags, sockopt};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
 
+use super::config::{OpenError, Opened, SocketConfig};
 use super::frame::Region;
-use super::open::{self, Bound, OpenError, Opened, SocketConfig};
+use super::open::{self, Bound};
 use super::packet::{Assembled, Assembler, Burst, MAX_FRAMES, Packet};
 use super::pool::{FrameAccount, Pool};
 
@@ -61,9 +62,12 @@ pub struct Flushed {
 /// Why transmission cannot go on. What was staged is in the ring and leaves with a later flush.
 #[derive(Debug, thiserror::Error)]
 pub enum FlushError {
-    /// `ENETDOWN`, `ENXIO`: the interface is down or gone.
+    /// `ENETDOWN`: the interface is down. The socket works on when it comes back.
     #[error("the interface is down")]
     LinkDown,
+    /// `ENXIO`: the interface was removed. The socket is bound to nothing and has to be opened anew.
+    #[error("the interface is gone")]
+    Gone,
     /// Anything else the kernel says to a kick.
     #[error("cannot start transmission")]
     Kick(#[source] io::Error),
@@ -81,6 +85,23 @@ pub struct Discarded {
     pub unrecallable: u32,
 }
 
+/// The kernel's counters of a socket (`struct xdp_statistics`), since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Received packets dropped for other reasons than a full ring: most of all, too large for the socket.
+    pub rx_dropped: u64,
+    /// Descriptors in the fill ring that the kernel refused.
+    pub rx_invalid_descs: u64,
+    /// Received packets dropped because the receive ring was full.
+    pub rx_ring_full: u64,
+    /// Times the kernel found the fill ring empty.
+    pub rx_fill_ring_empty_descs: u64,
+    /// Descriptors in the transmit ring that the kernel refused. Their frames never complete.
+    pub tx_invalid_descs: u64,
+    /// Times the kernel found the transmit ring empty.
+    pub tx_ring_empty_descs: u64,
+}
+
 impl Socket {
     /// Opens a socket in the calling thread's network namespace. A queue that is taken is tried again for up to `patience`
     /// (a killed process leaves its queue bound for some 20 ms).
@@ -92,7 +113,14 @@ impl Socket {
     /// [`OpenError`], one variant per thing an operator can put right.
     pub fn open(config: &SocketConfig, patience: Duration) -> Result<(Socket, Opened), OpenError> {
         let (bound, opened) = open::open(config, patience)?;
-        let Bound { rx, tx, fill, completion, umem, descriptors } = bound;
+        let Bound {
+            rx,
+            tx,
+            fill,
+            completion,
+            umem,
+            descriptors,
+        } = bound;
         let mut socket = Socket {
             rx,
             tx,
@@ -145,20 +173,19 @@ impl Socket {
     pub fn send(&mut self, packet: Packet) -> Result<(), Packet> {
         let frames = packet.frames();
         let wanted = (self.staged.len() + frames) as u32;
-        if self.tx.nb_free(wanted) < wanted || !self.owns(&packet) || packet.segments().any(<[u8]>::is_empty) {
+        if self.tx.nb_free(wanted) < wanted || !self.owns(&packet) || packet.has_empty_frame() {
             return Err(packet);
         }
         let (head, mut rest) = packet.into_parts();
         let mut left = rest.len();
-        for mut frame in std::iter::once(head).chain(rest.drain(..)) {
-            frame.set_continued(left > 0);
-            left = left.saturating_sub(1);
-            // Frames of another socket were refused above; should one slip through, dropping it sends it home.
-            let Ok(descriptor) = self.region.surrender(frame) else { continue };
-            self.pool.staged(&descriptor);
-            self.staged.push(descriptor);
+        self.stage(head, left > 0);
+        if left > 0 {
+            for frame in rest.drain(..) {
+                left -= 1;
+                self.stage(frame, left > 0);
+            }
+            self.assembler.keep(rest);
         }
-        self.assembler.keep(rest);
         Ok(())
     }
 
@@ -167,10 +194,12 @@ impl Socket {
     pub fn recycle(&mut self, packet: Packet) {
         let (head, mut rest) = packet.into_parts();
         self.recycle_frame(head);
-        for frame in rest.drain(..) {
-            self.recycle_frame(frame);
+        if !rest.is_empty() {
+            for frame in rest.drain(..) {
+                self.recycle_frame(frame);
+            }
+            self.assembler.keep(rest);
         }
-        self.assembler.keep(rest);
     }
 
     /// Makes a packet of free frames with these bytes in it: for traffic that does not begin with a received packet.
@@ -182,7 +211,9 @@ impl Socket {
             let full = packet.as_ref().is_some_and(|(_, rest)| rest.len() + 1 == MAX_FRAMES);
             let descriptor = if full { None } else { self.pool.take() };
             let Some(descriptor) = descriptor else {
-                packet.into_iter().for_each(|(head, rest)| self.recycle(Packet::new(head, rest)));
+                packet
+                    .into_iter()
+                    .for_each(|(head, rest)| self.recycle(Packet::new(head, rest)));
                 return None;
             };
             // SAFETY: holds because the pool gave the frame away: it is in no ring and in no other place.
@@ -205,7 +236,10 @@ impl Socket {
     ///
     /// [`FlushError`] when the kernel refuses for good. Frames are taken back and given out all the same.
     pub fn flush(&mut self) -> Result<Flushed, FlushError> {
-        let mut done = Flushed { submitted: self.submit(), ..Flushed::default() };
+        let mut done = Flushed {
+            submitted: self.submit(),
+            ..Flushed::default()
+        };
         let result = self.kick_until_drained(&mut done);
         done.completed += self.reclaim();
         self.find_lost();
@@ -227,6 +261,19 @@ impl Socket {
             Ok(ready) => Ok(ready > 0),
             Err(Errno::INTR) => Ok(false),
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Asks the kernel whether the socket is still bound to an interface that is up. `wait` does not tell: a socket without
+    /// interface is merely never ready.
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError`], as from [`Socket::flush`].
+    pub fn check(&self) -> Result<(), FlushError> {
+        match rustix::net::recv(self.fd(), &mut [0u8; 0], RecvFlags::DONTWAIT) {
+            Ok(_) | Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR) => Ok(()),
+            Err(e) => Err(refusal(e)),
         }
     }
 
@@ -272,8 +319,17 @@ impl Socket {
     /// # Errors
     ///
     /// Those of `getsockopt(2)`.
-    pub fn statistics(&self) -> io::Result<XdpStatistics> {
-        Ok(sockopt::xdp_statistics(self.fd())?)
+    pub fn statistics(&self) -> io::Result<Statistics> {
+        let kernel = sockopt::xdp_statistics(self.fd())?;
+        Ok(Statistics {
+            rx_dropped: kernel.rx_dropped,
+            rx_invalid_descs: kernel.rx_invalid_descs,
+            // Counted since Linux 5.9.
+            rx_ring_full: kernel.rx_ring_full.unwrap_or(0),
+            rx_fill_ring_empty_descs: kernel.rx_fill_ring_empty_descs.unwrap_or(0),
+            tx_invalid_descs: kernel.tx_invalid_descs,
+            tx_ring_empty_descs: kernel.tx_ring_empty_descs.unwrap_or(0),
+        })
     }
 
     /// Where the frames are.
@@ -289,6 +345,16 @@ impl Socket {
     /// Received packets of more frames than a packet may have, thrown away.
     pub fn too_long(&self) -> u64 {
         self.too_long
+    }
+
+    #[inline]
+    fn stage(&mut self, mut frame: super::frame::Frame, continued: bool) {
+        frame.set_continued(continued);
+        // `send` has refused frames of another socket; should one slip through, dropping it sends it home.
+        if let Ok(descriptor) = self.region.surrender(frame) {
+            self.pool.staged(&descriptor);
+            self.staged.push(descriptor);
+        }
     }
 
     fn owns(&self, packet: &Packet) -> bool {
@@ -308,6 +374,10 @@ impl Socket {
         // SAFETY: holds because the descriptor was just consumed from the receive ring, which hands over a buffer that was in
         // the fill ring to us alone; `received` has checked that it lies inside the region.
         let frame = unsafe { self.region.adopt(descriptor) };
+        // Nearly every packet, kept apart because moving the result of the assembler costs more than all else here.
+        if !frame.is_continued() && self.assembler.is_idle() {
+            return Some(Packet::new(frame, Vec::new()));
+        }
         match self.assembler.push(frame) {
             Assembled::Packet(packet) => return Some(packet),
             Assembled::Incomplete => {}
@@ -346,8 +416,7 @@ impl Socket {
             match rustix::net::send(self.fd(), &[], SendFlags::DONTWAIT) {
                 Ok(_) => {}
                 Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR) => done.refused += 1,
-                Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV) => return Err(FlushError::LinkDown),
-                Err(e) => return Err(FlushError::Kick(e.into())),
+                Err(e) => return Err(refusal(e)),
             }
             // The kernel sends only while the completion ring has room.
             done.completed += self.reclaim();
@@ -403,6 +472,14 @@ impl Socket {
     fn kick_receive(&self) {
         let mut nothing = [0u8; 0];
         let _ = rustix::net::recv(self.fd(), &mut nothing, RecvFlags::DONTWAIT);
+    }
+}
+
+fn refusal(error: Errno) -> FlushError {
+    match error {
+        Errno::NETDOWN => FlushError::LinkDown,
+        Errno::NXIO | Errno::NODEV => FlushError::Gone,
+        error => FlushError::Kick(error.into()),
     }
 }
 
