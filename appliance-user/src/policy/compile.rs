@@ -18,7 +18,13 @@ impl Policy {
                 }
             }
         }
-        Policy { default_action, rules, by_source, observes_all: false, warnings: Vec::new() }
+        Policy {
+            default_action,
+            rules,
+            by_source,
+            observes_all: false,
+            warnings: Vec::new(),
+        }
     }
 
     pub(super) fn with_warnings(self, warnings: Vec<Diagnostic>) -> Policy {

@@ -26,7 +26,11 @@ impl Display for Description<'_> {
             describe_limits(f, rule)?;
         }
         let prefixes = policy.kernel_prefixes();
-        writeln!(f, "\nthe kernel admits {} prefixes, each with its action while no worker is alive:", prefixes.len())?;
+        writeln!(
+            f,
+            "\nthe kernel admits {} prefixes, each with its action while no worker is alive:",
+            prefixes.len()
+        )?;
         for KernelPrefix { prefix, wish } in prefixes {
             writeln!(f, "  {:<18} {}", prefix.to_string(), wish_text(wish))?;
         }
@@ -45,38 +49,75 @@ fn line(f: &mut Formatter<'_>, key: &str, value: impl Display) -> fmt::Result {
 }
 
 fn describe_admission(f: &mut Formatter<'_>, rule: &Rule) -> fmt::Result {
-    let ports = if rule.ports.is_empty() { "any".to_owned() } else { rule.ports.to_string() };
+    let ports = if rule.ports.is_empty() {
+        "any".to_owned()
+    } else {
+        rule.ports.to_string()
+    };
     line(f, "protocol", rule.protocol.name())?;
     line(f, "source", list(&rule.sources))?;
     line(f, "destination", list(&rule.destinations))?;
     line(f, "destination_port", ports)?;
     line(f, "companions", companions(rule))?;
     line(f, "replies", replies(rule))?;
-    line(f, "endpoint", list(rule.endpoints.iter().map(|id| format!("{id:#018x}"))))?;
-    line(f, "enforce", if rule.enforce { "true" } else { "false: judged and told, nothing dropped or blocked" })?;
-    line(f, "on_failure", rule.on_failure.map_or("as --on-failure says", action_name))
+    line(
+        f,
+        "endpoint",
+        list(rule.endpoints.iter().map(|id| format!("{id:#018x}"))),
+    )?;
+    line(
+        f,
+        "enforce",
+        if rule.enforce {
+            "true"
+        } else {
+            "false: judged and told, nothing dropped or blocked"
+        },
+    )?;
+    line(
+        f,
+        "on_failure",
+        rule.on_failure.map_or("as --on-failure says", action_name),
+    )
 }
 
 fn describe_limits(f: &mut Formatter<'_>, rule: &Rule) -> fmt::Result {
     if rule.protocol.has_sequence_numbers() {
-        let window = rule.reorder_window.map_or_else(|| auto_window(rule.protocol).to_owned(), spelled);
+        let window = rule
+            .reorder_window
+            .map_or_else(|| auto_window(rule.protocol).to_owned(), spelled);
         line(f, "reorder_window", window)?;
     }
     if rule.protocol == Protocol::Srt {
-        let ids = rule.srt.stream_ids.iter().flatten().map(|glob| quoted(&glob.to_string()));
+        let ids = rule
+            .srt
+            .stream_ids
+            .iter()
+            .flatten()
+            .map(|glob| quoted(&glob.to_string()));
         line(f, "stream_id", list(ids))?;
         line(f, "encryption", encryption_name(rule.srt.encryption))?;
         line(f, "on_unverified", on_unverified_name(rule.srt.on_unverified))?;
     }
     if rule.protocol.is_rtp() {
-        line(f, "payload_type", list(rule.rtp.payload_types.iter().flat_map(|types| types.iter())))?;
+        line(
+            f,
+            "payload_type",
+            list(rule.rtp.payload_types.iter().flat_map(|types| types.iter())),
+        )?;
         line(f, "max_ssrc", rule.rtp.max_ssrc)?;
     }
     if rule.protocol == Protocol::Any {
         return Ok(());
     }
     let continuity = &rule.ts.continuity;
-    let limit = limit(continuity.max_incidents, "incidents", continuity.window, continuity.on_exceed, continuity.hold);
+    let limit = limit(
+        continuity.max_incidents,
+        "incidents",
+        continuity.window,
+        continuity.on_exceed,
+        continuity.hold,
+    );
     let ignored = match continuity.ignore_pids.is_empty() {
         true => String::new(),
         false => format!("; PIDs {} are not judged", list(continuity.ignore_pids.iter())),
@@ -108,7 +149,11 @@ fn limit(max: u32, what: &str, window: Duration, on_exceed: OnExceed, hold: Dura
 /// Items with commas between, or "any" where there are none.
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
-    if items.is_empty() { "any".to_owned() } else { items.join(", ") }
+    if items.is_empty() {
+        "any".to_owned()
+    } else {
+        items.join(", ")
+    }
 }
 
 fn companions(rule: &Rule) -> &'static str {
@@ -120,11 +165,17 @@ fn companions(rule: &Rule) -> &'static str {
 }
 
 fn replies(rule: &Rule) -> String {
-    let Some(offset) = rule.protocol.reply_offset() else { return "none".to_owned() };
+    let Some(offset) = rule.protocol.reply_offset() else {
+        return "none".to_owned();
+    };
     if rule.destinations.is_empty() && !rule.replies_from_anywhere() {
         return "none, for no destination is listed".to_owned();
     }
-    let from = if rule.destinations.is_empty() { "anywhere" } else { "the destinations" };
+    let from = if rule.destinations.is_empty() {
+        "anywhere"
+    } else {
+        "the destinations"
+    };
     let ports = match (rule.ports.is_empty(), offset) {
         (true, _) => "any port",
         (false, 0) => "the destination ports",

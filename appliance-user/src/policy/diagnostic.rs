@@ -26,7 +26,11 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}; {}", self.file, self.line, self.column, self.message, self.remedy)
+        write!(
+            f,
+            "{}:{}:{}: {}; {}",
+            self.file, self.line, self.column, self.message, self.remedy
+        )
     }
 }
 
@@ -64,7 +68,10 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Problem { message: message.into(), remedy: remedy.into() }
+        Problem {
+            message: message.into(),
+            remedy: remedy.into(),
+        }
     }
 }
 
@@ -87,8 +94,16 @@ pub(super) struct Collector<'t> {
 
 impl<'t> Collector<'t> {
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
-        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Collector { file, text, line_starts, errors: Vec::new(), warnings: Vec::new() }
+        let line_starts = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+            .collect();
+        Collector {
+            file,
+            text,
+            line_starts,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
     pub(super) fn error(&mut self, span: &Range<usize>, problem: Problem) {
@@ -127,6 +142,12 @@ impl<'t> Collector<'t> {
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
         let before = self.text.get(start..offset).map_or(0, |s| s.chars().count());
         let Problem { message, remedy } = problem;
-        Diagnostic { file: self.file.to_owned(), line, column: before + 1, message, remedy }
+        Diagnostic {
+            file: self.file.to_owned(),
+            line,
+            column: before + 1,
+            message,
+            remedy,
+        }
     }
 }

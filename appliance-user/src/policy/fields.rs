@@ -44,7 +44,10 @@ impl<'v, 'i> Fields<'v, 'i> {
 
     /// The bytes of a key itself, if it is there.
     pub(super) fn key_span(&self, key: &str) -> Option<Range<usize>> {
-        self.table.keys().find(|known| known.get_ref() == key).map(Spanned::span)
+        self.table
+            .keys()
+            .find(|known| known.get_ref() == key)
+            .map(Spanned::span)
     }
 
     pub(super) fn find(&self, key: &str) -> Option<&'v Spanned<DeValue<'i>>> {
@@ -59,7 +62,9 @@ impl<'v, 'i> Fields<'v, 'i> {
         read: impl FnOnce(&'v DeValue<'i>) -> Result<T, Problem>,
     ) -> Option<T> {
         let value = self.find(key)?;
-        read(value.get_ref()).map_err(|problem| out.error(&value.span(), problem)).ok()
+        read(value.get_ref())
+            .map_err(|problem| out.error(&value.span(), problem))
+            .ok()
     }
 
     /// A value that must be there.
@@ -74,9 +79,14 @@ impl<'v, 'i> Fields<'v, 'i> {
         self.value(key, out, read)
     }
 
-    /// Tells that a key is missing.
+    /// Tells that a key is missing, unless it is there in another spelling, which has been told by then.
     pub(super) fn require(&self, key: &str, hint: &str, out: &mut Collector<'_>) {
-        if self.find(key).is_none() {
+        let mistyped = || {
+            self.table
+                .keys()
+                .any(|typed| self.section.meant(typed.get_ref()) == Some(key))
+        };
+        if self.find(key).is_none() && !mistyped() {
             let problem = Problem::new(format!("the key {key:?} is missing in {}", self.section.title), hint);
             out.error(&self.span, problem);
         }
@@ -91,14 +101,21 @@ impl<'v, 'i> Fields<'v, 'i> {
     ) -> Vec<At<T>> {
         let Some(value) = self.find(key) else { return Vec::new() };
         let DeValue::Array(items) = value.get_ref() else {
-            let problem = expected("a list", value.get_ref(), "put square brackets around it, even around one");
+            let problem = expected(
+                "a list",
+                value.get_ref(),
+                "put square brackets around it, even around one",
+            );
             out.error(&value.span(), problem);
             return Vec::new();
         };
         let mut read_items = Vec::with_capacity(items.len());
         for item in items.iter() {
             match read(item.get_ref()) {
-                Ok(value) => read_items.push(At { span: item.span(), value }),
+                Ok(value) => read_items.push(At {
+                    span: item.span(),
+                    value,
+                }),
                 Err(problem) => out.error(&item.span(), problem),
             }
         }
@@ -109,16 +126,24 @@ impl<'v, 'i> Fields<'v, 'i> {
     pub(super) fn refuse_empty(&self, key: &str, remedy: &str, out: &mut Collector<'_>) {
         let Some(value) = self.find(key) else { return };
         if matches!(value.get_ref(), DeValue::Array(items) if items.is_empty()) {
-            out.error(&value.span(), Problem::new(format!("{key:?} is empty and would admit nothing"), remedy));
+            out.error(
+                &value.span(),
+                Problem::new(format!("{key:?} is empty and would admit nothing"), remedy),
+            );
         }
     }
 
     /// A table within this one.
-    pub(super) fn table(&self, key: &str, section: &'static Section, out: &mut Collector<'_>) -> Option<Fields<'v, 'i>> {
+    pub(super) fn table(
+        &self,
+        key: &str,
+        section: &'static Section,
+        out: &mut Collector<'_>,
+    ) -> Option<Fields<'v, 'i>> {
         let value = self.find(key)?;
         let DeValue::Table(table) = value.get_ref() else {
-            let remedy = format!("write it as the table {}", section.title);
-            out.error(&value.span(), expected("a table", value.get_ref(), &remedy));
+            let remedy = "write its keys in braces, or below a header of its own in square brackets";
+            out.error(&value.span(), expected("a table", value.get_ref(), remedy));
             return None;
         };
         Some(Fields::new(table, value.span(), section, out))

@@ -24,7 +24,9 @@ impl Token {
             Token::Literal(literal) => *literal == c,
             Token::One => true,
             Token::Run => false,
-            Token::Class { negated, ranges } => ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *negated,
+            Token::Class { negated, ranges } => {
+                ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *negated
+            }
         }
     }
 }
@@ -76,7 +78,10 @@ impl Glob {
                 literal => Token::Literal(literal),
             });
         }
-        Ok(Glob { text: text.to_owned(), tokens })
+        Ok(Glob {
+            text: text.to_owned(),
+            tokens,
+        })
     }
 
     /// Whether the whole id matches. Bytes that are not UTF-8 are taken by `*`, `?` and negated sets only.
@@ -98,7 +103,9 @@ impl Glob {
                 (None, None) => return true,
                 (Some(token), Some(c)) if token.takes(c) => at_token += 1,
                 _ => {
-                    let Some((token_after_run, run_end)) = resume.as_mut() else { return false };
+                    let Some((token_after_run, run_end)) = resume.as_mut() else {
+                        return false;
+                    };
                     if before.as_str().is_empty() || run_end.next().is_none() {
                         return false;
                     }
@@ -187,7 +194,11 @@ mod tests {
             ("a**b", "ab", true),
         ];
         for (glob, id, expected) in table {
-            assert_eq!(Glob::new(glob).unwrap().matches(id.as_bytes()), *expected, "{glob} on {id}");
+            assert_eq!(
+                Glob::new(glob).unwrap().matches(id.as_bytes()),
+                *expected,
+                "{glob} on {id}"
+            );
         }
     }
 

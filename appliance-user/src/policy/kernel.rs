@@ -82,12 +82,23 @@ pub(super) fn prefixes_of(rule: &Rule) -> Vec<IpNet> {
 pub(super) fn kernel_prefixes(rules: &[Rule]) -> Vec<KernelPrefix> {
     let mut trie = PrefixTrie::<FailureWish>::new();
     for rule in rules {
-        let wish = FailureWish { strictest: rule.on_failure, follows_default: rule.on_failure.is_none() };
+        let wish = FailureWish {
+            strictest: rule.on_failure,
+            follows_default: rule.on_failure.is_none(),
+        };
         for prefix in prefixes_of(rule) {
             let entry = trie.at(prefix);
             *entry = entry.and(wish);
         }
     }
-    let covered = |prefix| trie.covering(prefix).fold(FailureWish::default(), |all, wish| all.and(*wish));
-    trie.prefixes().map(|prefix| KernelPrefix { prefix, wish: covered(prefix) }).collect()
+    let covered = |prefix| {
+        trie.covering(prefix)
+            .fold(FailureWish::default(), |all, wish| all.and(*wish))
+    };
+    trie.prefixes()
+        .map(|prefix| KernelPrefix {
+            prefix,
+            wish: covered(prefix),
+        })
+        .collect()
 }

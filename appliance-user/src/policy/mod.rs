@@ -7,8 +7,8 @@
 //! Rules are asked in the order of the file and the first that takes a packet has it. A rule takes a packet by its source,
 //! destination, destination port, GWLB endpoint and IP transport. Besides the ports it lists, a rule takes the companions of
 //! its protocol without their being listed: RTCP on P+1 (rtp, rtp-fec, rist), FEC on P+2 and P+4 (rtp-fec). A companion
-//! port is given up to a later rule that lists that very port, so that two streams on neighbouring ports do not steal from
-//! each other.
+//! port is given up to a later rule that lists that very port and would have the packet if it were not for companions, so
+//! that streams on neighbouring ports do not steal from each other. A later rule for any port gets no companions.
 
 pub mod action;
 mod compile;
@@ -65,7 +65,10 @@ pub struct Policy {
 impl Policy {
     /// What `inspect` uses without a policy: no rules, everything is returned and judged by the defaults.
     pub fn observe_all() -> Policy {
-        Policy { observes_all: true, ..Policy::compile(DefaultAction::Return, Vec::new()) }
+        Policy {
+            observes_all: true,
+            ..Policy::compile(DefaultAction::Return, Vec::new())
+        }
     }
 
     /// Whether this is [`Policy::observe_all`]: traffic that no rule admits is to be judged all the same.
@@ -95,8 +98,11 @@ impl Policy {
         let id = match claim {
             Claim::Listed | Claim::AnyPort => first,
             Claim::Companion => {
-                let listed = |rule: &Rule| rule.claim(tuple).filter(|claim| *claim == Claim::Listed);
-                self.first_rule(source, listed).map_or(first, |(id, _)| id)
+                let own = |rule: &Rule| rule.claim(tuple).filter(|claim| *claim != Claim::Companion);
+                match self.first_rule(source, own) {
+                    Some((listing, Claim::Listed)) => listing,
+                    _ => first,
+                }
             }
         };
         Some(RuleId(id))
@@ -137,7 +143,10 @@ impl Policy {
         let mut best: Option<(u32, T)> = None;
         for candidates in self.by_source.holding(source) {
             // Each list is ascending: what does not come before the best so far cannot win.
-            for id in candidates.iter().take_while(|id| best.as_ref().is_none_or(|(first, _)| *id < first)) {
+            for id in candidates
+                .iter()
+                .take_while(|id| best.as_ref().is_none_or(|(first, _)| *id < first))
+            {
                 if let Some(found) = self.rule(RuleId(*id)).and_then(&test) {
                     best = Some((*id, found));
                     break;

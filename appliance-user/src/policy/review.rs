@@ -17,7 +17,10 @@ const INCIDENT: Duration = Duration::from_millis(500);
 /// Warns of everything that shows only when a rule, or all of them, are looked at as a whole.
 pub(super) fn warn(rules: &[At<Rule>], out: &mut Collector<'_>) {
     if rules.is_empty() {
-        let problem = Problem::new("the policy has no rule: default_action decides on every packet", "add a [[rule]]");
+        let problem = Problem::new(
+            "the policy has no rule: default_action decides on every packet",
+            "add a [[rule]]",
+        );
         out.warning(&(0..0), problem);
     }
     for rule in rules {
@@ -41,7 +44,10 @@ pub(super) fn warn_repeated(items: &[At<IpNet>], out: &mut Collector<'_>) {
             let message = format!("{prefix} stands in this list already, at line {}", out.line(first));
             out.warning(&item.span, Problem::new(message, remedy));
         } else if let Some(cover) = trie.covering(prefix).flatten().find(|cover| **cover != prefix) {
-            out.warning(&item.span, Problem::new(format!("{prefix} is covered by {cover} of this list"), remedy));
+            out.warning(
+                &item.span,
+                Problem::new(format!("{prefix} is covered by {cover} of this list"), remedy),
+            );
         }
     }
 }
@@ -58,13 +64,21 @@ pub(super) fn warn_unreachable(limit: &ContinuityLimit, span: &Range<usize>, out
         spelled(limit.window)
     );
     let needed = INCIDENT.saturating_mul(limit.max_incidents);
-    let remedy = format!("set max_incidents to {later} at most, or window to {} at least", spelled(needed));
+    let remedy = format!(
+        "set max_incidents to {later} at most, or window to {} at least",
+        spelled(needed)
+    );
     out.warning(span, Problem::new(message, remedy));
 }
 
 /// Warns of sources that can never match because no destination is of their family, and the other way round.
 fn warn_families(rule: &At<Rule>, out: &mut Collector<'_>) {
-    let Rule { name, sources, destinations, .. } = &rule.value;
+    let Rule {
+        name,
+        sources,
+        destinations,
+        ..
+    } = &rule.value;
     if destinations.is_empty() {
         return;
     }
@@ -75,20 +89,34 @@ fn warn_families(rule: &At<Rule>, out: &mut Collector<'_>) {
             (false, true) => ("destinations", "source"),
             _ => continue,
         };
-        let message = format!("the {family} {these} of rule {} never match: it has no {family} {others}", quoted(name));
-        out.warning(&rule.span, Problem::new(message, format!("add one, or remove the {family} {these}")));
+        let message = format!(
+            "the {family} {these} of rule {} never match: it has no {family} {others}",
+            quoted(name)
+        );
+        out.warning(
+            &rule.span,
+            Problem::new(message, format!("add one, or remove the {family} {these}")),
+        );
     }
 }
 
 /// Warns of a rule that opens the kernel's whitelist to every address because its receivers may be anywhere.
 fn warn_open_replies(rule: &At<Rule>, out: &mut Collector<'_>) {
-    let Rule { name, protocol, sources, .. } = &rule.value;
+    let Rule {
+        name,
+        protocol,
+        sources,
+        ..
+    } = &rule.value;
     if !rule.value.replies_from_anywhere() {
         return;
     }
     let everywhere = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
     let opened = |all: &&IpNet| {
-        !sources.contains(all) && sources.iter().any(|source| source.addr().is_ipv4() == all.addr().is_ipv4())
+        !sources.contains(all)
+            && sources
+                .iter()
+                .any(|source| source.addr().is_ipv4() == all.addr().is_ipv4())
     };
     let opened: Vec<_> = everywhere.iter().filter(opened).map(IpNet::to_string).collect();
     if opened.is_empty() {
@@ -112,10 +140,16 @@ fn warn_shadowed(rules: &[At<Rule>], out: &mut Collector<'_>) {
         let sources = IpNet::aggregate(&rule.value.sources);
         // A rule that covers this one covers its first source.
         let first = sources.first().copied();
-        let mut earlier: Vec<usize> = first.into_iter().flat_map(|p| by_source.covering(p)).flatten().copied().collect();
+        let mut earlier: Vec<usize> = first
+            .into_iter()
+            .flat_map(|p| by_source.covering(p))
+            .flatten()
+            .copied()
+            .collect();
         earlier.sort_unstable();
         let shadow = earlier.into_iter().find(|before| {
-            let (Some(other), Some((other_sources, other_destinations))) = (rules.get(*before), covers.get(*before)) else {
+            let (Some(other), Some((other_sources, other_destinations))) = (rules.get(*before), covers.get(*before))
+            else {
                 return false;
             };
             covers_rest(&other.value, &rule.value)
@@ -126,8 +160,12 @@ fn warn_shadowed(rules: &[At<Rule>], out: &mut Collector<'_>) {
         if let Some(other) = shadow.and_then(|before| rules.get(before)) {
             let (name, other_name) = (quoted(&rule.value.name), quoted(&other.value.name));
             let line = out.line(other.span.start);
-            let message = format!("rule {name} has no effect: rule {other_name} of line {line} takes all that it lists");
-            out.warning(&rule.span, Problem::new(message, "put it before the other, or remove it"));
+            let message =
+                format!("rule {name} never sees what it lists: rule {other_name} of line {line} takes all of it");
+            out.warning(
+                &rule.span,
+                Problem::new(message, "put it before the other, or remove it"),
+            );
         }
         for source in &sources {
             by_source.at(*source).push(at);
@@ -146,5 +184,7 @@ fn covers_rest(other: &Rule, rule: &Rule) -> bool {
 }
 
 fn all_within(prefixes: &[IpNet], covers: &[IpNet]) -> bool {
-    prefixes.iter().all(|prefix| covers.iter().any(|cover| cover.contains(prefix)))
+    prefixes
+        .iter()
+        .all(|prefix| covers.iter().any(|cover| cover.contains(prefix)))
 }

@@ -35,8 +35,14 @@ pub enum Protocol {
 
 impl Protocol {
     /// Every protocol, in the order of the documentation.
-    pub const ALL: [Protocol; 6] =
-        [Protocol::Rtp, Protocol::RtpFec, Protocol::Rist, Protocol::Srt, Protocol::TsUdp, Protocol::Any];
+    pub const ALL: [Protocol; 6] = [
+        Protocol::Rtp,
+        Protocol::RtpFec,
+        Protocol::Rist,
+        Protocol::Srt,
+        Protocol::TsUdp,
+        Protocol::Any,
+    ];
 
     /// The name used in policies and reports.
     pub const fn name(self) -> &'static str {
@@ -235,7 +241,9 @@ pub struct SrtRule {
 impl SrtRule {
     /// Whether a handshake with this stream id may pass. A handshake without one has the empty id.
     pub fn admits_stream_id(&self, id: &[u8]) -> bool {
-        self.stream_ids.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(id)))
+        self.stream_ids
+            .as_ref()
+            .is_none_or(|globs| globs.iter().any(|glob| glob.matches(id)))
     }
 }
 
@@ -250,7 +258,10 @@ pub struct RtpRule {
 
 impl Default for RtpRule {
     fn default() -> Self {
-        RtpRule { payload_types: None, max_ssrc: 1 }
+        RtpRule {
+            payload_types: None,
+            max_ssrc: 1,
+        }
     }
 }
 
@@ -342,7 +353,9 @@ impl Rule {
     }
 
     fn is_reply_port(&self, port: u16) -> bool {
-        let Some(offset) = self.protocol.reply_offset() else { return false };
+        let Some(offset) = self.protocol.reply_offset() else {
+            return false;
+        };
         self.ports.is_empty() || port.checked_sub(offset).is_some_and(|media| self.ports.contains(media))
     }
 

@@ -20,8 +20,10 @@ pub(super) struct Section {
     pub(super) keys: &'static [(&'static str, Support)],
 }
 
-pub(super) static ROOT: Section =
-    Section { title: "the top of the file", keys: &[("version", Now), ("default_action", Now), ("rule", Now)] };
+pub(super) static ROOT: Section = Section {
+    title: "the top level",
+    keys: &[("version", Now), ("default_action", Now), ("rule", Now)],
+};
 
 pub(super) static RULE: Section = Section {
     title: "[[rule]]",
@@ -46,10 +48,18 @@ pub(super) static RULE: Section = Section {
 
 pub(super) static SRT: Section = Section {
     title: "[rule.srt]",
-    keys: &[("stream_id", Now), ("encryption", Now), ("passphrase_file", Later), ("on_unverified", Now)],
+    keys: &[
+        ("stream_id", Now),
+        ("encryption", Now),
+        ("passphrase_file", Later),
+        ("on_unverified", Now),
+    ],
 };
 
-pub(super) static RTP: Section = Section { title: "[rule.rtp]", keys: &[("payload_type", Now), ("max_ssrc", Now)] };
+pub(super) static RTP: Section = Section {
+    title: "[rule.rtp]",
+    keys: &[("payload_type", Now), ("max_ssrc", Now)],
+};
 
 pub(super) static TS: Section = Section {
     title: "[rule.ts]",
@@ -65,7 +75,13 @@ pub(super) static TS: Section = Section {
 
 pub(super) static CONTINUITY: Section = Section {
     title: "continuity of [rule.ts]",
-    keys: &[("max_incidents", Now), ("window", Now), ("on_exceed", Now), ("hold", Now), ("ignore_pids", Now)],
+    keys: &[
+        ("max_incidents", Now),
+        ("window", Now),
+        ("on_exceed", Now),
+        ("hold", Now),
+        ("ignore_pids", Now),
+    ],
 };
 
 pub(super) static NETWORK_LOSS: Section = Section {
@@ -81,20 +97,32 @@ impl Section {
         match self.keys.iter().find(|(known, _)| *known == key) {
             Some((_, Now)) => None,
             Some((_, Later)) => Some(not_supported_yet(&format!("key {}", quoted(key)))),
-            None => Some(Problem::new(format!("unknown key {} in {}", quoted(key), self.title), self.remedy(key))),
+            None => Some(Problem::new(
+                format!("unknown key {} in {}", quoted(key), self.title),
+                self.remedy(key),
+            )),
+        }
+    }
+
+    /// The key of this section that an unknown one is a slip for, if it looks like one.
+    pub(super) fn meant(&self, key: &str) -> Option<&'static str> {
+        let known = self.keys.iter().map(|(known, _)| *known);
+        if known.clone().any(|known| known == key) {
+            None
+        } else {
+            nearest(key, known)
         }
     }
 
     fn remedy(&self, key: &str) -> String {
-        let here = self.keys.iter().map(|(known, _)| *known);
-        if let Some(meant) = nearest(key, here.clone()) {
+        if let Some(meant) = self.meant(key) {
             return format!("did you mean {}?", quoted(meant));
         }
         let holds = |section: &&&Section| section.keys.iter().any(|(known, _)| *known == key);
         if let Some(home) = ALL.iter().find(holds) {
             return format!("it belongs to {}", home.title);
         }
-        let here: Vec<_> = here.collect();
+        let here: Vec<_> = self.keys.iter().map(|(known, _)| *known).collect();
         format!("did you mean one of {}?", here.join(", "))
     }
 }
@@ -115,7 +143,9 @@ pub(super) fn nearest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> 
         return None;
     }
     let allowed = |word: &str| if word.len() <= 3 { 1 } else { 1 + word.len() / 4 };
-    let near = words.map(|word| (distance(typed, word), word)).filter(|(d, word)| *d > 0 && *d <= allowed(word));
+    let near = words
+        .map(|word| (distance(typed, word), word))
+        .filter(|(d, word)| *d > 0 && *d <= allowed(word));
     near.min_by_key(|(d, _)| *d).map(|(_, word)| word)
 }
 
@@ -144,7 +174,12 @@ mod tests {
 
     #[test]
     fn counts_edits() {
-        for (a, b, edits) in [("", "abc", 3), ("kitten", "sitting", 3), ("same", "same", 0), ("Default-Action", "default_action", 1)] {
+        for (a, b, edits) in [
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("same", "same", 0),
+            ("Default-Action", "default_action", 1),
+        ] {
             assert_eq!(distance(a, b), edits, "{a} {b}");
             assert_eq!(distance(b, a), edits, "{b} {a}");
         }

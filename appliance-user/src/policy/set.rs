@@ -31,7 +31,10 @@ impl PortSet {
     /// Whether the set holds this port.
     pub fn contains(&self, port: u16) -> bool {
         let after = self.ranges.partition_point(|(low, _)| *low <= port);
-        after.checked_sub(1).and_then(|i| self.ranges.get(i)).is_some_and(|(_, high)| port <= *high)
+        after
+            .checked_sub(1)
+            .and_then(|i| self.ranges.get(i))
+            .is_some_and(|(_, high)| port <= *high)
     }
 
     /// Whether every port of this set is in the other.
@@ -39,7 +42,10 @@ impl PortSet {
         // Ranges of the other are merged, so each of ours must lie within a single one of them.
         self.ranges.iter().all(|(low, high)| {
             let after = other.ranges.partition_point(|(start, _)| start <= low);
-            after.checked_sub(1).and_then(|i| other.ranges.get(i)).is_some_and(|(_, end)| high <= end)
+            after
+                .checked_sub(1)
+                .and_then(|i| other.ranges.get(i))
+                .is_some_and(|(_, end)| high <= end)
         })
     }
 
@@ -76,7 +82,9 @@ impl PidSet {
     /// Whether the set holds this PID.
     #[inline]
     pub fn contains(&self, pid: u16) -> bool {
-        self.words.get(usize::from(pid) / 64).is_some_and(|word| word >> (pid % 64) & 1 == 1)
+        self.words
+            .get(usize::from(pid) / 64)
+            .is_some_and(|word| word >> (pid % 64) & 1 == 1)
     }
 
     /// Whether no PID is in the set.
@@ -124,7 +132,12 @@ impl PayloadTypes {
 impl FromIterator<u8> for PayloadTypes {
     /// Numbers above 127 are no payload types and are left out.
     fn from_iter<I: IntoIterator<Item = u8>>(payload_types: I) -> Self {
-        PayloadTypes(payload_types.into_iter().filter(|n| *n < 128).fold(0, |set, n| set | 1 << n))
+        PayloadTypes(
+            payload_types
+                .into_iter()
+                .filter(|n| *n < 128)
+                .fold(0, |set, n| set | 1 << n),
+        )
     }
 }
 

@@ -1,1 +1,9 @@
-//! Tests of the policy as a whole.
+//! Tests of the policy as a whole: what is accepted and what it means, what is refused and where, and the matcher and the
+//! kernel's prefixes against naive ones.
+
+mod accept;
+mod kernel;
+mod matching;
+mod refuse;
+mod sample;
+mod warn;

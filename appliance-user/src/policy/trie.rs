@@ -14,7 +14,10 @@ pub(super) struct PrefixTrie<T> {
 
 impl<T: Default> PrefixTrie<T> {
     pub(super) fn new() -> Self {
-        PrefixTrie { v4: PrefixMap::new(), v6: PrefixMap::new() }
+        PrefixTrie {
+            v4: PrefixMap::new(),
+            v6: PrefixMap::new(),
+        }
     }
 
     /// The value of exactly this prefix, made if there is none.

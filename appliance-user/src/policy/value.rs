@@ -37,35 +37,56 @@ pub(super) fn expected(what: &str, value: &DeValue<'_>, remedy: &str) -> Problem
 }
 
 pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, Problem> {
-    value.as_bool().ok_or_else(|| expected("true or false", value, "write true or false without quotes"))
+    value
+        .as_bool()
+        .ok_or_else(|| expected("true or false", value, "write true or false without quotes"))
 }
 
 pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Problem> {
-    value.as_str().ok_or_else(|| expected("a text", value, "write it in double quotes"))
+    value
+        .as_str()
+        .ok_or_else(|| expected("a text", value, "write it in double quotes"))
 }
 
 /// A whole number within a range.
 pub(super) fn integer<T: TryFrom<u64>>(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Result<T, Problem> {
     let (low, high) = (range.start(), range.end());
     let remedy = format!("write a whole number from {low} to {high}");
-    let number = value.as_integer().ok_or_else(|| expected("a whole number", value, &remedy))?;
-    let number = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| range.contains(number));
-    number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
-        Problem::new(format!("{} is not between {low} and {high}", found(value)), remedy)
-    })
+    let number = value
+        .as_integer()
+        .ok_or_else(|| expected("a whole number", value, &remedy))?;
+    let number = u64::from_str_radix(number.as_str(), number.radix())
+        .ok()
+        .filter(|number| range.contains(number));
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| Problem::new(format!("{} is not between {low} and {high}", found(value)), remedy))
 }
 
 /// One of a few words.
 pub(super) fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Problem> {
     let words = choices.iter().map(|(word, _)| *word);
-    let listed = words.clone().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
+    let listed = words
+        .clone()
+        .map(|word| format!("{word:?}"))
+        .collect::<Vec<_>>()
+        .join(", ");
     let Some(text) = value.as_str() else {
         return Err(expected("a text", value, &format!("write one of {listed}")));
     };
-    choices.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(|| {
-        let meant = nearest(text, words).map(|word| format!("did you mean {word:?}? ")).unwrap_or_default();
-        Problem::new(format!("{} is not a known value", quoted(text)), format!("{meant}write one of {listed}"))
-    })
+    choices
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, meaning)| *meaning)
+        .ok_or_else(|| {
+            let meant = nearest(text, words)
+                .map(|word| format!("did you mean {word:?}? "))
+                .unwrap_or_default();
+            Problem::new(
+                format!("{} is not a known value", quoted(text)),
+                format!("{meant}write one of {listed}"),
+            )
+        })
 }
 
 /// A duration such as `"500ms"`, `"2s"`, `"1m"` or `"1h"`, from `low` to `high`.
@@ -84,17 +105,27 @@ pub(super) fn duration(value: &DeValue<'_>, range: &RangeInclusive<Duration>) ->
     let Some(unit) = millis.filter(|_| digits > 0) else {
         return Err(Problem::new(format!("{} is not a duration", quoted(text)), REMEDY));
     };
-    let length = number.parse().ok().and_then(|number: u64| number.checked_mul(unit)).map(Duration::from_millis);
+    let length = number
+        .parse()
+        .ok()
+        .and_then(|number: u64| number.checked_mul(unit))
+        .map(Duration::from_millis);
     length.filter(|length| range.contains(length)).ok_or_else(|| {
         let bounds = format!("{} to {}", spelled(*range.start()), spelled(*range.end()));
-        Problem::new(format!("{} is out of range", quoted(text)), format!("write a duration from {bounds}"))
+        Problem::new(
+            format!("{} is out of range", quoted(text)),
+            format!("write a duration from {bounds}"),
+        )
     })
 }
 
 /// A duration as a policy would spell it, in the largest unit that needs no fraction.
 pub(super) fn spelled(duration: Duration) -> String {
     let millis = duration.as_millis();
-    match [(3_600_000, "h"), (60_000, "m"), (1_000, "s")].iter().find(|(unit, _)| millis > 0 && millis % unit == 0) {
+    match [(3_600_000, "h"), (60_000, "m"), (1_000, "s")]
+        .iter()
+        .find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit))
+    {
         Some((unit, name)) => format!("{}{name}", millis / unit),
         None => format!("{millis}ms"),
     }
@@ -103,25 +134,36 @@ pub(super) fn spelled(duration: Duration) -> String {
 /// An address or a network in CIDR notation, without host bits.
 pub(super) fn prefix(value: &DeValue<'_>) -> Result<IpNet, Problem> {
     const REMEDY: &str = "write an address or a network, such as \"192.0.2.7\", \"192.0.2.0/24\" or \"2001:db8::/32\"";
-    let text = value.as_str().ok_or_else(|| expected("an address or network", value, REMEDY))?;
-    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let text = value
+        .as_str()
+        .ok_or_else(|| expected("an address or network", value, REMEDY))?;
+    let (address, length) = text
+        .split_once('/')
+        .map_or((text, None), |(address, length)| (address, Some(length)));
     let wrong = || Problem::new(format!("{} is neither an address nor a network", quoted(text)), REMEDY);
     let address: IpAddr = address.parse().map_err(|_| wrong())?;
     reject_mapped(address)?;
     let Some(length) = length else { return host(address) };
     let longest = if address.is_ipv4() { 32 } else { 128 };
     let all_digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
-    let length = length.parse::<u8>().ok().filter(|length| all_digits && *length <= longest).ok_or_else(|| {
-        Problem::new(
-            format!("{} has no valid prefix length", quoted(text)),
-            format!("write a length from 0 to {longest} after the \"/\""),
-        )
-    })?;
+    let length = length
+        .parse::<u8>()
+        .ok()
+        .filter(|length| all_digits && *length <= longest)
+        .ok_or_else(|| {
+            Problem::new(
+                format!("{} has no valid prefix length", quoted(text)),
+                format!("write a length from 0 to {longest} after the \"/\""),
+            )
+        })?;
     let net = IpNet::new(address, length).map_err(|_| wrong())?;
     if net.trunc() != net {
         return Err(Problem::new(
             format!("{} has bits set beyond its prefix length", quoted(text)),
-            format!("write \"{}\" for the network or \"{address}\" for the one host", net.trunc()),
+            format!(
+                "write \"{}\" for the network or \"{address}\" for the one host",
+                net.trunc()
+            ),
         ));
     }
     Ok(net)
@@ -156,7 +198,9 @@ pub(super) fn ports(value: &DeValue<'_>) -> Result<(u16, u16), Problem> {
         let port = integer(value, 1..=65535)?;
         return Ok((port, port));
     }
-    let text = value.as_str().ok_or_else(|| expected("a port or a range of ports", value, REMEDY))?;
+    let text = value
+        .as_str()
+        .ok_or_else(|| expected("a port or a range of ports", value, REMEDY))?;
     let port = |text: &str| {
         let digits = text.bytes().all(|b| b.is_ascii_digit());
         text.parse::<u16>().ok().filter(|port| digits && *port > 0)
@@ -166,7 +210,10 @@ pub(super) fn ports(value: &DeValue<'_>) -> Result<(u16, u16), Problem> {
     let (low, high) = (port(low).ok_or_else(wrong)?, port(high).ok_or_else(wrong)?);
     if low > high {
         let remedy = format!("write \"{high}-{low}\"");
-        return Err(Problem::new(format!("the range {} runs backwards", quoted(text)), remedy));
+        return Err(Problem::new(
+            format!("the range {} runs backwards", quoted(text)),
+            remedy,
+        ));
     }
     Ok((low, high))
 }
@@ -177,8 +224,12 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Result<u64, Problem> {
     if value.is_integer() {
         return integer(value, 0..=u64::MAX);
     }
-    let text = value.as_str().ok_or_else(|| expected("an endpoint id", value, REMEDY))?;
-    let digits = text.strip_prefix("0x").filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    let text = value
+        .as_str()
+        .ok_or_else(|| expected("an endpoint id", value, REMEDY))?;
+    let digits = text
+        .strip_prefix("0x")
+        .filter(|d| d.len() <= 16 && d.bytes().all(|b| b.is_ascii_hexdigit()));
     digits
         .and_then(|digits| u64::from_str_radix(digits, 16).ok())
         .ok_or_else(|| Problem::new(format!("{} is not an endpoint id", quoted(text)), REMEDY))
