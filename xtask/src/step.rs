@@ -218,7 +218,7 @@ impl ProgressLine {
     }
 
     fn print(&self, text: &str) {
-        println!("{}  {text}", if self.redraws { "\r\x1b[K" } else { "" });
+        println!("{}{text}", if self.redraws { "\r\x1b[K" } else { "" });
     }
 
     fn end(self, verdict: &str) {
