@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::EXIT_REFUSED;
-use crate::control::pins::{self, Pins};
 use crate::control::detach;
+use crate::control::pins::{self, Pins};
 
 /// Take the XDP program off an interface and remove its pins.
 ///

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::bypass::Note;
 use super::clock;
 use super::detach;
 use super::events::{ControlEvent, EventLog};
@@ -113,7 +114,11 @@ impl Appliance {
             before.clone()
         });
         if handover {
-            let note = after.bypass.to_note();
+            let note = Note {
+                totals: after.bypass,
+                at: clock::monotonic_nanos(),
+            }
+            .to_words();
             watched.beats.iter().for_each(|beat| beat.leave_note(note));
         } else if let Err(error) = pins.remove_all_maps() {
             faults.push(error.to_string());
@@ -129,7 +134,7 @@ impl Appliance {
 }
 
 /// Begins to answer and to watch.
-fn serve(up: Up, program: Loaded, options: &Options, log: EventLog, ports: Ports) -> Result<Appliance, StartError> {
+fn serve(up: Up, mut program: Loaded, options: &Options, log: EventLog, ports: Ports) -> Result<Appliance, StartError> {
     let Up {
         watched,
         watches,
@@ -145,7 +150,7 @@ fn serve(up: Up, program: Loaded, options: &Options, log: EventLog, ports: Ports
     let begun = Servers::start(ports, board, operator)
         .map_err(StartError::from)
         .and_then(|servers| {
-            let monitor = Monitor::start(Arc::clone(&watched), watches).map_err(StartError::Monitor)?;
+            let monitor = Monitor::start(Arc::clone(&watched), watches, program.log()).map_err(StartError::Monitor)?;
             Ok((servers, monitor))
         });
     match begun {

@@ -49,16 +49,15 @@ impl BypassWatch {
         }
     }
 
-    /// A queue taken over from an earlier process, whose program kept acting: `beat` is that process' last one, `before`
-    /// the totals it last saw. Also returns the event that tells so.
+    /// A queue taken over from an earlier process, whose program kept acting: `since` is when that process was last alive,
+    /// `before` the totals it last saw. Also returns the event that tells so.
     pub fn taken_over(
         queue: u32,
         limit: Duration,
         now: u64,
-        beat: Option<u64>,
+        since: u64,
         before: BypassPackets,
     ) -> (Self, ControlEvent) {
-        let since = beat.unwrap_or(now);
         let watch = BypassWatch {
             queue,
             limit,
@@ -137,21 +136,37 @@ impl BypassPackets {
             passed: self.passed.saturating_sub(before.passed),
         }
     }
+}
 
-    /// As the note that outlives the process.
-    pub const fn to_note(self) -> [u64; 3] {
-        [self.returned, self.dropped, self.passed]
+/// What a process leaves beside its heartbeat for the one that comes after it, whatever ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// All packets that had taken a failure action.
+    pub totals: BypassPackets,
+    /// When this was written, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub at: u64,
+}
+
+impl Note {
+    /// As the words beside the heartbeat.
+    pub const fn to_words(self) -> [u64; 4] {
+        [self.totals.returned, self.totals.dropped, self.totals.passed, self.at]
     }
 
-    /// From the note of an earlier process. A note that says more than `now` is none.
-    pub fn from_note([returned, dropped, passed]: [u64; 3], now: BypassPackets) -> BypassPackets {
+    /// From the words beside the heartbeat. What says more than there is now was not left by a process on these maps: it is
+    /// then as if one had ended just now.
+    pub fn from_words([returned, dropped, passed, at]: [u64; 4], now: u64, totals: BypassPackets) -> Self {
         let noted = BypassPackets {
             returned,
             dropped,
             passed,
         };
-        let possible = returned <= now.returned && dropped <= now.dropped && passed <= now.passed;
-        if possible { noted } else { now }
+        let possible = returned <= totals.returned && dropped <= totals.dropped && passed <= totals.passed;
+        if possible && at > 0 && at <= now {
+            Note { totals: noted, at }
+        } else {
+            Note { totals, at: now }
+        }
     }
 }
 
@@ -236,7 +251,7 @@ mod tests {
             dropped: 0,
             passed: 0,
         };
-        let (mut watch, event) = BypassWatch::taken_over(1, LIMIT, 5_000 * MS, Some(3_000 * MS), noted);
+        let (mut watch, event) = BypassWatch::taken_over(1, LIMIT, 5_000 * MS, 3_000 * MS, noted);
         assert_eq!(
             event,
             ControlEvent::BypassEntered {
@@ -264,20 +279,24 @@ mod tests {
     }
 
     #[test]
-    fn a_note_from_other_maps_is_not_believed() {
+    fn a_note_comes_back_and_one_from_other_maps_is_not_believed() {
         let now = BypassPackets {
             returned: 5,
             dropped: 5,
             passed: 5,
         };
-        assert_eq!(
-            BypassPackets::from_note([4, 5, 0], now),
-            BypassPackets {
+        let left = Note {
+            totals: BypassPackets {
                 returned: 4,
                 dropped: 5,
-                passed: 0
-            }
-        );
-        assert_eq!(BypassPackets::from_note([6, 0, 0], now), now);
+                passed: 0,
+            },
+            at: 70,
+        };
+        assert_eq!(Note::from_words(left.to_words(), 80, now), left);
+        let none = Note { totals: now, at: 80 };
+        for words in [[6, 0, 0, 70], [0, 0, 0, 0], [0, 0, 0, 81]] {
+            assert_eq!(Note::from_words(words, 80, now), none, "{words:?}");
+        }
     }
 }

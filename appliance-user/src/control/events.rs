@@ -371,7 +371,7 @@ fn log(event: &ControlEvent) {
         ControlEvent::Fallback { what, instead, why } => tracing::warn!("{what}: using {instead} instead: {why}"),
         ControlEvent::HealthChanged { status: "ok", .. } => tracing::info!("health: ok"),
         ControlEvent::HealthChanged { status, reason } => {
-            tracing::warn!("health: {status}: {}", reason.as_deref().unwrap_or("no reason"));
+            tracing::warn!("health: {}", reason.as_deref().unwrap_or(status));
         }
         _ => tracing::info!("{text}"),
     }

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::bypass::{BypassWatch, Observation};
+use super::bypass::{BypassWatch, Note, Observation};
 use super::clock;
 use super::events::{ControlEvent, EventSender};
 use super::figures::{Facts, Figures, KernelFigures, QueueFigures};
 use super::health::{self, Board, Condition, Health, QueueCondition, TxWatch};
 use super::http::Operator;
-use super::program::Attached;
+use super::program::{Attached, ProgramLog};
 use super::tables::Tables;
 use super::workers::Workers;
 use super::{figures, metrics, netlink};
@@ -22,6 +22,8 @@ use crate::worker::Worker;
 const TICK: Duration = Duration::from_millis(20);
 /// Every so many ticks the interface and the workers' counters are looked at as well.
 const HEALTH_TICKS: u32 = 5;
+/// How often the program's log is fetched.
+const LOG_TICK: Duration = Duration::from_millis(200);
 /// How long one worker may take to tell its streams.
 const STREAMS_WITHIN: Duration = Duration::from_millis(250);
 
@@ -175,7 +177,7 @@ impl Watched {
             }
             self.dark.set(place, watch.is_dark());
             if !watch.is_dark() {
-                beat.leave_note(totals.to_note());
+                beat.leave_note(Note { totals, at: now }.to_words());
             }
         }
     }
@@ -214,43 +216,67 @@ fn stream(queue: u32, report: &crate::engine::report::StreamReport) -> serde_jso
     value
 }
 
-/// The watching thread.
+/// The watching threads.
 #[derive(Debug)]
 pub struct Monitor {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Monitor {
-    /// Watches from now on. `watches` are one per queue, in the order of `watched.beats`.
+    /// Watches from now on. `watches` are one per queue, in the order of `watched.beats`; `log` is fetched in a thread of its
+    /// own, whose failure is nobody else's.
     ///
     /// # Errors
     /// If no thread can be had.
-    pub fn start(watched: Arc<Watched>, mut watches: Vec<BypassWatch>) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("tg-monitor".to_owned())
-            .spawn(move || {
-                let mut tx = vec![TxWatch::default(); watches.len()];
-                let mut tick = 0_u32;
-                while !stopped.load(Ordering::Relaxed) {
-                    watched.look_for_bypass(&mut watches);
-                    if tick.is_multiple_of(HEALTH_TICKS) {
-                        watched.judge(&mut tx);
-                    }
-                    tick = tick.wrapping_add(1);
-                    std::thread::sleep(TICK);
-                }
-            })?;
-        Ok(Monitor { stop, thread })
+    pub fn start(
+        watched: Arc<Watched>,
+        mut watches: Vec<BypassWatch>,
+        log: Option<ProgramLog>,
+    ) -> std::io::Result<Self> {
+        let mut monitor = Monitor {
+            stop: Arc::new(AtomicBool::new(false)),
+            threads: Vec::new(),
+        };
+        let mut tx = vec![TxWatch::default(); watches.len()];
+        let mut tick = 0_u32;
+        monitor.every("tg-monitor", TICK, move || {
+            watched.look_for_bypass(&mut watches);
+            if tick.is_multiple_of(HEALTH_TICKS) {
+                watched.judge(&mut tx);
+            }
+            tick = tick.wrapping_add(1);
+        })?;
+        if let Some(fetch) = log {
+            monitor.every("tg-kernel-log", LOG_TICK, fetch)?;
+        }
+        Ok(monitor)
     }
 
-    /// Ends it.
+    fn every(
+        &mut self,
+        name: &str,
+        interval: Duration,
+        mut work: impl FnMut() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let stop = Arc::clone(&self.stop);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                work();
+                std::thread::sleep(interval);
+            }
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Ends them.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
-        if self.thread.join().is_err() {
-            tracing::error!("the monitor failed");
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a watching thread failed");
+            }
         }
     }
 }

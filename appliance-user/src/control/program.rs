@@ -12,6 +12,7 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError as AyaProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya_log::EbpfLogger;
 use thiserror::Error;
 
 use super::netlink::{self, LinkState, XdpAttachment};
@@ -120,6 +121,9 @@ pub enum ProgramError {
     },
 }
 
+/// Called now and then, fetches the program's log entries and hands them to the process' own log.
+pub type ProgramLog = Box<dyn FnMut() + Send>;
+
 /// A program loaded into the kernel with its maps, not attached by this process yet.
 pub struct Loaded {
     ebpf: Ebpf,
@@ -207,6 +211,18 @@ impl Loaded {
             map: maps::name::HEARTBEATS,
             source,
         })
+    }
+
+    /// The program's own log of rare events; `None` for a program that keeps none. Its entries wait in the kernel until they
+    /// are fetched, and those that do not fit are lost.
+    pub fn log(&mut self) -> Option<ProgramLog> {
+        match EbpfLogger::init(&mut self.ebpf) {
+            Ok(mut log) => Some(Box::new(move || log.flush())),
+            Err(error) => {
+                tracing::debug!(%error, "the program keeps no log");
+                None
+            }
+        }
     }
 
     /// The tables that control fills and reads. They live on without this value.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::CapabilitySet;
 use tidegate_common::maps;
 
-use super::bypass::BypassWatch;
+use super::bypass::{BypassWatch, Note};
 use super::clock;
 use super::events::{BypassPackets, ControlEvent, EventLog, EventSender};
 use super::figures::{Facts, KernelFigures};
@@ -256,8 +256,9 @@ fn watches(
         if !takeover {
             return BypassWatch::fresh(beat.queue(), options.heartbeat, totals);
         }
-        let before = BypassPackets::from_note(beat.note(), totals);
-        let (watch, event) = BypassWatch::taken_over(beat.queue(), options.heartbeat, now, beat.last(), before);
+        let note = Note::from_words(beat.note(), now, totals);
+        let since = beat.last().unwrap_or(note.at);
+        let (watch, event) = BypassWatch::taken_over(beat.queue(), options.heartbeat, now, since, note.totals);
         events.send(event);
         watch
     };
