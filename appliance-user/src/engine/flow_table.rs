@@ -73,11 +73,6 @@ impl<T> FlowTable<T> {
         self.index.len()
     }
 
-    /// Whether there is no flow.
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
     /// Finds a flow and marks it as seen at `now`.
     pub fn find(&mut self, key: &FlowKey, now: Timestamp) -> Option<FlowIndex> {
         let hash = self.hasher.hash_one(key);

@@ -125,11 +125,6 @@ impl Stream {
         self.watch.readmit(rule);
     }
 
-    /// Who it is.
-    pub fn identity(&self) -> &StreamIdentity {
-        &self.identity
-    }
-
     /// When its last packet came.
     pub fn last_seen(&self) -> Timestamp {
         self.last_seen

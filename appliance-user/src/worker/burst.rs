@@ -239,6 +239,10 @@ impl Loop {
     }
 
     fn finish(mut self) -> WorkerSnapshot {
+        // From now on XDP takes the failure action; what came before that is still in the rings and is not sent late.
+        self.beat.retire();
+        let discarded = self.socket.discard_backlog();
+        self.engine.driver_dropped(DropReason::StaleAfterStall, discarded.received);
         // Packets on their way out get the chance to leave: what the ring holds at the end is lost.
         let deadline = now().after(Duration::from_millis(100));
         while self.socket.frames().transmit > 0 && now() < deadline && self.flush().is_ok() {
@@ -251,7 +255,6 @@ impl Loop {
         }
         self.figures.residence = self.residence.summary();
         self.gather(now());
-        self.beat.retire();
         self.figures
     }
 }

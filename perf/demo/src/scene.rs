@@ -32,7 +32,7 @@ pub mod port {
 }
 
 /// The passphrase of the SRT session, known to both ends and not to the appliance.
-const PASSPHRASE: &str = "a demo has no secrets";
+const PASSPHRASE: &str = "a-demo-has-no-secrets";
 /// The SRT caller's stream id.
 const STREAM_ID: &str = "#!::r=live/demo,m=publish";
 /// Where srt-live-transmit takes datagrams of whole TS packets.
@@ -232,7 +232,7 @@ fn start_appliance(lab: &Topology, programs: &Path, out: &Path) -> anyhow::Resul
     let mut file = File::create(&policy).with_context(|| format!("cannot create {}", policy.display()))?;
     write!(
         file,
-        r#"version = 1
+        r##"version = 1
 default_action = "drop"
 
 [[rule]]
@@ -254,7 +254,7 @@ source = ["{source}"]
 destination = ["{sink}"]
 destination_port = [{srt}]
 srt = {{ encryption = "required", stream_id = ["#!::r=live/*"] }}
-"#,
+"##,
         source = Topology::SOURCE_V4,
         sink = Topology::SINK_V4,
         rtp = port::RTP,
@@ -301,9 +301,8 @@ fn start_gwlb(lab: &Topology, programs: &Path, out: &Path) -> anyhow::Result<(Pr
 type SrtEnds = (Process, Process, JoinHandle<std::io::Result<u64>>);
 
 fn start_srt(lab: &Topology, out: &Path) -> anyhow::Result<SrtEnds> {
-    let passphrase = PASSPHRASE.replace(' ', "%20");
     let mut listen = lab.sink.command("srt-live-transmit");
-    listen.arg(format!("srt://:{}?mode=listener&passphrase={passphrase}", port::SRT)).arg("file://con");
+    listen.arg(format!("srt://:{}?mode=listener&passphrase={PASSPHRASE}", port::SRT)).arg("file://con");
     let (listener, mut output) = Process::spawn_piped("srt-listener", listen, &out.join("srt-listener.log"))?;
     let mut file = File::create(out.join("srt-received.ts"))?;
     let received = std::thread::spawn(move || std::io::copy(&mut output, &mut file));
@@ -312,7 +311,7 @@ fn start_srt(lab: &Topology, out: &Path) -> anyhow::Result<SrtEnds> {
     call.arg(format!("udp://{SRT_INTAKE}?rcvbuf=4000000"));
     let stream_id = STREAM_ID.replace('#', "%23").replace('=', "%3D").replace(',', "%2C");
     call.arg(format!(
-        "srt://{}:{}?passphrase={passphrase}&pbkeylen=16&streamid={stream_id}",
+        "srt://{}:{}?passphrase={PASSPHRASE}&pbkeylen=16&streamid={stream_id}",
         Topology::SINK_V4,
         port::SRT
     ));
