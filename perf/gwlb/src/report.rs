@@ -223,6 +223,8 @@ pub struct Example {
 pub struct Unhandled {
     /// From the TUN device, but with no readable inner 5-tuple, or too large to wrap.
     pub not_ip: u64,
+    /// Of a scope that no router forwards.
+    pub link_local: u64,
     /// Dropped because there were too many flows.
     pub flow_table_full: u64,
     /// Lost in the TUN devices because the simulator was not fast enough.

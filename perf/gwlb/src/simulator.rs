@@ -241,6 +241,10 @@ impl Simulator {
             self.unhandled.not_ip += 1;
             return;
         };
+        if tuple.is_link_local() {
+            self.unhandled.link_local += 1;
+            return;
+        }
         let Some(number) = self.ledger.flows.find(direction, tuple) else {
             self.unhandled.flow_table_full += 1;
             return;
