@@ -214,6 +214,42 @@ fn the_program_reports_at_intervals_and_when_told_to_end() {
     assert_eq!(written.flows[0].endpoint, "0x0000000000001234");
 }
 
+/// Processor time that a process has used, in clock ticks of 10 ms (fields 14 and 15 of its stat file, proc(5)).
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
+    // The name before the last parenthesis may contain spaces.
+    let (_, fields) = stat.rsplit_once(") ").expect("fields");
+    fields
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().expect("number"))
+        .sum()
+}
+
+#[test]
+fn it_sleeps_when_there_is_nothing_to_do() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let topology = topology(1);
+    let mut command = topology.gwlb.command(env!("CARGO_BIN_EXE_gwlb"));
+    command.args(topology.gwlb_arguments()).args([
+        "--interval",
+        "100ms",
+        "--health-port",
+        "80",
+        "--health-interval",
+        "100ms",
+    ]);
+    let (process, _output) = Process::spawn_piped("gwlb", command, &directory.path().join("gwlb.log")).expect("spawn");
+    process
+        .wait_until("ready", SOON, || process.log().contains("gwlb: ready"))
+        .expect("ready");
+    let before = ticks(process.pid());
+    thread::sleep(Duration::from_secs(1));
+    let used = ticks(process.pid()) - before;
+    assert!(used <= 5, "{used} ticks of 10 ms in an idle second");
+}
+
 #[test]
 fn the_program_says_what_is_wrong_and_ends_with_2() {
     let run = |arguments: &[&str]| {
@@ -233,7 +269,7 @@ fn the_program_says_what_is_wrong_and_ends_with_2() {
         (vec!["if=a"], "no `local`"),
         (vec![good, "--loss", "101"], "loss 101 is not a percentage"),
         (vec![good, "--timeout", "5"], "want a whole number with ms or s"),
-        (vec![good], "none-such0"),
+        (vec![good], "TUN device tgnone0: No such device"),
     ] {
         let (code, text) = with(&arguments);
         assert_eq!(code, Some(2), "{text}");

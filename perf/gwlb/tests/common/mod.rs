@@ -48,7 +48,7 @@ pub fn start(topology: &Topology, config: Config) -> impl FnOnce() -> Report + u
     }
 }
 
-/// Swaps MACs and addresses and sets the TTL, as a correct appliance does; written from FACTS, not from the simulator.
+/// Swaps MACs and addresses and sets the TTL, as a correct appliance does; written without the simulator's code.
 pub fn turn_around(frame: &mut [u8]) {
     frame[0..12].rotate_left(6);
     frame[26..34].rotate_left(4);
