@@ -49,6 +49,18 @@ impl Tuple {
         }
     }
 
+    /// Whether a packet of this flow stays on its own link: no router forwards it, so a load balancer never sees it.
+    /// Multicast listener reports, router solicitations and the like.
+    pub fn is_link_local(&self) -> bool {
+        let link_local = |address: IpAddr| match address {
+            // RFC 5771, 4; RFC 3927.
+            IpAddr::V4(v4) => v4.octets().starts_with(&[224, 0, 0]) || v4.is_link_local() || v4.is_broadcast(),
+            // RFC 4291, 2.5.6 and 2.7: scopes 1 and 2.
+            IpAddr::V6(v6) => v6.is_unicast_link_local() || matches!(v6.segments(), [0xff01 | 0xff02, ..]),
+        };
+        link_local(self.source) || link_local(self.destination) || self.source.is_unspecified()
+    }
+
     /// The protocol's name for reports.
     pub fn protocol_name(&self) -> String {
         match self.protocol {
@@ -186,6 +198,27 @@ mod tests {
             ..there
         };
         assert_eq!(there.canonical(), back.canonical());
+    }
+
+    #[test]
+    fn what_no_router_forwards_is_known() {
+        let tuple = Tuple::of(&v4_udp()).expect("tuple");
+        let to = |address: &str| {
+            Tuple {
+                destination: address.parse().expect("address"),
+                ..tuple
+            }
+            .is_link_local()
+        };
+        assert!(!to("10.0.0.2") && !to("239.1.1.1") && !to("fd00::1") && !to("ff0e::1"));
+        assert!(to("224.0.0.22") && to("169.254.169.254") && to("ff02::16") && to("fe80::1"));
+        assert!(
+            Tuple {
+                source: "::".parse().expect("address"),
+                ..tuple
+            }
+            .is_link_local()
+        );
     }
 
     #[test]

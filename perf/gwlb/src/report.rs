@@ -52,7 +52,7 @@ pub struct Counts {
     pub sent: u64,
     /// Inner bytes of them.
     pub sent_bytes: u64,
-    /// The kernel would not take them.
+    /// The kernel would not take them, or they do not fit into an outer packet.
     pub send_failed: u64,
     /// Came back as they must.
     pub returned_ok: u64,
@@ -221,8 +221,10 @@ pub struct Example {
 /// Packets that never became a flow's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unhandled {
-    /// From the TUN device, but with no readable inner 5-tuple, or too large to wrap.
+    /// From the TUN device, but with no readable inner 5-tuple.
     pub not_ip: u64,
+    /// Of a scope that no router forwards.
+    pub link_local: u64,
     /// Dropped because there were too many flows.
     pub flow_table_full: u64,
     /// Lost in the TUN devices because the simulator was not fast enough.

@@ -241,6 +241,10 @@ impl Simulator {
             self.unhandled.not_ip += 1;
             return;
         };
+        if tuple.is_link_local() {
+            self.unhandled.link_local += 1;
+            return;
+        }
         let Some(number) = self.ledger.flows.find(direction, tuple) else {
             self.unhandled.flow_table_full += 1;
             return;
@@ -304,8 +308,10 @@ impl Simulator {
             zero_udp_checksum: self.config.zero_udp_checksum,
         };
         let mut frame = Vec::with_capacity(packet.len() + 128);
+        let wrapped = outer.wrap(packet, &mut frame);
+        // Only now, so that our own wrapping is not part of the round trip.
         let sent_nanos = realtime_nanos();
-        if outer.wrap(packet, &mut frame).is_err() || target.socket.send(&frame).is_err() {
+        if wrapped.is_err() || target.socket.send(&frame).is_err() {
             flow.counters.send_failed += 1;
             return;
         }

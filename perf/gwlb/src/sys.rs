@@ -5,15 +5,22 @@ use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::mem::{size_of, zeroed};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::ptr::from_mut;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
 /// Room for some 50 ms of a fast sender's packets while this process is not scheduled.
 const RECEIVE_BUFFER: libc::c_int = 64 << 20;
 const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
+const TUNGETIFF: libc::Ioctl = 0x8004_54d2;
+/// The link watcher acts at once for a carrier that appears; a second is far more than it needs.
+const CARRIER_TIMEOUT: Duration = Duration::from_secs(2);
+const CARRIER_POLL: Duration = Duration::from_millis(2);
 /// Room for the one control message that is asked for.
 const CONTROL_LENGTH: usize = 128;
 
@@ -202,17 +209,46 @@ fn bind(fd: &OwnedFd, interface: &str) -> io::Result<[u8; 6]> {
     Ok([a, b, c, d, e, f])
 }
 
-/// Opens a TUN device by name, without the packet information header, non-blocking; makes it if it does not exist, for
-/// as long as the file is open.
+/// Opens an existing TUN device by name, without the packet information header, non-blocking, and waits until it carries
+/// packets: a device gets its carrier with its first opener, and drops everything until the kernel's link watcher
+/// has noticed.
 ///
 /// # Errors
-/// No `/dev/net/tun`, no right to, or another process holds it (EBUSY).
+/// No such device or it is not set up (NotFound, TimedOut), no right to, or another process holds it (EBUSY).
 pub fn open_tun(name: &str) -> io::Result<File> {
+    let mut request = interface_request(name)?;
+    // Asked first, since TUNSETIFF would make the device.
+    interface_flags(&mut request)?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NONBLOCK)
         .open("/dev/net/tun")?;
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: TUNSETIFF takes a pointer to an `ifreq` with name and flags set; the kernel writes back no more than that.
+    if unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, from_mut(&mut request)) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let deadline = Instant::now() + CARRIER_TIMEOUT;
+    while interface_flags(&mut request)? & libc::IFF_RUNNING == 0 {
+        if Instant::now() >= deadline {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "it does not run: set it up first",
+            ));
+        }
+        thread::sleep(CARRIER_POLL);
+    }
+    // The link watcher raises the flag a moment before it starts the queue, under the lock that this takes and gives back.
+    // SAFETY: TUNGETIFF takes a pointer to an `ifreq`, into which the kernel writes no more than that.
+    if unsafe { libc::ioctl(file.as_raw_fd(), TUNGETIFF, from_mut(&mut request)) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file)
+}
+
+/// An `ifreq` that names an interface.
+fn interface_request(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: `ifreq` is plain data for which all zeroes is a valid value.
     let mut request: libc::ifreq = unsafe { zeroed() };
     // One less than there is room for: the name must stay NUL-terminated.
@@ -227,12 +263,18 @@ pub fn open_tun(name: &str) -> io::Result<File> {
         .iter_mut()
         .zip(name.bytes())
         .for_each(|(to, from)| *to = from.cast_signed());
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
-    // SAFETY: TUNSETIFF takes a pointer to an `ifreq` with name and flags set; the kernel writes back no more than that.
-    if unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, from_mut(&mut request)) } < 0 {
+    Ok(request)
+}
+
+/// The flags of the interface that `request` names, in the calling thread's network namespace.
+fn interface_flags(request: &mut libc::ifreq) -> io::Result<libc::c_int> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // SAFETY: SIOCGIFFLAGS takes a pointer to an `ifreq` with a name; the kernel writes back no more than that.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as libc::Ioctl, from_mut(request)) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(file)
+    // SAFETY: the kernel has just written the flags, and any bytes are a valid integer.
+    Ok(libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags }))
 }
 
 /// The kernel's table of device counters, of the network namespace in which it was opened.
