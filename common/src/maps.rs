@@ -290,6 +290,18 @@ impl Admit {
         }
     }
 
+    /// The value as one word.
+    #[inline(always)]
+    pub const fn word(self) -> u32 {
+        self.0
+    }
+
+    /// From one word.
+    #[inline(always)]
+    pub const fn from_word(word: u32) -> Self {
+        Admit(word)
+    }
+
     /// As the map holds it.
     pub const fn to_bytes(self) -> [u8; Self::SIZE] {
         self.0.to_ne_bytes()

@@ -479,7 +479,7 @@ fn upper<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Result<Upper, Stop>
             }
         }
         upper.protocol = header.next_header();
-        upper.at = next;
+        upper.at = cursor.settle(next);
         if matches!(upper.fragment, Fragment::Later { .. }) {
             return Ok(upper);
         }
