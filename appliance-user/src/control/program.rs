@@ -37,7 +37,7 @@ pub enum XdpChoice {
 #[derive(Debug, Error)]
 pub enum ProgramError {
     /// This binary was built without the XDP program.
-    #[error("this binary was built without the XDP program; build it first: cargo xtask build-ebpf")]
+    #[error("{}", object::MISSING)]
     NoObject,
     /// Loading failed for want of privileges.
     #[error(
