@@ -27,6 +27,8 @@ const TICK_BUDGET: usize = 256;
 const HOUSEKEEPING: Duration = Duration::from_millis(5);
 /// How often percentiles are worked out anew: it takes a walk over the whole histogram.
 const SUMMARY: Duration = Duration::from_secs(1);
+/// How long a worker that stops goes on with what is in its rings.
+const LAST_BURSTS: Duration = Duration::from_millis(50);
 /// How long an adaptive worker looks again before it sleeps.
 const SPIN_BEFORE_SLEEP: Duration = Duration::from_micros(100);
 
@@ -114,7 +116,7 @@ impl Loop {
                 self.rest(now);
             }
         }
-        self.finish()
+        self.finish(burst)
     }
 
     /// Beats; but when its own heartbeat is stale, what has queued up meanwhile is discarded first. XDP has been sending
@@ -238,13 +240,19 @@ impl Loop {
         let _ = self.socket.wait(nap);
     }
 
-    fn finish(mut self) -> WorkerSnapshot {
-        // From now on XDP takes the failure action; what came before that is still in the rings and is not sent late.
+    fn finish(mut self, mut burst: Burst) -> WorkerSnapshot {
+        // From now on XDP takes the failure action, or is detached already: what it gave to this worker before that is
+        // still sent, for nobody else can.
         self.beat.retire();
-        let discarded = self.socket.discard_backlog();
-        self.engine.driver_dropped(DropReason::StaleAfterStall, discarded.received);
-        // Packets on their way out get the chance to leave: what the ring holds at the end is lost.
-        let deadline = now().after(Duration::from_millis(100));
+        self.last_beat = now();
+        let deadline = self.last_beat.after(LAST_BURSTS);
+        while self.socket.receive(&mut burst) > 0 && now() < deadline {
+            let now = now();
+            self.work(now, &mut burst);
+            if self.flush().is_err() {
+                break;
+            }
+        }
         while self.socket.frames().transmit > 0 && now() < deadline && self.flush().is_ok() {
             std::thread::yield_now();
         }

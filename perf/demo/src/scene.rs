@@ -309,9 +309,8 @@ fn start_srt(lab: &Topology, out: &Path) -> anyhow::Result<SrtEnds> {
 
     let mut call = lab.source.command("srt-live-transmit");
     call.arg(format!("udp://{SRT_INTAKE}?rcvbuf=4000000"));
-    let stream_id = STREAM_ID.replace('#', "%23").replace('=', "%3D").replace(',', "%2C");
     call.arg(format!(
-        "srt://{}:{}?passphrase={PASSPHRASE}&pbkeylen=16&streamid={stream_id}",
+        "srt://{}:{}?passphrase={PASSPHRASE}&pbkeylen=16&streamid={STREAM_ID}",
         Topology::SINK_V4,
         port::SRT
     ));
