@@ -95,7 +95,7 @@ fn run_as_root(command: &mut Command) -> Result<()> {
         }
         Privilege::None => {
             println!("The tests of the datapath need root: they make network namespaces and load XDP programs.");
-            println!("Everything is built. Run them with:\n  sudo -E env \"PATH=$PATH\" cargo xtask test --no-setup");
+            println!("Everything is built. Run them with:\n  sudo -E env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask test --no-setup");
             bail!("not root, and sudo does not give root without asking");
         }
     }
