@@ -13,17 +13,35 @@ use crate::rust_text::{code_only, has_word, without_tests};
 const UNSAFE_FILES: &[(&str, &str)] = &[
     ("appliance-ebpf/src/bypass.rs", "this CPU's word of the heartbeat map"),
     ("appliance-ebpf/src/counters.rs", "this CPU's copy of the counters"),
-    ("appliance-ebpf/src/cursor.rs", "packet pointers, checked against the packet's end"),
+    (
+        "appliance-ebpf/src/cursor.rs",
+        "packet pointers, checked against the packet's end",
+    ),
     ("appliance-ebpf/src/main.rs", "the licence's section"),
-    ("appliance-ebpf/src/steer.rs", "volatile reads of what user space writes into maps"),
+    (
+        "appliance-ebpf/src/steer.rs",
+        "volatile reads of what user space writes into maps",
+    ),
     ("appliance-user/src/io/frame.rs", "bytes of a frame in UMEM"),
-    ("appliance-user/src/io/frame_tests.rs", "frames that a test describes itself"),
-    ("appliance-user/src/io/heartbeat.rs", "the heartbeat's memory, shared with the kernel"),
+    (
+        "appliance-user/src/io/frame_tests.rs",
+        "frames that a test describes itself",
+    ),
+    (
+        "appliance-user/src/io/heartbeat.rs",
+        "the heartbeat's memory, shared with the kernel",
+    ),
     ("appliance-user/src/io/open.rs", "making sockets over a shared UMEM"),
     ("appliance-user/src/io/sys.rs", "system calls without a safe wrapper"),
     ("appliance-user/src/io/xsk.rs", "rings of an AF_XDP socket"),
-    ("appliance-user/tests/testrun/mod.rs", "the kernel's test run of a BPF program"),
-    ("appliance-user/tests/xsk_lab/mod.rs", "a passing XDP program for the peer"),
+    (
+        "appliance-user/tests/testrun/mod.rs",
+        "the kernel's test run of a BPF program",
+    ),
+    (
+        "appliance-user/tests/xsk_lab/mod.rs",
+        "a passing XDP program for the peer",
+    ),
     ("perf/gwlb/src/sys.rs", "packet sockets, TUN devices, the clock"),
     ("perf/lab/src/xdp_pass.rs", "loading a passing XDP program"),
 ];
