@@ -100,12 +100,15 @@ fn format(root: &Path) -> Result<()> {
     let remedy = "cargo fmt --all";
     Step::new(root, "rustfmt")
         .remedy(remedy)
-        .run(cargo(root).args(["fmt", "--all", "--check"]))?;
+        .run(cargo(root).args(["fmt", "--all", "--check", "--", "--color", "never"]))?;
     let ebpf = root.join("appliance-ebpf/Cargo.toml");
     if ebpf.is_file() {
         let remedy = "cargo fmt --manifest-path appliance-ebpf/Cargo.toml";
         let mut command = cargo(root);
-        command.args(["fmt", "--manifest-path"]).arg(&ebpf).arg("--check");
+        command
+            .args(["fmt", "--manifest-path"])
+            .arg(&ebpf)
+            .args(["--check", "--", "--color", "never"]);
         Step::new(root, "rustfmt of the XDP program")
             .remedy(remedy)
             .run(&mut command)?;

@@ -98,18 +98,23 @@ impl Machine {
 
     /// A Rust compiler with a BPF core, or with the sources to build one: in the order in which `build-ebpf` looks.
     pub(crate) fn ebpf_compiler(&self) -> Finding {
-        if let Some(object) = prebuilt() {
+        if let Some(object) = self.prebuilt() {
             return object;
         }
-        let named = std::env::var("EBPF_RUSTC").ok().and_then(|rustc| sysroot(&rustc));
-        let active = sysroot("rustc");
-        if let Some(text) = named.iter().chain(&active).find_map(|sysroot| bpf_core(sysroot)) {
-            return Finding::There(text);
-        }
-        if let Some(text) = nightly_sysroots().iter().find_map(|sysroot| bpf_core(sysroot)) {
-            return Finding::There(text);
-        }
-        match bpf_core(&self.at("/usr")).filter(|_| self.at("/usr/bin/rustc").is_file()) {
+        let sysroots = match std::env::var("EBPF_RUSTC") {
+            // Whoever names a compiler wants that one or none.
+            Ok(named) => sysroot(&named).into_iter().collect(),
+            Err(_) => {
+                let mut sysroots: Vec<PathBuf> = sysroot("rustc").into_iter().collect();
+                sysroots.extend(nightly_sysroots());
+                sysroots.push(self.at("/usr"));
+                sysroots
+            }
+        };
+        match sysroots
+            .iter()
+            .find_map(|sysroot| bpf_core(sysroot).filter(|_| has_fitting_llvm(sysroot)))
+        {
             Some(text) => Finding::There(text),
             None => Finding::Missing("no toolchain has rust-src or a BPF core".to_owned()),
         }
@@ -117,7 +122,7 @@ impl Machine {
 
     /// The linker of BPF programs, or the LLVM to build it from.
     pub(crate) fn ebpf_linker(&self) -> Finding {
-        if let Some(object) = prebuilt() {
+        if let Some(object) = self.prebuilt() {
             return object;
         }
         let built = self.root.join("target/tools/bin/bpf-linker");
@@ -133,6 +138,14 @@ impl Machine {
             [] => String::new(),
             others => format!("has {}, needs {LLVM}", others.join(", ")),
         })
+    }
+
+    /// `EBPF_OBJECT`: a program built elsewhere, which makes compiler and linker needless.
+    fn prebuilt(&self) -> Option<Finding> {
+        let object = self.root.join(std::env::var_os("EBPF_OBJECT")?);
+        object
+            .is_file()
+            .then(|| Finding::There(format!("EBPF_OBJECT {}", object.display())))
     }
 
     /// LLVM versions that are installed but not the one that is needed.
@@ -240,14 +253,6 @@ impl Machine {
     }
 }
 
-/// `EBPF_OBJECT`: a program built elsewhere, which makes compiler and linker needless.
-fn prebuilt() -> Option<Finding> {
-    let object = PathBuf::from(std::env::var_os("EBPF_OBJECT")?);
-    object
-        .is_file()
-        .then(|| Finding::There(format!("EBPF_OBJECT {}", object.display())))
-}
-
 fn sysroot(rustc: &str) -> Option<PathBuf> {
     // Asking a rustup proxy must not make it download a toolchain.
     let text = ask(Command::new(rustc)
@@ -256,18 +261,35 @@ fn sysroot(rustc: &str) -> Option<PathBuf> {
     Some(PathBuf::from(text.trim()))
 }
 
-/// Nightly toolchains of rustup, by their folders: starting each compiler would take longer than all other looks together.
+/// The toolchain that rustup calls nightly, by its folder: starting its compiler would take longer than all other looks.
 fn nightly_sysroots() -> Vec<PathBuf> {
     let home = std::env::var_os("RUSTUP_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".rustup")));
     let Some(Ok(entries)) = home.map(|home| fs::read_dir(home.join("toolchains"))) else {
         return Vec::new();
     };
-    let nightly = |path: &PathBuf| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("nightly"))
-    };
+    let nightly = |path: &PathBuf| path.file_name().is_some_and(|name| is_nightly(&name.to_string_lossy()));
     entries.flatten().map(|entry| entry.path()).filter(nightly).collect()
+}
+
+/// Whether a toolchain's folder is that of plain `nightly`, not of one with a date.
+fn is_nightly(name: &str) -> bool {
+    let rest = name.strip_prefix("nightly-").unwrap_or_default();
+    rest.starts_with(|c: char| !c.is_ascii_digit())
+}
+
+/// Whether the linker can read what a sysroot's compiler writes: bitcode of its own LLVM and of older ones.
+fn has_fitting_llvm(sysroot: &Path) -> bool {
+    let version = ask(Command::new(sysroot.join("bin/rustc")).arg("-vV"));
+    version
+        .and_then(|text| llvm_major(&text))
+        .is_some_and(|llvm| llvm <= LLVM)
+}
+
+/// The major LLVM version in `rustc -vV`.
+fn llvm_major(version: &str) -> Option<u32> {
+    let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
+    llvm.split('.').next()?.parse().ok()
 }
 
 /// What of a sysroot can build BPF.
@@ -405,6 +427,15 @@ mod tests {
         // rustup's rustc-src leftovers: a lock file alone builds nothing.
         let neither = Fake::new("lock", &[("lib/rustlib/src/rust/library/Cargo.lock", "")]);
         assert_eq!(bpf_core(&neither.0.system), None);
+    }
+
+    #[test]
+    fn toolchains_by_folder_and_llvm() {
+        assert!(is_nightly("nightly-x86_64-unknown-linux-gnu"));
+        assert!(!is_nightly("nightly-2026-01-01-x86_64-unknown-linux-gnu"));
+        assert!(!is_nightly("1.95.0-x86_64-unknown-linux-gnu"));
+        assert_eq!(llvm_major("rustc 1.95.0\nhost: x\nLLVM version: 22.1.2\n"), Some(22));
+        assert_eq!(llvm_major("rustc 1.95.0\n"), None);
     }
 
     #[test]

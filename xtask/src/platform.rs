@@ -4,6 +4,17 @@ use std::process::Command;
 
 use crate::process::ask;
 
+/// How apt gets root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Through {
+    /// It is root already.
+    Nothing,
+    /// sudo, which must not ask: nobody sees the question behind a log.
+    SilentSudo,
+    /// sudo as somebody types it.
+    Sudo,
+}
+
 /// The two commands of an installation.
 pub(crate) struct AptCommands {
     pub(crate) update: Command,
@@ -32,13 +43,16 @@ pub(crate) fn pretty_name(os_release: &str) -> &str {
     name.map_or("this system", |name| name.trim_matches('"'))
 }
 
-/// What to run, as root or through sudo. Nothing may ask: tshark's package has a question, and nobody is there to answer.
-pub(crate) fn apt_commands(packages: &[&str], sudo: bool) -> AptCommands {
+/// What to run. The packages may not ask: tshark's has a question, and nobody is there to answer.
+pub(crate) fn apt_commands(packages: &[&str], through: Through) -> AptCommands {
     let apt = |verb: &[&str]| {
-        let mut command = Command::new(if sudo { "sudo" } else { "env" });
-        if sudo {
-            command.args(["-n", "env"]);
-        }
+        let (program, words): (&str, &[&str]) = match through {
+            Through::Nothing => ("env", &[]),
+            Through::SilentSudo => ("sudo", &["-n", "env"]),
+            Through::Sudo => ("sudo", &["env"]),
+        };
+        let mut command = Command::new(program);
+        command.args(words);
         command
             .args([
                 "DEBIAN_FRONTEND=noninteractive",
@@ -111,16 +125,17 @@ mod tests {
 
     #[test]
     fn commands_never_ask() {
-        let root = apt_commands(&["m4", "tshark"], false);
+        let root = apt_commands(&["m4", "tshark"], Through::Nothing);
         assert_eq!(
             line(&root.update),
             "env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 update"
         );
-        let sudo = apt_commands(&["m4", "tshark"], true);
+        let sudo = apt_commands(&["m4", "tshark"], Through::SilentSudo);
         assert_eq!(
             line(&sudo.install),
             "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
              install -y --no-install-recommends m4 tshark"
         );
+        assert!(line(&apt_commands(&["m4"], Through::Sudo).update).starts_with("sudo env DEBIAN_FRONTEND"));
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 
 use crate::machine::{Finding, Machine};
 use crate::needs::{self, KernelFact, NEEDS, Need};
-use crate::platform::{self, AptCommands};
+use crate::platform::{self, Through};
 use crate::privilege::{self, Privilege};
 use crate::process;
 use crate::step::{Step, elapsed};
@@ -132,12 +132,11 @@ fn finish(root: &Path, machine: &Machine, survey: &Survey, only_look: bool, star
             platform::pretty_name(&os_release)
         );
         lacking.iter().for_each(|need| println!("  {}", by_hand(need)));
-        bail!("{} of {} needs are missing", lacking.len(), survey.len());
+        bail!("missing: {}", names(&lacking));
     }
     if only_look {
-        let commands = platform::apt_commands(&packages(&lacking), !privilege::is_root());
-        print_commands(&commands);
-        bail!("{} of {} needs are missing", lacking.len(), survey.len());
+        print_commands(&packages(&lacking));
+        bail!("missing: {}", names(&lacking));
     }
     install(root, &lacking)?;
     let still = missing(&self::survey(machine));
@@ -152,7 +151,7 @@ fn finish(root: &Path, machine: &Machine, survey: &Survey, only_look: bool, star
     still
         .iter()
         .for_each(|need| println!("still missing: {}", by_hand(need)));
-    bail!("{} of {} needs are still missing", still.len(), survey.len());
+    bail!("still missing: {}", names(&still));
 }
 
 fn by_hand(need: &Need) -> String {
@@ -169,7 +168,18 @@ fn packages(needs: &[&'static Need]) -> Vec<&'static str> {
     names
 }
 
-fn print_commands(commands: &AptCommands) {
+fn names(needs: &[&Need]) -> String {
+    needs.iter().map(|need| need.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Prints what somebody at the keyboard would run.
+fn print_commands(packages: &[&str]) {
+    let through = if privilege::is_root() {
+        Through::Nothing
+    } else {
+        Through::Sudo
+    };
+    let commands = platform::apt_commands(packages, through);
     println!(
         "  {}\n  {}",
         process::line(&commands.update),
@@ -179,15 +189,17 @@ fn print_commands(commands: &AptCommands) {
 
 /// Installs through apt what apt has, and through rustup what it can bring instead.
 fn install(root: &Path, lacking: &[&'static Need]) -> Result<()> {
-    let privilege = privilege::acquire();
     let all = packages(lacking);
-    if privilege == Privilege::None {
-        println!("Not root, and sudo gives no root without somebody to ask. Run this, then again what you ran:");
-        print_commands(&platform::apt_commands(&all, true));
-        bail!("{} needs are missing", lacking.len());
-    }
-    let sudo = privilege == Privilege::Sudo;
-    let mut update = platform::apt_commands(&all, sudo).update;
+    let through = match privilege::acquire() {
+        Privilege::Root => Through::Nothing,
+        Privilege::Sudo => Through::SilentSudo,
+        Privilege::None => {
+            println!("Not root, and sudo does not give root without asking. Run this, then again what you ran:");
+            print_commands(&all);
+            bail!("missing: {}", names(lacking));
+        }
+    };
+    let mut update = platform::apt_commands(&all, through).update;
     println!("+ {}", process::line(&update));
     Step::new(root, "apt-get update")
         .remedy("is there a network, and does apt know where its packages are?")
@@ -199,8 +211,8 @@ fn install(root: &Path, lacking: &[&'static Need]) -> Result<()> {
         .copied()
         .partition(|need| need.packages.iter().all(|package| there.contains(package)));
     if !by_apt.is_empty() {
-        let names: Vec<_> = by_apt.iter().flat_map(|need| need.packages).copied().collect();
-        let mut install = platform::apt_commands(&names, sudo).install;
+        let by_name: Vec<_> = by_apt.iter().flat_map(|need| need.packages).copied().collect();
+        let mut install = platform::apt_commands(&by_name, through).install;
         println!("+ {}", process::line(&install));
         Step::new(root, "apt-get install")
             .limit(INSTALL_LIMIT)

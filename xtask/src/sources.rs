@@ -11,20 +11,22 @@ use crate::rust_text::{code_only, has_word, without_tests};
 
 /// The files that may hold `unsafe`, and what for.
 const UNSAFE_FILES: &[(&str, &str)] = &[
+    ("appliance-ebpf/src/bypass.rs", "this CPU's word of the heartbeat map"),
+    ("appliance-ebpf/src/counters.rs", "this CPU's copy of the counters"),
     (
         "appliance-ebpf/src/cursor.rs",
         "packet pointers, checked against the packet's end",
     ),
+    ("appliance-ebpf/src/main.rs", "the licence's section"),
     (
-        "appliance-ebpf/src/main.rs",
-        "the panic handler and the program's context",
-    ),
-    ("appliance-ebpf/src/maps.rs", "values in BPF maps"),
-    (
-        "appliance-user/src/control/maps.rs",
-        "keys and values handed to the kernel as bytes",
+        "appliance-ebpf/src/steer.rs",
+        "volatile reads of what user space writes into maps",
     ),
     ("appliance-user/src/io/frame.rs", "bytes of a frame in UMEM"),
+    (
+        "appliance-user/src/io/frame_tests.rs",
+        "frames that a test describes itself",
+    ),
     (
         "appliance-user/src/io/heartbeat.rs",
         "the heartbeat's memory, shared with the kernel",
@@ -40,7 +42,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "appliance-user/tests/xsk_lab/mod.rs",
         "a passing XDP program for the peer",
     ),
-    ("common/src/maps.rs", "plain old data in BPF maps"),
+    ("perf/gwlb/src/sys.rs", "packet sockets, TUN devices, the clock"),
     ("perf/lab/src/xdp_pass.rs", "loading a passing XDP program"),
 ];
 

@@ -179,6 +179,19 @@ impl LogTail {
     }
 }
 
+/// Runs a step that is no single command and tells of itself while it runs; adds how it ended and how long it took.
+///
+/// # Errors
+/// Those of the step.
+pub(crate) fn timed<T>(name: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
+    println!("{name}: running");
+    let started = Instant::now();
+    let result = step();
+    let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+    println!("{name}: {verdict}, {}", elapsed(started.elapsed()));
+    result
+}
+
 /// The step's line on the terminal, redrawn in place; elsewhere one line at its start and one at its end.
 struct ProgressLine {
     name: String,

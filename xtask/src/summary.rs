@@ -1,9 +1,9 @@
 //! Reads what `cargo test` printed: how many tests passed, failed and were skipped, over all test binaries, and what the
 //! tests say they could not prove on this machine.
 
-/// What a test prints when the machine cannot do what the test is about: `println!("UNPROVEN: why")`. The test then passes,
-/// and the line is repeated at the end of `cargo xtask test`.
-pub(crate) const UNPROVEN: &str = "UNPROVEN: ";
+/// What a test prints first on a line when the machine cannot do what the test is about: `println!("UNPROVEN: what and
+/// why")`, or one of the others. The test then passes, and the line is repeated at the end of `cargo xtask test`.
+const UNPROVEN: [&str; 3] = ["UNPROVEN: ", "NOT TESTED: ", "SKIPPED "];
 
 /// The sum of all test binaries.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(crate) fn parse(output: &str) -> Summary {
             summary.failed += failed;
             summary.skipped += ignored;
             running = None;
-        } else if let Some(what) = line.trim_start().strip_prefix(UNPROVEN)
+        } else if let Some(what) = unproven(line)
             && !summary.unproven.iter().any(|known| known == what)
         {
             summary.unproven.push(what.to_owned());
@@ -67,6 +67,12 @@ pub(crate) fn parse(output: &str) -> Summary {
     }
     summary.end_binary(&mut running);
     summary
+}
+
+/// What a line says could not be proven.
+fn unproven(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    UNPROVEN.iter().find_map(|mark| line.strip_prefix(mark))
 }
 
 /// The name of the binary that cargo says it runs now.
@@ -121,6 +127,12 @@ mod tests {
             summary.unproven,
             ["zero-copy: veth has none", "vectors: not beside this checkout"]
         );
+    }
+
+    #[test]
+    fn what_could_not_be_proven_is_heard_in_each_of_its_words() {
+        let text = "UNPROVEN: a\n  NOT TESTED: b\nSKIPPED c: d\nUNPROVEN: a\nthis is UNPROVEN: e\n";
+        assert_eq!(parse(text).unproven, ["a", "b", "c: d"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::privilege::{self, Privilege};
 use crate::process::ask;
-use crate::step::{Step, tail};
+use crate::step::{self, Step, tail};
 use crate::summary::{self, Summary};
 use crate::{build_ebpf, setup};
 
@@ -46,7 +46,7 @@ pub(crate) struct Args {
 pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     if !args.no_setup {
         setup::ensure(root)?;
-        build_ebpf::run(root)?;
+        step::timed("XDP program", || build_ebpf::run(root))?;
     }
     let mut build = cargo(root, args);
     Step::new(root, "build the tests")
@@ -95,8 +95,10 @@ fn run_as_root(command: &mut Command) -> Result<()> {
         }
         Privilege::None => {
             println!("The tests of the datapath need root: they make network namespaces and load XDP programs.");
-            println!("Everything is built. Run them with:\n  sudo -E env \"PATH=$PATH\" cargo xtask test --no-setup");
-            bail!("not root, and sudo gives no root without somebody to ask");
+            println!(
+                "Everything is built. Run them with:\n  sudo -E env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask test --no-setup"
+            );
+            bail!("not root, and sudo does not give root without asking");
         }
     }
 }
