@@ -156,8 +156,7 @@ impl Scene {
     /// # Errors
     /// When the appliance does not answer.
     pub fn streams(&self) -> anyhow::Result<Vec<Value>> {
-        let streams = self.ask("/api/v1/streams")?;
-        Ok(streams.as_array().cloned().unwrap_or_default())
+        ask_streams(&self.lab)
     }
 
     /// The load balancer's latest report.
@@ -195,7 +194,7 @@ impl Scene {
         for tap in &mut self.taps {
             tap.stop(PATIENCE)?;
         }
-        let streams = ask(&self.lab, "/api/v1/streams")?.as_array().cloned().unwrap_or_default();
+        let streams = ask_streams(&self.lab)?;
         let status = ask(&self.lab, "/api/v1/status")?;
         self.gwlb.stop(PATIENCE).context("the load balancer does not end")?;
         let report = std::fs::read_to_string(self.out.join("gwlb.json")).context("the load balancer left no report")?;
@@ -213,10 +212,11 @@ impl Scene {
             out: self.out,
         })
     }
+}
 
-    fn ask(&self, path: &str) -> anyhow::Result<Value> {
-        ask(&self.lab, path)
-    }
+fn ask_streams(lab: &Topology) -> anyhow::Result<Vec<Value>> {
+    let answer = ask(lab, "/api/v1/streams")?;
+    Ok(answer["streams"].as_array().cloned().context("the appliance's answer has no streams")?)
 }
 
 fn ask(lab: &Topology, path: &str) -> anyhow::Result<Value> {
