@@ -131,10 +131,10 @@ impl Cursor for ColdCursor<'_> {
     }
 }
 
-/// A place on the stack whose second half-word the verifier does not keep track of: it knows what was spilled to the start of
-/// an 8-byte slot, and calls anything else unknown.
-#[repr(align(8))]
-struct Blur([u16; 4]);
+/// A half-word on the stack that is written byte by byte and read at once: the verifier follows what is read as it was
+/// written, and calls anything else unknown.
+#[repr(align(2))]
+struct Blur([u8; 2]);
 
 /// The same offset as a number of which the verifier knows no more than that it has 16 bits.
 #[inline(always)]
@@ -142,13 +142,14 @@ fn blur(offset: usize) -> usize {
     if offset > MAX_OFFSET {
         return usize::MAX;
     }
-    let mut blur = Blur([0; 4]);
-    let [_, place, ..] = &mut blur.0;
-    let place: *mut u16 = place;
-    // SAFETY: holds because the pointer was just made from a reference to a half-word of this frame.
+    let [low, high] = (offset as u16).to_ne_bytes();
+    let mut blur = Blur([0; 2]);
+    let place = &raw mut blur.0;
+    // SAFETY: holds because the pointers are to the two bytes of a local value that is aligned for a half-word.
     let offset = unsafe {
-        place.write_volatile(offset as u16);
-        place.read_volatile()
+        place.cast::<u8>().write_volatile(low);
+        place.cast::<u8>().add(1).write_volatile(high);
+        place.cast::<u16>().read_volatile()
     };
     usize::from(offset)
 }

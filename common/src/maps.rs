@@ -48,14 +48,54 @@ pub struct Layout {
 
 /// Every map of the program, the log's ring buffer excepted.
 pub const MAPS: [Layout; 8] = [
-    Layout { name: name::CONFIG, key_size: 4, value_size: Config::SIZE as u32, max_entries: 1 },
-    Layout { name: name::HEARTBEATS, key_size: 4, value_size: Heartbeat::SIZE as u32, max_entries: MAX_QUEUES },
-    Layout { name: name::SOCKETS, key_size: 4, value_size: 4, max_entries: MAX_QUEUES },
-    Layout { name: name::ADMIT_V4[0], key_size: 8, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
-    Layout { name: name::ADMIT_V4[1], key_size: 8, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
-    Layout { name: name::ADMIT_V6[0], key_size: 20, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
-    Layout { name: name::ADMIT_V6[1], key_size: 20, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
-    Layout { name: name::COUNTERS, key_size: 4, value_size: size_of::<Counters>() as u32, max_entries: 1 },
+    Layout {
+        name: name::CONFIG,
+        key_size: 4,
+        value_size: Config::SIZE as u32,
+        max_entries: 1,
+    },
+    Layout {
+        name: name::HEARTBEATS,
+        key_size: 4,
+        value_size: Heartbeat::SIZE as u32,
+        max_entries: MAX_QUEUES,
+    },
+    Layout {
+        name: name::SOCKETS,
+        key_size: 4,
+        value_size: 4,
+        max_entries: MAX_QUEUES,
+    },
+    Layout {
+        name: name::ADMIT_V4[0],
+        key_size: 8,
+        value_size: Admit::SIZE as u32,
+        max_entries: MAX_PREFIXES,
+    },
+    Layout {
+        name: name::ADMIT_V4[1],
+        key_size: 8,
+        value_size: Admit::SIZE as u32,
+        max_entries: MAX_PREFIXES,
+    },
+    Layout {
+        name: name::ADMIT_V6[0],
+        key_size: 20,
+        value_size: Admit::SIZE as u32,
+        max_entries: MAX_PREFIXES,
+    },
+    Layout {
+        name: name::ADMIT_V6[1],
+        key_size: 20,
+        value_size: Admit::SIZE as u32,
+        max_entries: MAX_PREFIXES,
+    },
+    Layout {
+        name: name::COUNTERS,
+        key_size: 4,
+        value_size: size_of::<Counters>() as u32,
+        max_entries: 1,
+    },
 ];
 
 /// FNV-1a over everything in [`MAPS`]: two builds with the same hash can share pinned maps.
@@ -222,7 +262,30 @@ impl Config {
 
     /// From what the map holds.
     pub const fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, on_failure, s0, s1, reserved @ ..] = bytes;
+        let [
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            i,
+            j,
+            k,
+            l,
+            m,
+            n,
+            o,
+            p,
+            q,
+            r,
+            on_failure,
+            s0,
+            s1,
+            reserved @ ..,
+        ] = bytes;
         Config {
             active: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
             heartbeat_ns: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
@@ -426,12 +489,18 @@ impl Counters {
 
     /// Packets sent back by the program, for both reasons.
     pub fn returned_total(&self) -> u64 {
-        self.get(Counter::Returned).wrapping_add(self.get(Counter::BypassReturned))
+        self.get(Counter::Returned)
+            .wrapping_add(self.get(Counter::BypassReturned))
     }
 
     /// Whether every packet seen is accounted for. Holds exactly only while no packet is on its way.
     pub fn reconciles(&self) -> bool {
-        let ended = [self.passed_total(), self.get(Counter::Redirected), self.returned_total(), self.dropped_total()];
+        let ended = [
+            self.passed_total(),
+            self.get(Counter::Redirected),
+            self.returned_total(),
+            self.dropped_total(),
+        ];
         self.get(Counter::Seen) == ended.into_iter().sum()
     }
 }
@@ -474,19 +543,30 @@ mod tests {
         assert!(!Heartbeat::is_stale(1_000, 1_000, 80));
         assert!(!Heartbeat::is_stale(1_000, 1_080, 80));
         assert!(Heartbeat::is_stale(1_000, 1_081, 80));
-        assert!(!Heartbeat::is_stale(1_001, 1_000, 80), "a beat after the clock was read");
+        assert!(
+            !Heartbeat::is_stale(1_001, 1_000, 80),
+            "a beat after the clock was read"
+        );
         assert!(Heartbeat::is_stale(0, 1_000_000_000, 80_000_000), "never beaten");
     }
 
     #[test]
     fn the_strictest_failure_action_wins() {
         use FailureAction::{Drop, Pass, Return};
-        for (one, other, strictest) in [(Return, Return, Return), (Return, Pass, Pass), (Pass, Drop, Drop), (Return, Drop, Drop)] {
+        for (one, other, strictest) in [
+            (Return, Return, Return),
+            (Return, Pass, Pass),
+            (Pass, Drop, Drop),
+            (Return, Drop, Drop),
+        ] {
             assert_eq!((one.strictest(other), other.strictest(one)), (strictest, strictest));
         }
         for action in [Return, Drop, Pass] {
             assert_eq!(FailureAction::from_number(action as u8), action);
-            assert_eq!(Admit::from_bytes(Admit::new(Some(action)).to_bytes()).on_failure(), Some(action));
+            assert_eq!(
+                Admit::from_bytes(Admit::new(Some(action)).to_bytes()).on_failure(),
+                Some(action)
+            );
         }
         assert_eq!(Admit::new(None).on_failure(), None);
     }

@@ -100,6 +100,17 @@ pub struct Inner {
     fragment: Fragment,
 }
 
+impl Inner {
+    /// Whether the packet can be an ICMP error at all, as far as its IP header tells: [`quoted_source`] knows.
+    #[inline(always)]
+    pub const fn may_quote(&self) -> bool {
+        match self.source {
+            IpAddr::V4(_) => self.next_header == protocol::ICMP,
+            IpAddr::V6(_) => self.next_header == protocol::ICMPV6 || ipv6::is_extension(self.next_header),
+        }
+    }
+}
+
 /// Whether a packet is part of a larger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragment {
@@ -196,7 +207,9 @@ pub fn frame_in<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Wa
     let outer = outer::<L, C>(cursor, geneve_port)?;
     let header = geneve(cursor, &outer)?;
     let mut encapsulation = Encapsulation::default();
-    options::<L, C>(cursor, &outer, &header, |option, at| keep(cursor, &mut encapsulation, option, at))?;
+    options::<L, C>(cursor, &outer, &header, |option, at| {
+        keep(cursor, &mut encapsulation, option, at)
+    })?;
     let inner = payload_ip(cursor, &outer, &header)?;
     complete::<L, C>(cursor, Some(outer), encapsulation, &inner)
 }
@@ -265,7 +278,12 @@ pub fn outer<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Outer
     if length < Udp::LEN || plus(header_length, length) > total {
         return Err(Stop::Malformed(DropReason::OuterUdpLength));
     }
-    Ok(Outer { vlan: link.vlan, ipv4: link.end, geneve: plus(at, Udp::LEN), end: plus(at, length) })
+    Ok(Outer {
+        vlan: link.vlan,
+        ipv4: link.end,
+        geneve: plus(at, Udp::LEN),
+        end: plus(at, length),
+    })
 }
 
 /// Second step of admission: from the outer headers to the inner addresses. GENEVE options are skipped by their length
@@ -308,14 +326,22 @@ struct Upper {
 #[inline(always)]
 fn link<L: Limits, C: Cursor>(cursor: &C) -> Result<(Ethernet, Link), Stop> {
     let header = Ethernet::new(whole(cursor, 0)?);
-    let mut link = Link { ether_type: header.ether_type(), vlan: None, end: Ethernet::LEN };
+    let mut link = Link {
+        ether_type: header.ether_type(),
+        vlan: None,
+        end: Ethernet::LEN,
+    };
     for _ in 0..L::VLAN_TAGS {
         if !ethernet::is_vlan(link.ether_type) {
             break;
         }
         let tag = VlanTag::new(whole(cursor, link.end)?);
         let vlan = link.vlan.or(Some(tag.id()));
-        link = Link { ether_type: tag.ether_type(), vlan, end: plus(link.end, VlanTag::LEN) };
+        link = Link {
+            ether_type: tag.ether_type(),
+            vlan,
+            end: plus(link.end, VlanTag::LEN),
+        };
     }
     Ok((header, link))
 }
@@ -349,7 +375,7 @@ fn options<L: Limits, C: Cursor>(
     header: &Geneve,
     mut each: impl FnMut(OptionHeader, usize) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
-    let end = options_end(outer, header);
+    let end = cursor.settle(options_end(outer, header));
     let mut at = plus(outer.geneve, Geneve::LEN);
     for _ in 0..L::GENEVE_OPTIONS {
         if at >= end {
@@ -418,7 +444,11 @@ fn inner_of_v4(ip: Ipv4, at: usize, end: usize) -> Inner {
         destination: IpAddr::V4(ip.destination()),
         next_header: ip.protocol(),
         payload: plus(at, ip.header_length()),
-        fragment: fragment(ip.fragment_offset(), ip.more_fragments(), u32::from(ip.identification())),
+        fragment: fragment(
+            ip.fragment_offset(),
+            ip.more_fragments(),
+            u32::from(ip.identification()),
+        ),
     }
 }
 
@@ -459,7 +489,11 @@ const fn fragment(offset: u16, more: bool, id: u32) -> Fragment {
 /// Follows the extension headers of IPv6 to the transport; an IPv4 packet's transport is known already.
 #[inline(always)]
 fn upper<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Result<Upper, Stop> {
-    let mut upper = Upper { protocol: inner.next_header, at: inner.payload, fragment: inner.fragment };
+    let mut upper = Upper {
+        protocol: inner.next_header,
+        at: inner.payload,
+        fragment: inner.fragment,
+    };
     if inner.source.is_ipv4() {
         return Ok(upper);
     }
@@ -473,7 +507,11 @@ fn upper<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Result<Upper, Stop>
             return Err(Stop::Malformed(DropReason::Truncated));
         }
         if upper.protocol == protocol::FRAGMENT {
-            let part = fragment(header.fragment_offset(), header.more_fragments(), header.identification());
+            let part = fragment(
+                header.fragment_offset(),
+                header.more_fragments(),
+                header.identification(),
+            );
             if part != Fragment::None {
                 upper.fragment = part;
             }
@@ -484,7 +522,11 @@ fn upper<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Result<Upper, Stop>
             return Ok(upper);
         }
     }
-    if ipv6::is_extension(upper.protocol) { Err(Stop::BeyondLimits) } else { Ok(upper) }
+    if ipv6::is_extension(upper.protocol) {
+        Err(Stop::BeyondLimits)
+    } else {
+        Ok(upper)
+    }
 }
 
 /// From the inner IP header to the whole result.
@@ -516,7 +558,10 @@ fn complete<L: Limits, C: Cursor>(
 type Transport = (Option<(u16, u16)>, usize, usize);
 
 fn transport<C: Cursor>(cursor: &C, inner: &Inner, upper: &Upper) -> Result<Transport, Stop> {
-    let room = inner.end.checked_sub(upper.at).ok_or(Stop::Malformed(DropReason::Truncated))?;
+    let room = inner
+        .end
+        .checked_sub(upper.at)
+        .ok_or(Stop::Malformed(DropReason::Truncated))?;
     match (upper.fragment, upper.protocol) {
         (Fragment::Later { .. }, _) => Ok((None, upper.at, room)),
         (part, protocol::UDP) => {
@@ -524,16 +569,26 @@ fn transport<C: Cursor>(cursor: &C, inner: &Inner, upper: &Upper) -> Result<Tran
             let claimed = usize::from(udp.length());
             // A first fragment holds less than its datagram's length; everything else holds all of it.
             let length = if part == Fragment::None { claimed } else { room };
-            let payload = length.checked_sub(Udp::LEN).filter(|_| length <= room && claimed >= Udp::LEN);
+            let payload = length
+                .checked_sub(Udp::LEN)
+                .filter(|_| length <= room && claimed >= Udp::LEN);
             let payload = payload.ok_or(Stop::Malformed(DropReason::InnerUdpLength))?;
-            Ok((Some((udp.source_port(), udp.destination_port())), plus(upper.at, Udp::LEN), payload))
+            Ok((
+                Some((udp.source_port(), udp.destination_port())),
+                plus(upper.at, Udp::LEN),
+                payload,
+            ))
         }
         (_, protocol::TCP) => {
             let tcp = Tcp::new(within(cursor, upper.at, inner.end)?);
             let header = tcp.header_length();
             let payload = room.checked_sub(header).filter(|_| header >= Tcp::LEN);
             let payload = payload.ok_or(Stop::Malformed(DropReason::InnerTcpHeader))?;
-            Ok((Some((tcp.source_port(), tcp.destination_port())), plus(upper.at, header), payload))
+            Ok((
+                Some((tcp.source_port(), tcp.destination_port())),
+                plus(upper.at, header),
+                payload,
+            ))
         }
         _ => Ok((None, upper.at, room)),
     }
