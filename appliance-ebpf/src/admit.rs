@@ -98,8 +98,12 @@ impl Ending {
         let ipv4 = (self.0 >> 16 & 0xffff) as usize;
         let admit = Admit::from_word((self.0 >> 32) as u32);
         match self.kind() {
-            Self::MALFORMED => Admission::Malformed { counter: (self.0 >> 8 & 0xff) as usize },
-            Self::CUT => Admission::Malformed { counter: drop_index(DropReason::Truncated) },
+            Self::MALFORMED => Admission::Malformed {
+                counter: (self.0 >> 8 & 0xff) as usize,
+            },
+            Self::CUT => Admission::Malformed {
+                counter: drop_index(DropReason::Truncated),
+            },
             Self::MISS => Admission::Miss { ipv4 },
             Self::LISTED => Admission::Admitted { ipv4, admit },
             Self::QUOTED => {
@@ -174,11 +178,19 @@ fn listed(source: IpAddr, slot: usize) -> Option<Admit> {
     match source {
         IpAddr::V4(address) => {
             let key = Key::new(32, address.octets());
-            if slot == 0 { ADMIT_V4_0.get(&key) } else { ADMIT_V4_1.get(&key) }
+            if slot == 0 {
+                ADMIT_V4_0.get(&key)
+            } else {
+                ADMIT_V4_1.get(&key)
+            }
         }
         IpAddr::V6(address) => {
             let key = Key::new(128, address.octets());
-            if slot == 0 { ADMIT_V6_0.get(&key) } else { ADMIT_V6_1.get(&key) }
+            if slot == 0 {
+                ADMIT_V6_0.get(&key)
+            } else {
+                ADMIT_V6_1.get(&key)
+            }
         }
     }
     .copied()

@@ -24,7 +24,11 @@ impl<'a> XdpCursor<'a> {
     /// A cursor over the packet's linear part.
     #[inline(always)]
     pub fn new(ctx: &'a XdpContext) -> Self {
-        XdpCursor { ctx, data: ctx.data(), end: ctx.data_end() }
+        XdpCursor {
+            ctx,
+            data: ctx.data(),
+            end: ctx.data_end(),
+        }
     }
 
     /// Where `N` bytes at `offset` lie, if they are in the linear part.
@@ -43,7 +47,9 @@ impl<'a> XdpCursor<'a> {
     /// Overwrites bytes of the linear part. Returns whether they are in it.
     #[inline(always)]
     pub fn write<const N: usize>(&self, offset: usize, bytes: [u8; N]) -> bool {
-        let Some(place) = self.locate::<N>(offset) else { return false };
+        let Some(place) = self.locate::<N>(offset) else {
+            return false;
+        };
         // SAFETY: holds because `locate` proved that the N bytes lie between the packet's data and data_end, which belong to this
         // program until it returns; byte arrays need no alignment.
         unsafe { *place = bytes };
@@ -97,8 +103,7 @@ impl<'a> ColdCursor<'a> {
         }
         // SAFETY: holds because the context is this call's own and the buffer is N initialised bytes on the stack; the helper
         // checks the packet's bounds itself.
-        let result =
-            unsafe { bpf_xdp_store_bytes(self.ctx.ctx, offset as u32, bytes.as_mut_ptr().cast(), N as u32) };
+        let result = unsafe { bpf_xdp_store_bytes(self.ctx.ctx, offset as u32, bytes.as_mut_ptr().cast(), N as u32) };
         result == 0
     }
 }

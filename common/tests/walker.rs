@@ -29,7 +29,11 @@ struct SplitCursor<'a> {
 impl<'a> SplitCursor<'a> {
     fn new(packet: &'a [u8], at: usize) -> Self {
         let (linear, rest) = packet.split_at(at.min(packet.len()));
-        SplitCursor { linear, rest, furthest: Cell::new(0) }
+        SplitCursor {
+            linear,
+            rest,
+            furthest: Cell::new(0),
+        }
     }
 
     fn byte(&self, at: usize) -> Option<u8> {
@@ -66,7 +70,11 @@ fn stopped(frame: &Frame) -> Stop {
 #[test]
 fn a_load_balancers_packet_is_understood() {
     for vlans in [vec![], vec![100], vec![100, 200]] {
-        let frame = Frame { vlans: vlans.clone(), padding: 11, ..wrapped(media_v4()) };
+        let frame = Frame {
+            vlans: vlans.clone(),
+            padding: 11,
+            ..wrapped(media_v4())
+        };
         let bytes = frame.bytes();
         let walk = walked(&frame);
         let outer = walk.outer.expect("it was wrapped");
@@ -75,14 +83,26 @@ fn a_load_balancers_packet_is_understood() {
         assert_eq!(walk.encapsulation.endpoint, Some(ENDPOINT));
         assert_eq!(walk.encapsulation.attachment, Some(0x1112_1314_1516_1718));
         assert_eq!(walk.encapsulation.cookie, Some(0x2122_2324));
-        assert_eq!((walk.inner_offset, walk.inner_length), (frame.inner_at(), frame.inner.len()));
-        assert_eq!((walk.source, walk.destination), (IpAddr::from(SOURCE), IpAddr::from(DESTINATION)));
-        assert_eq!((walk.protocol, walk.ports, walk.fragment), (17, Some((5004, 5000)), Fragment::None));
+        assert_eq!(
+            (walk.inner_offset, walk.inner_length),
+            (frame.inner_at(), frame.inner.len())
+        );
+        assert_eq!(
+            (walk.source, walk.destination),
+            (IpAddr::from(SOURCE), IpAddr::from(DESTINATION))
+        );
+        assert_eq!(
+            (walk.protocol, walk.ports, walk.fragment),
+            (17, Some((5004, 5000)), Fragment::None)
+        );
         assert_eq!(walk.payload(&bytes), Some(&udp(5004, 5000, 188)[8..]));
         assert_eq!(walk.quoted, None);
         let tuple = walk.tuple();
         assert_eq!(tuple.endpoint, Some(ENDPOINT));
-        assert_eq!((tuple.source.to_string().as_str(), tuple.destination.port()), ("10.1.2.3:5004", 5000));
+        assert_eq!(
+            (tuple.source.to_string().as_str(), tuple.destination.port()),
+            ("10.1.2.3:5004", 5000)
+        );
     }
 }
 
@@ -94,7 +114,11 @@ fn options_may_come_in_any_order_or_not_at_all() {
     frame.options = [option(0x0107, 1, 2), frame.options.clone(), option(0x0107, 9, 0)].concat();
     assert_eq!(walked(&frame).encapsulation.endpoint, Some(ENDPOINT));
     frame.options = option(CLASS_AWS, 1, 1);
-    assert_eq!(walked(&frame).encapsulation.endpoint, None, "an endpoint id has eight bytes");
+    assert_eq!(
+        walked(&frame).encapsulation.endpoint,
+        None,
+        "an endpoint id has eight bytes"
+    );
     frame.options.clear();
     assert_eq!(walked(&frame).encapsulation.endpoint, None);
     frame.options = option(0x0107, 5, 0).repeat(63);
@@ -107,7 +131,11 @@ fn options_that_do_not_add_up_or_must_be_known_are_refused() {
     frame.options[27] = 2;
     assert_eq!(stopped(&frame), Stop::Malformed(DropReason::GeneveOptions));
     frame.options = option(0x0107, 0x80, 0);
-    assert_eq!(walked(&frame).payload_length, 188, "only where the header announces a critical option");
+    assert_eq!(
+        walked(&frame).payload_length,
+        188,
+        "only where the header announces a critical option"
+    );
     frame.critical = true;
     assert_eq!(stopped(&frame), Stop::Malformed(DropReason::GeneveCriticalOption));
 }
@@ -125,7 +153,10 @@ fn extension_headers_are_followed_as_far_as_the_limits_go() {
     assert_eq!(stopped(&wrapped(inner(17))), Stop::BeyondLimits);
     let five = wrapped(inner(5)).bytes();
     let cursor = SliceCursor::new(&five);
-    assert_eq!(walk::frame_in::<KernelLimits, _>(&cursor, PORT), Err(Stop::BeyondLimits));
+    assert_eq!(
+        walk::frame_in::<KernelLimits, _>(&cursor, PORT),
+        Err(Stop::BeyondLimits)
+    );
     let outer = walk::outer::<KernelLimits, _>(&cursor, PORT).expect("sound outer headers");
     let admitted = walk::inner::<KernelLimits, _>(&cursor, &outer).expect("admission stops before them");
     assert_eq!(admitted.source, IpAddr::from(SOURCE6));
@@ -133,7 +164,12 @@ fn extension_headers_are_followed_as_far_as_the_limits_go() {
     let mut authenticated = vec![protocol::UDP, 4];
     authenticated.resize(24, 0);
     authenticated.extend(udp(7, 8, 9));
-    let walk = walked(&wrapped(v6(SOURCE6, DESTINATION6, protocol::AUTHENTICATION, &authenticated)));
+    let walk = walked(&wrapped(v6(
+        SOURCE6,
+        DESTINATION6,
+        protocol::AUTHENTICATION,
+        &authenticated,
+    )));
     assert_eq!((walk.ports, walk.payload_length), (Some((7, 8)), 9));
     // ESP hides what follows.
     let walk = walked(&wrapped(v6(SOURCE6, DESTINATION6, 50, &[0; 32])));
@@ -142,19 +178,44 @@ fn extension_headers_are_followed_as_far_as_the_limits_go() {
 
 #[test]
 fn fragments_are_told_apart() {
-    let first = walked(&wrapped(v4_part(SOURCE, DESTINATION, protocol::UDP, 0x2000, &udp(5, 6, 100)[..64])));
-    assert_eq!((first.fragment, first.ports), (Fragment::First { id: 0x4321 }, Some((5, 6))));
-    assert_eq!(first.payload_length, 56, "what is here, not what the datagram's length says");
+    let first = walked(&wrapped(v4_part(
+        SOURCE,
+        DESTINATION,
+        protocol::UDP,
+        0x2000,
+        &udp(5, 6, 100)[..64],
+    )));
+    assert_eq!(
+        (first.fragment, first.ports),
+        (Fragment::First { id: 0x4321 }, Some((5, 6)))
+    );
+    assert_eq!(
+        first.payload_length, 56,
+        "what is here, not what the datagram's length says"
+    );
     let later = walked(&wrapped(v4_part(SOURCE, DESTINATION, protocol::UDP, 0x0008, &[9; 44])));
-    assert_eq!((later.fragment, later.ports, later.payload_length), (Fragment::Later { id: 0x4321 }, None, 44));
+    assert_eq!(
+        (later.fragment, later.ports, later.payload_length),
+        (Fragment::Later { id: 0x4321 }, None, 44)
+    );
     let six = |offset, more| {
         let payload = fragment_header(protocol::UDP, offset, more, 0xdead_beef, &udp(5, 6, 40));
         walked(&wrapped(v6(SOURCE6, DESTINATION6, protocol::FRAGMENT, &payload)))
     };
-    assert_eq!((six(0, true).fragment, six(0, true).ports), (Fragment::First { id: 0xdead_beef }, Some((5, 6))));
-    assert_eq!((six(1, true).fragment, six(1, true).ports), (Fragment::Later { id: 0xdead_beef }, None));
+    assert_eq!(
+        (six(0, true).fragment, six(0, true).ports),
+        (Fragment::First { id: 0xdead_beef }, Some((5, 6)))
+    );
+    assert_eq!(
+        (six(1, true).fragment, six(1, true).ports),
+        (Fragment::Later { id: 0xdead_beef }, None)
+    );
     assert_eq!((six(9, false).protocol, six(9, false).payload_length), (17, 48));
-    assert_eq!((six(0, false).fragment, six(0, false).ports), (Fragment::None, Some((5, 6))), "atomic, RFC 6946");
+    assert_eq!(
+        (six(0, false).fragment, six(0, false).ports),
+        (Fragment::None, Some((5, 6))),
+        "atomic, RFC 6946"
+    );
 }
 
 #[test]
@@ -165,7 +226,11 @@ fn impossible_transports_are_refused() {
         wrapped(v4(SOURCE, DESTINATION, protocol::UDP, &payload))
     };
     for length in [0, 7, 29, u16::MAX] {
-        assert_eq!(stopped(&udp_with(length)), Stop::Malformed(DropReason::InnerUdpLength), "{length}");
+        assert_eq!(
+            stopped(&udp_with(length)),
+            Stop::Malformed(DropReason::InnerUdpLength),
+            "{length}"
+        );
     }
     assert_eq!(walked(&udp_with(20)).payload_length, 12);
     let tcp_with = |words: u8| {
@@ -174,9 +239,16 @@ fn impossible_transports_are_refused() {
         wrapped(v4(SOURCE, DESTINATION, protocol::TCP, &payload))
     };
     for words in [0, 4, 8, 15] {
-        assert_eq!(stopped(&tcp_with(words)), Stop::Malformed(DropReason::InnerTcpHeader), "{words}");
+        assert_eq!(
+            stopped(&tcp_with(words)),
+            Stop::Malformed(DropReason::InnerTcpHeader),
+            "{words}"
+        );
     }
-    assert_eq!((walked(&tcp_with(7)).payload_length, walked(&tcp_with(7)).ports), (0, Some((1, 2))));
+    assert_eq!(
+        (walked(&tcp_with(7)).payload_length, walked(&tcp_with(7)).ports),
+        (0, Some((1, 2)))
+    );
     let short = wrapped(v4(SOURCE, DESTINATION, protocol::UDP, &[0; 7]));
     assert_eq!(stopped(&short), Stop::Malformed(DropReason::Truncated));
 }
@@ -184,7 +256,12 @@ fn impossible_transports_are_refused() {
 #[test]
 fn errors_name_the_flow_that_they_quote() {
     let router = std::net::Ipv4Addr::new(198, 51, 100, 1);
-    let walk = walked(&wrapped(v4(router, SOURCE, protocol::ICMP, &icmp(3, &media_v4()[..28]))));
+    let walk = walked(&wrapped(v4(
+        router,
+        SOURCE,
+        protocol::ICMP,
+        &icmp(3, &media_v4()[..28]),
+    )));
     let expected = Tuple {
         endpoint: Some(ENDPOINT),
         protocol: 17,
@@ -192,8 +269,16 @@ fn errors_name_the_flow_that_they_quote() {
         destination: (DESTINATION, 5000).into(),
     };
     assert_eq!(walk.quoted, Some(expected));
-    let walk = walked(&wrapped(v6(SOURCE6, SOURCE6, protocol::ICMPV6, &icmp(1, &media_v6()[..48]))));
-    assert_eq!(walk.quoted.map(|tuple| tuple.destination), Some((DESTINATION6, 5000).into()));
+    let walk = walked(&wrapped(v6(
+        SOURCE6,
+        SOURCE6,
+        protocol::ICMPV6,
+        &icmp(1, &media_v6()[..48]),
+    )));
+    assert_eq!(
+        walk.quoted.map(|tuple| tuple.destination),
+        Some((DESTINATION6, 5000).into())
+    );
     for inner in [
         v4(router, SOURCE, protocol::ICMP, &icmp(8, &media_v4())),
         v4(router, SOURCE, protocol::ICMP, &icmp(3, &media_v4()[..22])),
@@ -215,9 +300,18 @@ fn packets_that_were_never_wrapped_share_the_inner_steps() {
         let ethernet = walk::ethernet::<UserLimits>(&framed).expect("a sound frame");
         let wrapped = walked(&wrapped(inner.clone()));
         assert_eq!((bare.outer, ethernet.outer), (None, None));
-        assert_eq!((bare.ports, bare.payload_length), (wrapped.ports, wrapped.payload_length));
+        assert_eq!(
+            (bare.ports, bare.payload_length),
+            (wrapped.ports, wrapped.payload_length)
+        );
         assert_eq!(ethernet.payload(&framed), bare.payload(&inner));
-        assert_eq!(ethernet.tuple(), Tuple { endpoint: None, ..wrapped.tuple() });
+        assert_eq!(
+            ethernet.tuple(),
+            Tuple {
+                endpoint: None,
+                ..wrapped.tuple()
+            }
+        );
     }
     assert_eq!(walk::ethernet::<UserLimits>(&[0xff; 60]), Err(Stop::NotForUs));
     assert_eq!(walk::ip::<UserLimits>(&[0x50; 60]), Err(Stop::NotForUs));
@@ -226,7 +320,14 @@ fn packets_that_were_never_wrapped_share_the_inner_steps() {
 
 #[test]
 fn every_cut_of_a_frame_is_refused_without_a_panic() {
-    for frame in [wrapped(media_v4()), wrapped(media_v6()), Frame { vlans: vec![3], ..wrapped(media_v4()) }] {
+    for frame in [
+        wrapped(media_v4()),
+        wrapped(media_v6()),
+        Frame {
+            vlans: vec![3],
+            ..wrapped(media_v4())
+        },
+    ] {
         let bytes = frame.bytes();
         for cut in 0..bytes.len() {
             let stop = walk::frame::<UserLimits>(&bytes[..cut], PORT).expect_err("a cut frame");
@@ -244,7 +345,12 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         Just(media_v4()),
         Just(media_v6()),
         (0usize..20).prop_map(|count| {
-            v6(SOURCE6, DESTINATION6, protocol::DESTINATION_OPTIONS, &extensions(count.max(1), 17, &udp(1, 2, 3)))
+            v6(
+                SOURCE6,
+                DESTINATION6,
+                protocol::DESTINATION_OPTIONS,
+                &extensions(count.max(1), 17, &udp(1, 2, 3)),
+            )
         }),
         (any::<u16>(), any::<bool>(), any::<u32>()).prop_map(|(offset, more, id)| {
             let payload = fragment_header(17, offset % 0x2000, more, id, &udp(1, 2, 30));
@@ -256,9 +362,18 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         Just(v4(SOURCE, DESTINATION, protocol::TCP, &tcp(1, 2, 3))),
     ];
     let options = prop::collection::vec((any::<u16>(), any::<u8>(), 0u8..4), 0..12).prop_map(|options| {
-        options.into_iter().flat_map(|(class, kind, words)| option(class, kind, words)).collect::<Vec<u8>>()
+        options
+            .into_iter()
+            .flat_map(|(class, kind, words)| option(class, kind, words))
+            .collect::<Vec<u8>>()
     });
-    let frame = (inner, prop_oneof![Just(None), options.prop_map(Some)], 0usize..3, any::<bool>(), 0usize..30);
+    let frame = (
+        inner,
+        prop_oneof![Just(None), options.prop_map(Some)],
+        0usize..3,
+        any::<bool>(),
+        0usize..30,
+    );
     let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
     (frame, edits, any::<prop::sample::Index>(), prop::bool::weighted(0.2)).prop_map(
         |((inner, options, vlans, critical, padding), edits, cut, cuts)| {
@@ -291,7 +406,10 @@ fn check_promises(walk: &Walk, packet: &[u8]) -> Result<(), TestCaseError> {
     let inner_end = walk.inner_offset + walk.inner_length;
     prop_assert!(inner_end <= packet.len());
     prop_assert!(walk.payload_offset >= walk.inner_offset && walk.payload_offset + walk.payload_length <= inner_end);
-    prop_assert!(walk.payload(packet).is_some_and(|payload| payload.len() == walk.payload_length));
+    prop_assert!(
+        walk.payload(packet)
+            .is_some_and(|payload| payload.len() == walk.payload_length)
+    );
     prop_assert_eq!(walk.source.is_ipv4(), walk.destination.is_ipv4());
     if let Some(outer) = walk.outer {
         prop_assert!(outer.ipv4 < outer.geneve && outer.geneve < walk.inner_offset);
