@@ -684,11 +684,13 @@ fn bypass_is_entered_and_left_once_a_transition() {
             assert_eq!(bench.run(&packet).action, TX);
         }
         assert_eq!((transitions(&bench), bench.is_dark()), ((round, round - 1), true));
+        assert_eq!(bench.log_records(), 1, "one record for a transition, none for a packet");
         bench.beat(now());
         for _ in 0..5 {
             assert_eq!(bench.run(&packet).action, REDIRECT);
         }
         assert_eq!((transitions(&bench), bench.is_dark()), ((round, round), false));
+        assert_eq!(bench.log_records(), 0);
     }
     assert!(bench.counters().reconciles());
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, Map, PerCpuArray, XskMap};
+use aya::maps::{Array, Map, PerCpuArray, RingBuf, XskMap};
 use aya::programs::{ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use tidegate::control::object;
@@ -170,6 +170,17 @@ impl Bench {
         let mut map: XskMap<_> = map.try_into().expect("a map of sockets");
         map.set(0, socket.as_raw_fd(), 0).expect("a socket can be entered");
         self._socket = Some(socket);
+    }
+
+    /// Takes the records that the program has logged since the last time, and counts them.
+    pub(crate) fn log_records(&mut self) -> usize {
+        let map = self.ebpf.map_mut("AYA_LOGS").expect("the map is there");
+        let mut records: RingBuf<_> = map.try_into().expect("a ring buffer");
+        let mut count = 0;
+        while records.next().is_some() {
+            count += 1;
+        }
+        count
     }
 
     /// The counters, summed over all CPUs.
