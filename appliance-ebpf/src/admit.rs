@@ -66,6 +66,8 @@ impl Ending {
     const BEYOND: u64 = 5;
     /// A header was not where this cursor can read: malformed, unless the packet goes on elsewhere.
     const CUT: u64 = 6;
+    /// A miss, unless the packet is an ICMP error about a listed source.
+    const UNSURE: u64 = 7;
 
     #[inline(always)]
     const fn at(kind: u64, ipv4: usize) -> Self {
@@ -96,8 +98,12 @@ impl Ending {
         let ipv4 = (self.0 >> 16 & 0xffff) as usize;
         let admit = Admit::from_word((self.0 >> 32) as u32);
         match self.kind() {
-            Self::MALFORMED => Admission::Malformed { counter: (self.0 >> 8 & 0xff) as usize },
-            Self::CUT => Admission::Malformed { counter: drop_index(DropReason::Truncated) },
+            Self::MALFORMED => Admission::Malformed {
+                counter: (self.0 >> 8 & 0xff) as usize,
+            },
+            Self::CUT => Admission::Malformed {
+                counter: drop_index(DropReason::Truncated),
+            },
             Self::MISS => Admission::Miss { ipv4 },
             Self::LISTED => Admission::Admitted { ipv4, admit },
             Self::QUOTED => {
@@ -113,30 +119,34 @@ impl Ending {
     }
 }
 
-/// Walks a packet and looks its source up. The slow cursor takes over where a header is not in the linear part, which is
-/// only possible in a packet of several buffers.
+/// Walks a packet and looks its source up.
+///
+/// Nearly every packet needs the direct cursor and nothing else. The slow one takes over where a header is not in the linear
+/// part, which is only possible in a packet of several buffers, and to follow what an ICMP error quotes: an error comes from
+/// a router that nobody lists.
 #[inline(always)]
 pub fn admit(ctx: &XdpContext, settings: &Settings, counting: &mut Counting) -> Admission {
-    let mut ending = Ending(walk_linear(ctx.ctx, settings.geneve_port, settings.slot));
-    if (ending.kind() == Ending::CUT || ending.kind() == Ending::MISS) && XdpCursor::new(ctx).is_partial() {
+    let cursor = XdpCursor::new(ctx);
+    let ending = walk_to_source::<_, false>(&cursor, settings.geneve_port, settings.slot);
+    let cut = ending.kind() == Ending::CUT && cursor.is_partial();
+    if cut {
         counting.add(Counter::ColdWalk);
-        ending = Ending(walk_cold(ctx.ctx, settings.geneve_port, settings.slot));
+    }
+    if cut || ending.kind() == Ending::UNSURE {
+        return Ending(walk_cold(ctx.ctx, settings.geneve_port, settings.slot)).admission(counting);
     }
     ending.admission(counting)
 }
 
-#[inline(never)]
-fn walk_linear(ctx: *mut xdp_md, geneve_port: u16, slot: usize) -> u64 {
-    with(&XdpCursor::new(&XdpContext::new(ctx)), geneve_port, slot).0
-}
-
+/// A function of its own, so that the verifier follows the longer walk apart from the usual one, and the stack is shared.
 #[inline(never)]
 fn walk_cold(ctx: *mut xdp_md, geneve_port: u16, slot: usize) -> u64 {
-    with(&ColdCursor::new(&XdpContext::new(ctx)), geneve_port, slot).0
+    walk_to_source::<_, true>(&ColdCursor::new(&XdpContext::new(ctx)), geneve_port, slot).0
 }
 
+/// `QUOTES`: whether to follow what an ICMP error quotes, or to say that it might be one.
 #[inline(always)]
-fn with<C: Cursor>(cursor: &C, geneve_port: u16, slot: usize) -> Ending {
+fn walk_to_source<C: Cursor, const QUOTES: bool>(cursor: &C, geneve_port: u16, slot: usize) -> Ending {
     let outer = match walk::outer::<KernelLimits, C>(cursor, geneve_port) {
         Ok(outer) => outer,
         Err(stop) => return Ending::stopped(stop),
@@ -150,9 +160,13 @@ fn with<C: Cursor>(cursor: &C, geneve_port: u16, slot: usize) -> Ending {
     if let Some(admit) = listed(inner.source, slot) {
         return Ending::at(Ending::LISTED, outer.ipv4).with(admit);
     }
-    // Rare from here on: an ICMP error comes from a router that nobody lists, and quotes whom it concerns.
-    let quoted = walk::quoted_source::<KernelLimits, C>(cursor, &inner);
-    match quoted.and_then(|source| listed(source, slot)) {
+    if !inner.may_quote() {
+        return Ending::at(Ending::MISS, outer.ipv4);
+    }
+    if !QUOTES {
+        return Ending::at(Ending::UNSURE, outer.ipv4);
+    }
+    match walk::quoted_source::<KernelLimits, C>(cursor, &inner).and_then(|source| listed(source, slot)) {
         Some(admit) => Ending::at(Ending::QUOTED, outer.ipv4).with(admit),
         None => Ending::at(Ending::MISS, outer.ipv4),
     }
@@ -164,11 +178,19 @@ fn listed(source: IpAddr, slot: usize) -> Option<Admit> {
     match source {
         IpAddr::V4(address) => {
             let key = Key::new(32, address.octets());
-            if slot == 0 { ADMIT_V4_0.get(&key) } else { ADMIT_V4_1.get(&key) }
+            if slot == 0 {
+                ADMIT_V4_0.get(&key)
+            } else {
+                ADMIT_V4_1.get(&key)
+            }
         }
         IpAddr::V6(address) => {
             let key = Key::new(128, address.octets());
-            if slot == 0 { ADMIT_V6_0.get(&key) } else { ADMIT_V6_1.get(&key) }
+            if slot == 0 {
+                ADMIT_V6_0.get(&key)
+            } else {
+                ADMIT_V6_1.get(&key)
+            }
         }
     }
     .copied()

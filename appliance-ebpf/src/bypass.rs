@@ -16,7 +16,9 @@ pub fn turn_around(ctx: &XdpContext, ipv4: usize) -> bool {
     let packet = XdpCursor::new(ctx);
     let tail_at = ipv4 + hairpin::IPV4_AT;
     // The later header first: where it is in the linear part, the other is too, and nothing is written by halves.
-    let Some(tail) = packet.read(tail_at) else { return turn_around_cold(ctx.ctx, tail_at) };
+    let Some(tail) = packet.read(tail_at) else {
+        return turn_around_cold(ctx.ctx, tail_at);
+    };
     let Some(macs) = packet.read(0) else { return false };
     packet.write(tail_at, hairpin::ipv4(tail)) && packet.write(0, hairpin::macs(macs))
 }
@@ -50,8 +52,15 @@ pub fn enter(ctx: &XdpContext, line: *mut Heartbeat, fresh: bool, counting: &mut
 fn tell(ctx: *mut xdp_md, fresh: bool) {
     let ctx = &XdpContext::new(ctx);
     let queue = ctx.rx_queue_index();
-    let cause = if fresh { "it beats but has no socket here" } else { "its heartbeat is too old" };
-    warn!(ctx, "queue {} is without its worker and takes the failure action: {}", queue, cause);
+    let cause = if fresh {
+        "it beats but has no socket here"
+    } else {
+        "its heartbeat is too old"
+    };
+    warn!(
+        ctx,
+        "queue {} is without its worker and takes the failure action: {}", queue, cause
+    );
 }
 
 /// Notes that the queue has a worker again.

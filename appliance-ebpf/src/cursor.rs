@@ -24,7 +24,11 @@ impl<'a> XdpCursor<'a> {
     /// A cursor over the packet's linear part.
     #[inline(always)]
     pub fn new(ctx: &'a XdpContext) -> Self {
-        XdpCursor { ctx, data: ctx.data(), end: ctx.data_end() }
+        XdpCursor {
+            ctx,
+            data: ctx.data(),
+            end: ctx.data_end(),
+        }
     }
 
     /// Where `N` bytes at `offset` lie, if they are in the linear part.
@@ -43,7 +47,9 @@ impl<'a> XdpCursor<'a> {
     /// Overwrites bytes of the linear part. Returns whether they are in it.
     #[inline(always)]
     pub fn write<const N: usize>(&self, offset: usize, bytes: [u8; N]) -> bool {
-        let Some(place) = self.locate::<N>(offset) else { return false };
+        let Some(place) = self.locate::<N>(offset) else {
+            return false;
+        };
         // SAFETY: holds because `locate` proved that the N bytes lie between the packet's data and data_end, which belong to this
         // program until it returns; byte arrays need no alignment.
         unsafe { *place = bytes };
@@ -97,8 +103,7 @@ impl<'a> ColdCursor<'a> {
         }
         // SAFETY: holds because the context is this call's own and the buffer is N initialised bytes on the stack; the helper
         // checks the packet's bounds itself.
-        let result =
-            unsafe { bpf_xdp_store_bytes(self.ctx.ctx, offset as u32, bytes.as_mut_ptr().cast(), N as u32) };
+        let result = unsafe { bpf_xdp_store_bytes(self.ctx.ctx, offset as u32, bytes.as_mut_ptr().cast(), N as u32) };
         result == 0
     }
 }
@@ -131,10 +136,10 @@ impl Cursor for ColdCursor<'_> {
     }
 }
 
-/// A place on the stack whose second half-word the verifier does not keep track of: it knows what was spilled to the start of
-/// an 8-byte slot, and calls anything else unknown.
-#[repr(align(8))]
-struct Blur([u16; 4]);
+/// A half-word on the stack that is written byte by byte and read at once: the verifier follows what is read as it was
+/// written, and calls anything else unknown.
+#[repr(align(2))]
+struct Blur([u8; 2]);
 
 /// The same offset as a number of which the verifier knows no more than that it has 16 bits.
 #[inline(always)]
@@ -142,13 +147,14 @@ fn blur(offset: usize) -> usize {
     if offset > MAX_OFFSET {
         return usize::MAX;
     }
-    let mut blur = Blur([0; 4]);
-    let [_, place, ..] = &mut blur.0;
-    let place: *mut u16 = place;
-    // SAFETY: holds because the pointer was just made from a reference to a half-word of this frame.
+    let [low, high] = (offset as u16).to_ne_bytes();
+    let mut blur = Blur([0; 2]);
+    let place = &raw mut blur.0;
+    // SAFETY: holds because the pointers are to the two bytes of a local value that is aligned for a half-word.
     let offset = unsafe {
-        place.write_volatile(offset as u16);
-        place.read_volatile()
+        place.cast::<u8>().write_volatile(low);
+        place.cast::<u8>().add(1).write_volatile(high);
+        place.cast::<u16>().read_volatile()
     };
     usize::from(offset)
 }

@@ -26,7 +26,9 @@ use crate::counters::Counting;
 /// The entry point. `frags`: packets of several buffers are welcome (jumbo frames).
 #[xdp(frags)]
 pub fn tidegate(ctx: XdpContext) -> u32 {
-    let Some(mut counting) = Counting::begin() else { return xdp_action::XDP_PASS };
+    let Some(mut counting) = Counting::begin() else {
+        return xdp_action::XDP_PASS;
+    };
     let Some(settings) = steer::settings() else {
         counting.add(Counter::Passed);
         return xdp_action::XDP_PASS;

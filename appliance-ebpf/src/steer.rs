@@ -82,7 +82,9 @@ pub fn settings() -> Option<Settings> {
 #[inline(always)]
 pub fn to_worker(ctx: &XdpContext, settings: &Settings, counting: &mut Counting) -> bool {
     let queue = ctx.rx_queue_index();
-    let Some(line) = HEARTBEATS.get_ptr_mut(queue) else { return false };
+    let Some(line) = HEARTBEATS.get_ptr_mut(queue) else {
+        return false;
+    };
     // The coarse clock costs half of the full one and lags by at most a tick (4 ms at 250 Hz), which the signed comparison
     // takes for a fresh beat; against a limit of 80 ms that is nothing.
     // SAFETY: holds because the helper takes nothing and returns a number.

@@ -14,9 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use fixtures::*;
 use testrun::{Bench, Run, now};
 use tidegate_common::drop_reason::DropReason;
-use tidegate_common::maps::{
-    Active, Config, Counter, Counters, DefaultAction, FailureAction, MAPS, drop_index,
-};
+use tidegate_common::maps::{Active, Config, Counter, Counters, DefaultAction, FailureAction, MAPS, drop_index};
 use tidegate_common::wire::ethernet;
 use tidegate_common::wire::geneve::CLASS_AWS;
 use tidegate_common::wire::protocol;
@@ -107,21 +105,41 @@ fn check(bench: &Bench, name: &str, packet: &[u8], ipv4_at: usize, end: End) {
         End::Return | End::BypassReturn => returned(packet, ipv4_at),
         _ => packet.to_vec(),
     };
-    let cuts = (14..packet.len()).filter(|cut| *cut < 200 || cut % 64 == 0).chain([packet.len()]);
+    let cuts = (14..packet.len())
+        .filter(|cut| *cut < 200 || cut % 64 == 0)
+        .chain([packet.len()]);
     for linear in cuts {
         let before = bench.counters();
-        let Run { action, packet: output, .. } = match bench.try_run(packet, linear, 1) {
+        let Run {
+            action, packet: output, ..
+        } = match bench.try_run(packet, linear, 1) {
             Ok(run) => run,
             Err(error) => panic!("{name}, {linear} bytes linear: the kernel refuses the run: {error}"),
         };
         let counted = difference(&before, &bench.counters());
-        assert_eq!(action, end.action(), "{name}, {linear} of {} bytes linear", packet.len());
-        assert!(output == expected, "{name}, {linear} bytes linear: wrong bytes\n{output:02x?}\n{expected:02x?}");
+        assert_eq!(
+            action,
+            end.action(),
+            "{name}, {linear} of {} bytes linear",
+            packet.len()
+        );
+        assert!(
+            output == expected,
+            "{name}, {linear} bytes linear: wrong bytes\n{output:02x?}\n{expected:02x?}"
+        );
         assert_eq!(counted.get(Counter::Seen), 1, "{name}, {linear} bytes linear");
-        assert_eq!(counted.0[end.index()], 1, "{name}, {linear} bytes linear: counted elsewhere: {counted:?}");
+        assert_eq!(
+            counted.0[end.index()],
+            1,
+            "{name}, {linear} bytes linear: counted elsewhere: {counted:?}"
+        );
         assert!(counted.reconciles(), "{name}, {linear} bytes linear: {counted:?}");
         if linear == packet.len() {
-            assert_eq!(counted.get(Counter::ColdWalk), 0, "{name}: the slow cursor without need");
+            assert_eq!(
+                counted.get(Counter::ColdWalk),
+                0,
+                "{name}: the slow cursor without need"
+            );
         }
     }
 }
@@ -168,19 +186,32 @@ fn what_is_not_for_us_passes_untouched() {
     arp.extend([0x08, 0x06]);
     arp.resize(60, 0);
     check(&bench, "ARP", &arp, 14, End::Pass);
-    let mut ssh = ethernet::Ethernet::build(APPLIANCE_MAC, GWLB_MAC, ethernet::IPV4).bytes().to_vec();
+    let mut ssh = ethernet::Ethernet::build(APPLIANCE_MAC, GWLB_MAC, ethernet::IPV4)
+        .bytes()
+        .to_vec();
     ssh.extend(v4(GWLB, APPLIANCE, protocol::TCP, &tcp(40_000, 22, 0)));
     check(&bench, "SSH", &ssh, 14, End::Pass);
-    let mut outer6 = ethernet::Ethernet::build(APPLIANCE_MAC, GWLB_MAC, ethernet::IPV6).bytes().to_vec();
+    let mut outer6 = ethernet::Ethernet::build(APPLIANCE_MAC, GWLB_MAC, ethernet::IPV6)
+        .bytes()
+        .to_vec();
     outer6.extend(v6(SOURCE6, DESTINATION6, protocol::UDP, &udp(1, 6081, 40)));
     check(&bench, "GENEVE over IPv6", &outer6, 14, End::Pass);
     for (name, frame) in [
         ("another UDP port", with(|frame| frame.port = 6082)),
         ("TCP to the GENEVE port", with(|frame| frame.protocol = protocol::TCP)),
-        ("multicast MAC", with(|frame| frame.destination_mac = [1, 0, 0x5e, 1, 2, 3])),
+        (
+            "multicast MAC",
+            with(|frame| frame.destination_mac = [1, 0, 0x5e, 1, 2, 3]),
+        ),
         ("broadcast MAC", with(|frame| frame.destination_mac = [0xff; 6])),
-        ("multicast address", with(|frame| frame.destination = Ipv4Addr::new(239, 1, 2, 3))),
-        ("broadcast address", with(|frame| frame.destination = Ipv4Addr::BROADCAST)),
+        (
+            "multicast address",
+            with(|frame| frame.destination = Ipv4Addr::new(239, 1, 2, 3)),
+        ),
+        (
+            "broadcast address",
+            with(|frame| frame.destination = Ipv4Addr::BROADCAST),
+        ),
         ("no address", with(|frame| frame.source = Ipv4Addr::UNSPECIFIED)),
         ("later outer fragment", with(|frame| frame.flags_and_offset = 0x0007)),
         ("two VLAN tags", with(|frame| frame.vlans = vec![5, 6])),
@@ -202,11 +233,32 @@ fn malformed_outer_headers_are_dropped_by_reason() {
         ("cut in the UDP header", frame.bytes()[..udp + 4].to_vec(), Truncated),
         ("IPv4 version 5", patched(&frame, ip, 0x55), OuterIpv4),
         ("IPv4 header of 16 bytes", patched(&frame, ip, 0x44), OuterIpv4),
-        ("IPv4 longer than the frame", patched(&frame, ip + 3, (total + 1) as u8), OuterIpv4),
-        ("cut in the inner packet", frame.bytes()[..ip + total - 1].to_vec(), OuterIpv4),
+        (
+            "IPv4 longer than the frame",
+            patched(&frame, ip + 3, (total + 1) as u8),
+            OuterIpv4,
+        ),
+        (
+            "cut in the inner packet",
+            frame.bytes()[..ip + total - 1].to_vec(),
+            OuterIpv4,
+        ),
         ("first fragment", patched(&frame, ip + 6, 0x20), OuterFragment),
-        ("UDP length 7", [patched(&frame, udp + 4, 0)[..udp + 5].to_vec(), vec![7], frame.bytes()[udp + 6..].to_vec()].concat(), OuterUdpLength),
-        ("UDP longer than IPv4", patched(&frame, udp + 5, (total - 19) as u8), OuterUdpLength),
+        (
+            "UDP length 7",
+            [
+                patched(&frame, udp + 4, 0)[..udp + 5].to_vec(),
+                vec![7],
+                frame.bytes()[udp + 6..].to_vec(),
+            ]
+            .concat(),
+            OuterUdpLength,
+        ),
+        (
+            "UDP longer than IPv4",
+            patched(&frame, udp + 5, (total - 19) as u8),
+            OuterUdpLength,
+        ),
     ] {
         check(&bench, name, &bytes, ip, End::Drop(reason));
     }
@@ -215,14 +267,18 @@ fn malformed_outer_headers_are_dropped_by_reason() {
     check(&bench, "IPv4 shorter than its header", &short, ip, End::Drop(OuterIpv4));
     let mut tagged = wrapped(media_v4());
     tagged.vlans = vec![100];
-    check(&bench, "cut in the VLAN tag", &tagged.bytes()[..16], 18, End::Drop(Truncated));
+    check(
+        &bench,
+        "cut in the VLAN tag",
+        &tagged.bytes()[..16],
+        18,
+        End::Drop(Truncated),
+    );
 }
 
 #[test]
 fn malformed_geneve_is_dropped_by_reason() {
-    use DropReason::{
-        GeneveControl, GeneveCriticalOption, GeneveOptions, GeneveProtocol, GeneveVersion, Truncated,
-    };
+    use DropReason::{GeneveControl, GeneveCriticalOption, GeneveOptions, GeneveProtocol, GeneveVersion, Truncated};
     let bench = bench_with_worker();
     let usual = wrapped(media_v4());
     let with = |change: &dyn Fn(&mut Frame)| {
@@ -230,10 +286,32 @@ fn malformed_geneve_is_dropped_by_reason() {
         change(&mut frame);
         frame
     };
-    check(&bench, "version 1", &patched(&usual, usual.geneve_at(), 0x48), 14, End::Drop(GeneveVersion));
-    check(&bench, "options beyond the datagram", &patched(&usual, usual.geneve_at(), 63), 14, End::Drop(Truncated));
-    check_frame(&bench, "control", &with(&|frame| frame.control = true), End::Drop(GeneveControl));
-    check_frame(&bench, "Ethernet inside", &with(&|frame| frame.payload_type = 0x6558), End::Drop(GeneveProtocol));
+    check(
+        &bench,
+        "version 1",
+        &patched(&usual, usual.geneve_at(), 0x48),
+        14,
+        End::Drop(GeneveVersion),
+    );
+    check(
+        &bench,
+        "options beyond the datagram",
+        &patched(&usual, usual.geneve_at(), 63),
+        14,
+        End::Drop(Truncated),
+    );
+    check_frame(
+        &bench,
+        "control",
+        &with(&|frame| frame.control = true),
+        End::Drop(GeneveControl),
+    );
+    check_frame(
+        &bench,
+        "Ethernet inside",
+        &with(&|frame| frame.payload_type = 0x6558),
+        End::Drop(GeneveProtocol),
+    );
     let critical = |options: Vec<u8>| {
         with(&move |frame| {
             frame.critical = true;
@@ -248,7 +326,12 @@ fn malformed_geneve_is_dropped_by_reason() {
     );
     let mut overrun = option(CLASS_AWS, 1, 2);
     overrun[3] = 3;
-    check_frame(&bench, "options that do not add up", &critical(overrun), End::Drop(GeneveOptions));
+    check_frame(
+        &bench,
+        "options that do not add up",
+        &critical(overrun),
+        End::Drop(GeneveOptions),
+    );
     let mut headless = with(&|frame| {
         frame.options.clear();
         frame.inner.clear();
@@ -276,7 +359,11 @@ fn malformed_inner_headers_are_dropped_by_reason() {
         ("longer than the datagram", patched(&four, at + 3, 217), InnerIpv4),
         ("shorter than its header", patched(&four, at + 3, 19), InnerIpv4),
         ("IPv4 said to be IPv6", patched(&six, at6, 0x45), InnerIpv6),
-        ("payload longer than the datagram", patched(&six, at6 + 5, 197), InnerIpv6),
+        (
+            "payload longer than the datagram",
+            patched(&six, at6 + 5, 197),
+            InnerIpv6,
+        ),
     ] {
         check(&bench, name, &bytes, 14, End::Drop(reason));
     }
@@ -300,18 +387,39 @@ fn admitted_packets_go_to_the_worker_untouched() {
         ("outer IPv4 options", with(&|frame| frame.ip_options = vec![1; 40])),
         ("Ethernet padding", with(&|frame| frame.padding = 30)),
         ("no GENEVE options", with(&|frame| frame.options.clear())),
-        ("unknown options", with(&|frame| frame.options.extend(option(0x0107, 5, 31)))),
+        (
+            "unknown options",
+            with(&|frame| frame.options.extend(option(0x0107, 5, 31))),
+        ),
         ("options in another order", with(&|frame| frame.options.rotate_left(12))),
-        ("63 empty options", with(&|frame| frame.options = option(0x0107, 5, 0).repeat(63))),
-        ("eight options, one said to be critical", with(&|frame| {
-            frame.critical = true;
-            frame.options = option(0x0107, 5, 2).repeat(8);
-        })),
-        ("inner fragment", wrapped(v4_part(SOURCE, DESTINATION, protocol::UDP, 0x2005, &[7; 64]))),
-        ("inner TCP", wrapped(v4(SOURCE, DESTINATION, protocol::TCP, &tcp(1, 2, 3)))),
-        ("five extension headers", wrapped(v6(
-            SOURCE6, DESTINATION6, protocol::DESTINATION_OPTIONS, &extensions(5, protocol::UDP, &udp(1, 2, 3)),
-        ))),
+        (
+            "63 empty options",
+            with(&|frame| frame.options = option(0x0107, 5, 0).repeat(63)),
+        ),
+        (
+            "eight options, one said to be critical",
+            with(&|frame| {
+                frame.critical = true;
+                frame.options = option(0x0107, 5, 2).repeat(8);
+            }),
+        ),
+        (
+            "inner fragment",
+            wrapped(v4_part(SOURCE, DESTINATION, protocol::UDP, 0x2005, &[7; 64])),
+        ),
+        (
+            "inner TCP",
+            wrapped(v4(SOURCE, DESTINATION, protocol::TCP, &tcp(1, 2, 3))),
+        ),
+        (
+            "five extension headers",
+            wrapped(v6(
+                SOURCE6,
+                DESTINATION6,
+                protocol::DESTINATION_OPTIONS,
+                &extensions(5, protocol::UDP, &udp(1, 2, 3)),
+            )),
+        ),
     ] {
         check_frame(&bench, name, &frame, End::Redirect);
     }
@@ -330,7 +438,10 @@ fn jumbo_frames_are_walked_alike() {
     }
     let counters = bench.counters();
     assert!(counters.reconciles());
-    assert_eq!((counters.get(Counter::Redirected), counters.get(Counter::ColdWalk)), (4, 2));
+    assert_eq!(
+        (counters.get(Counter::Redirected), counters.get(Counter::ColdWalk)),
+        (4, 2)
+    );
 }
 
 #[test]
@@ -357,13 +468,26 @@ fn unlisted_sources_take_the_default_action_of_the_slot_in_force() {
     let mut tagged = four.clone();
     tagged.vlans = vec![7];
     for frame in [&four, &six, &hidden, &tagged] {
-        check_frame(&bench, "not listed, drop", frame, End::Drop(DropReason::SourceNotListed));
+        check_frame(
+            &bench,
+            "not listed, drop",
+            frame,
+            End::Drop(DropReason::SourceNotListed),
+        );
     }
-    bench.configure(&Config { active: Active::new(2, 1).word(), ..settings() });
+    bench.configure(&Config {
+        active: Active::new(2, 1).word(),
+        ..settings()
+    });
     for frame in [&four, &six, &hidden, &tagged] {
         check_frame(&bench, "not listed, return", frame, End::Return);
     }
-    check_frame(&bench, "listed in the other slot only", &wrapped(media_v4()), End::Return);
+    check_frame(
+        &bench,
+        "listed in the other slot only",
+        &wrapped(media_v4()),
+        End::Return,
+    );
     bench.list(1, IpAddr::V4(UNLISTED), 32, None);
     check_frame(&bench, "listed in this slot", &four, End::Redirect);
 }
@@ -376,31 +500,77 @@ fn errors_about_admitted_flows_are_admitted() {
     let quote6 = &media_v6()[..48];
     let dropped = End::Drop(DropReason::SourceNotListed);
     for (name, inner, end) in [
-        ("port unreachable", v4(ROUTER, SOURCE, protocol::ICMP, &icmp(3, quote)), End::Redirect),
-        ("time exceeded", v4(ROUTER, SOURCE, protocol::ICMP, &icmp(11, quote)), End::Redirect),
-        ("echo", v4(ROUTER, SOURCE, protocol::ICMP, &icmp(8, quote)), dropped),
-        ("redirect", v4(ROUTER, SOURCE, protocol::ICMP, &icmp(5, quote)), dropped),
-        ("error about a flow nobody lists", v4(ROUTER, UNLISTED, protocol::ICMP, &icmp(3, &unlisted)), dropped),
-        ("error sent to another than it quotes", v4(ROUTER, DESTINATION, protocol::ICMP, &icmp(3, quote)), dropped),
-        ("quote cut short", v4(ROUTER, SOURCE, protocol::ICMP, &icmp(3, &quote[..19])), dropped),
-        ("UDP that looks like an error", v4(ROUTER, SOURCE, protocol::UDP, &icmp(3, quote)), dropped),
-        ("packet too big", v6(ROUTER6, SOURCE6, protocol::ICMPV6, &icmp(2, quote6)), End::Redirect),
         (
-            "IPv6 error behind an extension header",
-            v6(ROUTER6, SOURCE6, protocol::DESTINATION_OPTIONS, &extensions(4, protocol::ICMPV6, &icmp(1, quote6))),
+            "port unreachable",
+            v4(ROUTER, SOURCE, protocol::ICMP, &icmp(3, quote)),
             End::Redirect,
         ),
-        ("IPv6 echo", v6(ROUTER6, SOURCE6, protocol::ICMPV6, &icmp(128, quote6)), dropped),
+        (
+            "time exceeded",
+            v4(ROUTER, SOURCE, protocol::ICMP, &icmp(11, quote)),
+            End::Redirect,
+        ),
+        ("echo", v4(ROUTER, SOURCE, protocol::ICMP, &icmp(8, quote)), dropped),
+        ("redirect", v4(ROUTER, SOURCE, protocol::ICMP, &icmp(5, quote)), dropped),
+        (
+            "error about a flow nobody lists",
+            v4(ROUTER, UNLISTED, protocol::ICMP, &icmp(3, &unlisted)),
+            dropped,
+        ),
+        (
+            "error sent to another than it quotes",
+            v4(ROUTER, DESTINATION, protocol::ICMP, &icmp(3, quote)),
+            dropped,
+        ),
+        (
+            "quote cut short",
+            v4(ROUTER, SOURCE, protocol::ICMP, &icmp(3, &quote[..19])),
+            dropped,
+        ),
+        (
+            "UDP that looks like an error",
+            v4(ROUTER, SOURCE, protocol::UDP, &icmp(3, quote)),
+            dropped,
+        ),
+        (
+            "packet too big",
+            v6(ROUTER6, SOURCE6, protocol::ICMPV6, &icmp(2, quote6)),
+            End::Redirect,
+        ),
+        (
+            "IPv6 error behind an extension header",
+            v6(
+                ROUTER6,
+                SOURCE6,
+                protocol::DESTINATION_OPTIONS,
+                &extensions(4, protocol::ICMPV6, &icmp(1, quote6)),
+            ),
+            End::Redirect,
+        ),
+        (
+            "IPv6 echo",
+            v6(ROUTER6, SOURCE6, protocol::ICMPV6, &icmp(128, quote6)),
+            dropped,
+        ),
     ] {
         let before = bench.counters().get(Counter::QuoteAdmitted);
         check_frame(&bench, name, &wrapped(inner), end);
-        assert_eq!(bench.counters().get(Counter::QuoteAdmitted) > before, end == End::Redirect, "{name}");
+        assert_eq!(
+            bench.counters().get(Counter::QuoteAdmitted) > before,
+            end == End::Redirect,
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn a_stale_beat_takes_the_failure_action() {
-    let mut frames = vec![wrapped(media_v4()), wrapped(media_v6()), wrapped(media_v4()), wrapped(media_v4())];
+    let mut frames = vec![
+        wrapped(media_v4()),
+        wrapped(media_v6()),
+        wrapped(media_v4()),
+        wrapped(media_v4()),
+    ];
     frames[2].vlans = vec![9];
     frames[3].ip_options = vec![1; 8];
     for (action, end) in [
@@ -410,7 +580,10 @@ fn a_stale_beat_takes_the_failure_action() {
     ] {
         let mut bench = bench();
         bench.open_socket();
-        bench.configure(&Config { on_failure: action as u8, ..settings() });
+        bench.configure(&Config {
+            on_failure: action as u8,
+            ..settings()
+        });
         for beat in [0, now() - HEARTBEAT_NS - 1_000_000_000] {
             bench.beat(beat);
             for frame in &frames {
@@ -419,7 +592,12 @@ fn a_stale_beat_takes_the_failure_action() {
         }
         // The whitelist holds in bypass too.
         let unlisted = wrapped(v4(UNLISTED, DESTINATION, protocol::UDP, &udp(1, 2, 8)));
-        check_frame(&bench, "not listed, in bypass", &unlisted, End::Drop(DropReason::SourceNotListed));
+        check_frame(
+            &bench,
+            "not listed, in bypass",
+            &unlisted,
+            End::Drop(DropReason::SourceNotListed),
+        );
     }
 }
 
@@ -431,7 +609,10 @@ fn a_fresh_beat_without_a_socket_takes_the_failure_action_too() {
         (FailureAction::Pass, End::BypassPass),
     ] {
         let mut bench = bench();
-        bench.configure(&Config { on_failure: action as u8, ..settings() });
+        bench.configure(&Config {
+            on_failure: action as u8,
+            ..settings()
+        });
         bench.beat(now());
         check_frame(&bench, action.name(), &wrapped(media_v4()), end);
         let counters = bench.counters();
@@ -442,9 +623,17 @@ fn a_fresh_beat_without_a_socket_takes_the_failure_action_too() {
 #[test]
 fn a_beat_from_the_future_is_fresh() {
     let mut bench = bench_with_worker();
-    bench.configure(&Config { heartbeat_ns: 1, ..settings() });
+    bench.configure(&Config {
+        heartbeat_ns: 1,
+        ..settings()
+    });
     bench.beat(now() + 60_000_000_000);
-    check_frame(&bench, "a worker that beat after the clock was read", &wrapped(media_v4()), End::Redirect);
+    check_frame(
+        &bench,
+        "a worker that beat after the clock was read",
+        &wrapped(media_v4()),
+        End::Redirect,
+    );
 }
 
 #[test]
@@ -454,17 +643,29 @@ fn a_prefix_may_have_a_failure_action_of_its_own() {
     bench.list(0, IpAddr::from([10, 1, 3, 0]), 24, Some(FailureAction::Pass));
     bench.list(0, IpAddr::V6(SOURCE6), 128, Some(FailureAction::Drop));
     let from = |last: [u8; 2]| {
-        wrapped(v4(Ipv4Addr::new(10, 1, last[0], last[1]), DESTINATION, protocol::UDP, &udp(1, 2, 8)))
+        wrapped(v4(
+            Ipv4Addr::new(10, 1, last[0], last[1]),
+            DESTINATION,
+            protocol::UDP,
+            &udp(1, 2, 8),
+        ))
     };
     for (name, frame, end) in [
         ("longest prefix, drop", from([2, 9]), End::Drop(DropReason::WorkerDead)),
         ("longest prefix, pass", from([3, 9]), End::BypassPass),
-        ("the wide prefix leaves it to the settings", from([4, 9]), End::BypassReturn),
+        (
+            "the wide prefix leaves it to the settings",
+            from([4, 9]),
+            End::BypassReturn,
+        ),
         ("IPv6 host", wrapped(media_v6()), End::Drop(DropReason::WorkerDead)),
     ] {
         check_frame(&bench, name, &frame, end);
     }
-    bench.configure(&Config { on_failure: FailureAction::Drop as u8, ..settings() });
+    bench.configure(&Config {
+        on_failure: FailureAction::Drop as u8,
+        ..settings()
+    });
     bench.list(0, IpAddr::from([10, 1, 5, 0]), 24, Some(FailureAction::Return));
     check_frame(&bench, "its own return over drop", &from([5, 9]), End::BypassReturn);
 }
@@ -483,11 +684,13 @@ fn bypass_is_entered_and_left_once_a_transition() {
             assert_eq!(bench.run(&packet).action, TX);
         }
         assert_eq!((transitions(&bench), bench.is_dark()), ((round, round - 1), true));
+        assert_eq!(bench.log_records(), 1, "one record for a transition, none for a packet");
         bench.beat(now());
         for _ in 0..5 {
             assert_eq!(bench.run(&packet).action, REDIRECT);
         }
         assert_eq!((transitions(&bench), bench.is_dark()), ((round, round), false));
+        assert_eq!(bench.log_records(), 0);
     }
     assert!(bench.counters().reconciles());
 }
@@ -495,7 +698,12 @@ fn bypass_is_entered_and_left_once_a_transition() {
 #[test]
 fn a_program_nobody_configured_passes_everything() {
     let bench = Bench::load();
-    check_frame(&bench, "GENEVE before there are settings", &wrapped(media_v4()), End::Pass);
+    check_frame(
+        &bench,
+        "GENEVE before there are settings",
+        &wrapped(media_v4()),
+        End::Pass,
+    );
 }
 
 #[test]
@@ -505,9 +713,21 @@ fn cost_of_a_packet() {
     let listed = wrapped(media_v4()).bytes();
     let mut foreign = wrapped(media_v4());
     foreign.port = 9;
-    let unlisted = wrapped(v4(Ipv4Addr::new(192, 0, 2, 8), DESTINATION, protocol::UDP, &udp(1, 2, 8))).bytes();
-    for (name, packet) in [("not for us", foreign.bytes()), ("to the worker", listed), ("not listed", unlisted)] {
-        let run = bench.try_run(&packet, packet.len(), 1_000_000).expect("the kernel runs the program");
+    let unlisted = wrapped(v4(
+        Ipv4Addr::new(192, 0, 2, 8),
+        DESTINATION,
+        protocol::UDP,
+        &udp(1, 2, 8),
+    ))
+    .bytes();
+    for (name, packet) in [
+        ("not for us", foreign.bytes()),
+        ("to the worker", listed),
+        ("not listed", unlisted),
+    ] {
+        let run = bench
+            .try_run(&packet, packet.len(), 1_000_000)
+            .expect("the kernel runs the program");
         println!("{name}: {} ns a packet", run.nanoseconds);
     }
     assert!(bench.counters().reconciles());

@@ -42,7 +42,9 @@ pub fn turn_around(frame: &mut [u8], walk: &Walk) -> bool {
 
 /// [`turn_around`] for a frame of which only the outer headers were walked.
 pub fn turn_outer_around(frame: &mut [u8], outer: &Outer) -> bool {
-    let Some((head, rest)) = frame.split_at_mut_checked(outer.ipv4.saturating_add(IPV4_AT)) else { return false };
+    let Some((head, rest)) = frame.split_at_mut_checked(outer.ipv4.saturating_add(IPV4_AT)) else {
+        return false;
+    };
     let (Some(addresses), Some(tail)) = (head.first_chunk_mut::<MACS>(), rest.first_chunk_mut::<IPV4>()) else {
         return false;
     };
