@@ -28,13 +28,19 @@ pub(crate) struct Args {
 pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     setup::ensure(root)?;
     build_ebpf::run(root)?;
-    Step::new(root, "build the demo").limit(BUILD_LIMIT).remedy("see the first error in the log").run(
-        Command::new("cargo").current_dir(root).args(["build", "--release", "--locked"]).args([
-            "--package=tidegate",
-            "--package=tidegate-gwlb",
-            "--package=tidegate-demo",
-        ]),
-    )?;
+    Step::new(root, "build the demo")
+        .limit(BUILD_LIMIT)
+        .remedy("see the first error in the log")
+        .run(
+            Command::new("cargo")
+                .current_dir(root)
+                .args(["build", "--release", "--locked"])
+                .args([
+                    "--package=tidegate",
+                    "--package=tidegate-gwlb",
+                    "--package=tidegate-demo",
+                ]),
+        )?;
     let program = root.join("target/release/tidegate-demo");
     let mut demo = match privilege::acquire() {
         Privilege::Root => Command::new(&program),
@@ -55,6 +61,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
         .args(["--seconds", &args.seconds.to_string()])
         .status()
         .with_context(|| format!("cannot start {}", program.display()))?;
-    ensure!(status.success(), "the demo ended with {status}; its logs are in target/demo");
+    ensure!(
+        status.success(),
+        "the demo ended with {status}; its logs are in target/demo"
+    );
     Ok(())
 }

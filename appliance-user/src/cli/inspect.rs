@@ -118,7 +118,9 @@ fn inspect_into(path: &Path, policy: &Policy, geneve_port: u16, report: &mut Inp
 /// Whether a capture was made between load balancer and appliance: then only GENEVE is for the appliance, and all else in
 /// it was left to the kernel. A capture without GENEVE is judged as if every packet had come wrapped.
 fn is_wrapped(path: &Path, geneve_port: u16) -> Result<bool, InputError> {
-    let Input::Capture(mut capture) = Input::open(path)? else { return Ok(false) };
+    let Input::Capture(mut capture) = Input::open(path)? else {
+        return Ok(false);
+    };
     let mut frame = Vec::new();
     for _ in 0..PACKETS_TO_TELL {
         match capture.next() {
@@ -143,7 +145,11 @@ fn as_ethernet(link: LinkType, data: &[u8], frame: &mut Vec<u8>) {
         return;
     }
     let ip = link.ip_packet(data);
-    let ether_type: [u8; 2] = if ip.first().is_some_and(|first| first >> 4 == 6) { [0x86, 0xdd] } else { [0x08, 0x00] };
+    let ether_type: [u8; 2] = if ip.first().is_some_and(|first| first >> 4 == 6) {
+        [0x86, 0xdd]
+    } else {
+        [0x08, 0x00]
+    };
     frame.extend_from_slice(&[0x02; 12]);
     frame.extend_from_slice(&ether_type);
     frame.extend_from_slice(ip);
@@ -156,7 +162,12 @@ fn inspect_capture<R: Read>(
     wrapped: bool,
     report: &mut InputReport,
 ) -> anyhow::Result<()> {
-    let config = engine::Config { geneve_port, content: Content::Full, keep_gone: true, ..Default::default() };
+    let config = engine::Config {
+        geneve_port,
+        content: Content::Full,
+        keep_gone: true,
+        ..Default::default()
+    };
     let mut engine = Engine::new(config);
     let published = Published { policy, generation: 1 };
     let mut frame = Vec::new();
@@ -206,15 +217,27 @@ fn inspect_ts<R: Read>(mut reader: TsReader<R>, report: &mut InputReport) -> any
         }
     }
     let packets = inspection.count();
-    report.packets = PacketTotals { seen: packets, returned: packets, ..PacketTotals::default() };
+    report.packets = PacketTotals {
+        seen: packets,
+        returned: packets,
+        ..PacketTotals::default()
+    };
     report.streams = vec![inspection.finish(reader.counts().sync_losses)];
     outcome
 }
 
 fn write_text(out: &mut impl Write, report: &InputReport) -> std::io::Result<()> {
-    let PacketTotals { seen, returned, dropped, passed } = report.packets;
+    let PacketTotals {
+        seen,
+        returned,
+        dropped,
+        passed,
+    } = report.packets;
     writeln!(out, "{}", report.input)?;
-    writeln!(out, "  packets   {seen} seen, {returned} returned, {dropped} dropped, {passed} passed")?;
+    writeln!(
+        out,
+        "  packets   {seen} seen, {returned} returned, {dropped} dropped, {passed} passed"
+    )?;
     for (reason, count) in &report.drop_reasons {
         writeln!(out, "  dropped   {count} {reason}")?;
     }
@@ -240,8 +263,17 @@ fn write_stream(out: &mut impl Write, stream: &StreamReport) -> std::io::Result<
         write!(out, "  rule {rule}")?;
     }
     writeln!(out)?;
-    writeln!(out, "    state       {}, worst {}", stream.state.name(), stream.worst_state.name())?;
-    writeln!(out, "    packets     {} ({} bytes), encryption {}", stream.packets, stream.bytes, stream.encryption)?;
+    writeln!(
+        out,
+        "    state       {}, worst {}",
+        stream.state.name(),
+        stream.worst_state.name()
+    )?;
+    writeln!(
+        out,
+        "    packets     {} ({} bytes), encryption {}",
+        stream.packets, stream.bytes, stream.encryption
+    )?;
     let t = &stream.transport;
     writeln!(
         out,
@@ -255,9 +287,21 @@ fn write_stream(out: &mut impl Write, stream: &StreamReport) -> std::io::Result<
         return writeln!(out, "    ts          not visible");
     };
     let c = ts.continuity_errors;
-    writeln!(out, "    ts          {} packets, {} duplicates", ts.packets, ts.duplicates)?;
-    writeln!(out, "    continuity  {} source, {} network, {} unknown", c.source, c.network, c.unknown)?;
-    writeln!(out, "    errors      {} sync byte, {} transport error", ts.sync_byte_errors, ts.transport_errors)?;
+    writeln!(
+        out,
+        "    ts          {} packets, {} duplicates",
+        ts.packets, ts.duplicates
+    )?;
+    writeln!(
+        out,
+        "    continuity  {} source, {} network, {} unknown",
+        c.source, c.network, c.unknown
+    )?;
+    writeln!(
+        out,
+        "    errors      {} sync byte, {} transport error",
+        ts.sync_byte_errors, ts.transport_errors
+    )?;
     for pid in &ts.pids {
         writeln!(
             out,

@@ -202,7 +202,8 @@ pub(super) mod tests {
     use super::*;
     use crate::engine::counters::Counters;
     use crate::io::FrameAccount;
-    use crate::worker::{Residence, SocketStatistics};
+    use crate::io::xsk::Statistics;
+    use crate::worker::Residence;
 
     pub(in crate::control) fn worker() -> WorkerSnapshot {
         let mut engine = Counters {
@@ -221,13 +222,11 @@ pub(super) mod tests {
                 receive: 0,
                 transmit: 2,
             },
-            socket: SocketStatistics {
+            socket: Statistics {
                 rx_ring_full: 5,
-                ..SocketStatistics::default()
+                ..Statistics::default()
             },
             completed: 78,
-            tx_full: 0,
-            stalls: 0,
             busy_ns: 1,
             idle_ns: 2,
             residence: Residence {
@@ -237,6 +236,7 @@ pub(super) mod tests {
                 p999: 20_000,
                 max: 30_000,
             },
+            ..WorkerSnapshot::default()
         }
     }
 

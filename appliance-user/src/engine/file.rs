@@ -45,10 +45,15 @@ impl Inspection {
             if let Some((pid, pcr)) = mpegts::pcr(packet) {
                 self.clock.tick(pid, pcr);
             }
-            let mut digest = PacketDigest { ts_visible: true, ts_count: 1, ..PacketDigest::default() };
+            let mut digest = PacketDigest {
+                ts_visible: true,
+                ts_count: 1,
+                ..PacketDigest::default()
+            };
             digest.ts[0] = mpegts::digest_packet(packet, Content::Full);
             self.count += 1;
-            self.stream.offer(self.clock.now, packet.len(), &digest, &mut self.outbox);
+            self.stream
+                .offer(self.clock.now, packet.len(), &digest, &mut self.outbox);
             // A report has no use for events.
             while self.outbox.fetch().is_some() {}
         }

@@ -75,7 +75,13 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { geneve_port: 6081, max_flows: 65_536, seed: 0, content: Content::Sampled, keep_gone: false }
+        Config {
+            geneve_port: 6081,
+            max_flows: 65_536,
+            seed: 0,
+            content: Content::Sampled,
+            keep_gone: false,
+        }
     }
 }
 
@@ -188,7 +194,11 @@ impl Engine {
 
     /// Reports of the streams followed now, after those kept of streams that are gone.
     pub fn streams(&self) -> Vec<StreamReport> {
-        let live = self.flows.iter().flat_map(|(_, flow)| flow.streams()).map(Stream::report);
+        let live = self
+            .flows
+            .iter()
+            .flat_map(|(_, flow)| flow.streams())
+            .map(Stream::report);
         self.retired.iter().flatten().cloned().chain(live).collect()
     }
 
@@ -229,15 +239,19 @@ impl Engine {
     ) -> Verdict {
         let policy = published.policy;
         if let Some(quoted) = walk.quoted {
-            // An ICMP error belongs to the flow whose packet it quotes (RFC 792, RFC 4443).
-            if self.flows.contains(&quoted.canonical().0) || policy.match_forward(&quoted).is_some() {
+            // An ICMP error belongs to the flow whose packet it quotes, and goes to that packet's sender (RFC 792, RFC 4443).
+            let to_the_sender = quoted.source.ip() == walk.destination;
+            if to_the_sender && (self.flows.contains(&quoted.canonical().0) || policy.match_forward(&quoted).is_some())
+            {
                 return Verdict::Return;
             }
         }
         let tuple = walk.tuple();
         let (key, direction) = tuple.canonical();
         let found = self.flows.find(&key, now);
-        let known = found.and_then(|index| self.flows.get_mut(index)).map(|flow| flow.admission);
+        let known = found
+            .and_then(|index| self.flows.get_mut(index))
+            .map(|flow| flow.admission);
         let admission = match known {
             Some(admission) if admission.generation == published.generation => admission,
             _ => match admit(published, &tuple, direction, known) {
@@ -249,8 +263,14 @@ impl Engine {
             Some(id) => policy.rule(id),
             None => Some(&self.observer),
         };
-        let Some(rule) = rule else { return by_default(policy, DropReason::NoRule) };
-        let forward = if admission.forward == direction { tuple } else { tuple.reversed() };
+        let Some(rule) = rule else {
+            return by_default(policy, DropReason::NoRule);
+        };
+        let forward = if admission.forward == direction {
+            tuple
+        } else {
+            tuple.reversed()
+        };
         let index = match found {
             Some(index) => index,
             None => {
@@ -265,11 +285,15 @@ impl Engine {
                 index
             }
         };
-        let Some(flow) = self.flows.get_mut(index) else { return Verdict::Return };
+        let Some(flow) = self.flows.get_mut(index) else {
+            return Verdict::Return;
+        };
         if flow.admission != admission {
             flow.admit_anew(admission, rule, &forward);
         }
-        let Some(payload) = packet.and_then(|packet| walk.payload(packet)) else { return Verdict::Return };
+        let Some(payload) = packet.and_then(|packet| walk.payload(packet)) else {
+            return Verdict::Return;
+        };
         let mut context = Context {
             now,
             rule,
@@ -277,7 +301,14 @@ impl Engine {
             outbox: &mut self.outbox,
             counters: &mut self.counters,
         };
-        let inspected = flow.inspect(Datagram { tuple: &tuple, direction, payload }, &mut context);
+        let inspected = flow.inspect(
+            Datagram {
+                tuple: &tuple,
+                direction,
+                payload,
+            },
+            &mut context,
+        );
         if !flow.marked_established && flow.is_established() {
             flow.marked_established = true;
             self.flows.establish(index);
@@ -333,7 +364,11 @@ fn admit(
     known: Option<Admission>,
 ) -> Result<Admission, DropReason> {
     let Published { policy, generation } = *published;
-    let by = |rule, forward| Admission { rule, forward, generation };
+    let by = |rule, forward| Admission {
+        rule,
+        forward,
+        generation,
+    };
     if policy.observes_all() {
         return Ok(by(None, direction));
     }

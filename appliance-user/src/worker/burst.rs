@@ -125,7 +125,8 @@ impl Loop {
         let mut now = now();
         if now.since(self.last_beat) > self.config.heartbeat {
             let discarded = self.socket.discard_backlog();
-            self.engine.driver_dropped(DropReason::StaleAfterStall, discarded.received);
+            self.engine
+                .driver_dropped(DropReason::StaleAfterStall, discarded.received);
             self.figures.stalls += 1;
             now = self::now();
         }
@@ -136,7 +137,10 @@ impl Loop {
 
     fn work(&mut self, now: Timestamp, burst: &mut Burst) {
         let published = Arc::clone(self.policy.load());
-        let policy = engine::Published { policy: &published.policy, generation: published.generation };
+        let policy = engine::Published {
+            policy: &published.policy,
+            generation: published.generation,
+        };
         let packets = burst.len() as u64;
         let mut returning_bytes = 0;
         for mut packet in burst.drain() {
@@ -172,7 +176,8 @@ impl Loop {
 
     /// The thread was stopped in the middle of a burst for longer than the heartbeat allows: the burst is stale too.
     fn revoke(&mut self, bytes: u64) {
-        self.engine.revoke(DropReason::StaleAfterStall, self.returning.len() as u64, bytes);
+        self.engine
+            .revoke(DropReason::StaleAfterStall, self.returning.len() as u64, bytes);
         for packet in self.returning.drain(..) {
             self.socket.recycle(packet);
         }

@@ -14,26 +14,31 @@ struct Check {
 }
 
 /// All claims, judged.
-pub struct Outcome {
+pub(crate) struct Outcome {
     checks: Vec<Check>,
 }
 
 impl Outcome {
     /// Whether every claim holds.
-    pub fn all_hold(&self) -> bool {
+    pub(crate) fn all_hold(&self) -> bool {
         self.checks.iter().all(|check| check.holds)
     }
 
     /// For people.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         println!();
         for check in &self.checks {
-            println!("  {}  {:<58} {}", if check.holds { "ok  " } else { "FAIL" }, check.claim, check.figures);
+            println!(
+                "  {}  {:<58} {}",
+                if check.holds { "ok  " } else { "FAIL" },
+                check.claim,
+                check.figures
+            );
         }
     }
 
     /// For machines.
-    pub fn to_json(&self, seconds: u64, finale: &Finale) -> Value {
+    pub(crate) fn to_json(&self, seconds: u64, finale: &Finale) -> Value {
         let checks: Vec<Value> = self
             .checks
             .iter()
@@ -57,8 +62,12 @@ impl Outcome {
 ///
 /// # Errors
 /// When a capture or a stream's file cannot be read; a claim that does not hold is no error.
-pub fn judge(finale: &Finale) -> anyhow::Result<Outcome> {
-    let mut checks = vec![kernel_accounts(finale), workers_account(finale), frames_are_home(finale)];
+pub(crate) fn judge(finale: &Finale) -> anyhow::Result<Outcome> {
+    let mut checks = vec![
+        kernel_accounts(finale),
+        workers_account(finale),
+        frames_are_home(finale),
+    ];
     checks.push(rtp_is_identical(finale)?);
     checks.push(srt_is_identical(finale)?);
     checks.push(unlisted_is_dropped(finale));
@@ -69,7 +78,9 @@ pub fn judge(finale: &Finale) -> anyhow::Result<Outcome> {
     checks.push(Check {
         claim: "the appliance stopped cleanly",
         holds: finale.exit == Some(0),
-        figures: finale.exit.map_or("by a signal".to_owned(), |code| format!("exit {code}")),
+        figures: finale
+            .exit
+            .map_or("by a signal".to_owned(), |code| format!("exit {code}")),
     });
     Ok(Outcome { checks })
 }
@@ -148,13 +159,19 @@ fn unlisted_is_dropped(finale: &Finale) -> Check {
     Check {
         claim: "unlisted source: dropped in the kernel, none delivered",
         holds: finale.unlisted_arrived == 0 && unlisted.datagrams > 0 && dropped == unlisted.datagrams,
-        figures: format!("{} sent, {dropped} dropped, {} delivered", unlisted.datagrams, finale.unlisted_arrived),
+        figures: format!(
+            "{} sent, {dropped} dropped, {} delivered",
+            unlisted.datagrams, finale.unlisted_arrived
+        ),
     }
 }
 
 fn stream_to(finale: &Finale, port: u16) -> Option<&Value> {
     let suffix = format!(":{port}");
-    finale.streams.iter().find(|stream| stream["destination"].as_str().is_some_and(|to| to.ends_with(&suffix)))
+    finale
+        .streams
+        .iter()
+        .find(|stream| stream["destination"].as_str().is_some_and(|to| to.ends_with(&suffix)))
 }
 
 fn faults_are_found(finale: &Finale) -> Check {
@@ -182,7 +199,10 @@ fn sound_streams_are_sound(finale: &Finale) -> Check {
 
 fn sound(stream: &Value) -> String {
     let errors = &stream["ts"]["continuity_errors"];
-    let wrong = ["source", "network", "unknown"].iter().map(|key| number(&errors[*key])).sum::<u64>();
+    let wrong = ["source", "network", "unknown"]
+        .iter()
+        .map(|key| number(&errors[*key]))
+        .sum::<u64>();
     let lost = number(&stream["transport"]["lost"]);
     match (stream["worst_state"].as_str(), lost, wrong) {
         (Some("healthy"), 0, 0) => "sound".to_owned(),
@@ -212,6 +232,9 @@ fn latency_was_measured(finale: &Finale) -> Check {
     Check {
         claim: "round trip of the appliance, us: p50 p90 p99 p99.9 max",
         holds: trip.count > 0,
-        figures: format!("{:.0} {:.0} {:.0} {:.0} {:.0}", trip.p50, trip.p90, trip.p99, trip.p999, trip.max),
+        figures: format!(
+            "{:.0} {:.0} {:.0} {:.0} {:.0}",
+            trip.p50, trip.p90, trip.p99, trip.p999, trip.max
+        ),
     }
 }

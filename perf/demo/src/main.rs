@@ -65,12 +65,18 @@ fn run(arguments: &Arguments, interrupted: &AtomicBool) -> anyhow::Result<Outcom
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     let programs = match &arguments.programs {
         Some(programs) => programs.clone(),
-        None => std::env::current_exe()?.parent().context("this program lies in no folder")?.to_owned(),
+        None => std::env::current_exe()?
+            .parent()
+            .context("this program lies in no folder")?
+            .to_owned(),
     };
     tidegate_lab::sweep()?;
     println!("building four namespaces: source, gwlb, appliance, sink");
-    let mut scene = Scene::set(&programs, &arguments.out, arguments.seconds)?;
-    println!("tidegate is sound, the load balancer sends; {} s of live streams\n", arguments.seconds);
+    let scene = Scene::set(&programs, &arguments.out, arguments.seconds)?;
+    println!(
+        "tidegate is sound, the load balancer sends; {} s of live streams\n",
+        arguments.seconds
+    );
 
     let mut table = Table::new();
     let end = Instant::now() + Duration::from_secs(arguments.seconds + 1);
@@ -90,6 +96,10 @@ fn run(arguments: &Arguments, interrupted: &AtomicBool) -> anyhow::Result<Outcom
     let path = arguments.out.join("report.json");
     let report = serde_json::to_string_pretty(&outcome.to_json(arguments.seconds, &finale))?;
     std::fs::write(&path, report).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("\nreport: {}   logs, captures and streams: {}", path.display(), arguments.out.display());
+    println!(
+        "\nreport: {}   logs, captures and streams: {}",
+        path.display(),
+        arguments.out.display()
+    );
     Ok(outcome)
 }

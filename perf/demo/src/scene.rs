@@ -20,15 +20,15 @@ use crate::http;
 use crate::receiver::Receiver;
 
 /// Destination ports of the demo's streams.
-pub mod port {
+pub(crate) mod port {
     /// RTP straight from ffmpeg.
-    pub const RTP: u16 = 5000;
+    pub(crate) const RTP: u16 = 5000;
     /// RTP with faults put in.
-    pub const FAULTY: u16 = 5004;
+    pub(crate) const FAULTY: u16 = 5004;
     /// RTP from the source that no rule lists.
-    pub const UNLISTED: u16 = 5010;
+    pub(crate) const UNLISTED: u16 = 5010;
     /// Encrypted SRT.
-    pub const SRT: u16 = 9000;
+    pub(crate) const SRT: u16 = 9000;
 }
 
 /// The passphrase of the SRT session, known to both ends and not to the appliance.
@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const SETTLE: Duration = Duration::from_secs(4);
 
 /// Everything that runs, in the order in which it must stop: senders first, the lab last.
-pub struct Scene {
+pub(crate) struct Scene {
     senders: Vec<Process>,
     feeders: Vec<JoinHandle<anyhow::Result<Fed>>>,
     srt_caller: Process,
@@ -62,15 +62,13 @@ pub struct Scene {
 }
 
 /// Everything there is to judge when the play is over.
-pub struct Finale {
+pub(crate) struct Finale {
     /// The appliance's `/api/v1/status`, taken when nothing moved any more.
     pub status: Value,
     /// The appliance's `/api/v1/streams` at the same time.
     pub streams: Vec<Value>,
     /// The load balancer's final report.
     pub gwlb: Report,
-    /// What the appliance said last.
-    pub summary: String,
     /// The appliance's exit code.
     pub exit: Option<i32>,
     /// Datagrams of the RTP receiver.
@@ -88,7 +86,7 @@ impl Scene {
     ///
     /// # Errors
     /// Whatever step failed, by name; what was started is stopped.
-    pub fn set(programs: &Path, out: &Path, seconds: u64) -> anyhow::Result<Scene> {
+    pub(crate) fn set(programs: &Path, out: &Path, seconds: u64) -> anyhow::Result<Scene> {
         let lab = Topology::build(&TopologyOptions::default())?;
         let appliance = start_appliance(&lab, programs, out)?;
         let (gwlb, latest) = start_gwlb(&lab, programs, out)?;
@@ -108,8 +106,20 @@ impl Scene {
         let mut feeders = Vec::new();
         let sink = |port: u16| format!("{}:{port}", Topology::SINK_V4);
         for (name, framing, faulty, from, to) in [
-            ("faulty", Framing::Rtp(0xfa), true, Topology::SOURCE_V4, sink(port::FAULTY)),
-            ("unlisted", Framing::Rtp(0xbad), false, Topology::SOURCE_V4_SECOND, sink(port::UNLISTED)),
+            (
+                "faulty",
+                Framing::Rtp(0xfa),
+                true,
+                Topology::SOURCE_V4,
+                sink(port::FAULTY),
+            ),
+            (
+                "unlisted",
+                Framing::Rtp(0xbad),
+                false,
+                Topology::SOURCE_V4_SECOND,
+                sink(port::UNLISTED),
+            ),
             ("srt", Framing::Bare, false, "127.0.0.1", SRT_INTAKE.to_owned()),
         ] {
             let socket = bind(&lab.source, SocketAddr::new(from.parse()?, 0))?;
@@ -117,7 +127,9 @@ impl Scene {
             let (process, stream) = piped_ffmpeg(&lab.source, name, seconds, out)?;
             senders.push(process);
             let record = out.join(format!("{name}-sent.ts"));
-            feeders.push(std::thread::spawn(move || Feeder::new(framing, faulty).run(stream, &socket, &record)));
+            feeders.push(std::thread::spawn(move || {
+                Feeder::new(framing, faulty).run(stream, &socket, &record)
+            }));
         }
         let out = out.to_owned();
         Ok(Scene {
@@ -142,7 +154,7 @@ impl Scene {
     ///
     /// # Errors
     /// The name of what ended, and the end of its log.
-    pub fn check_alive(&self) -> anyhow::Result<()> {
+    pub(crate) fn check_alive(&self) -> anyhow::Result<()> {
         for process in [&self.appliance, &self.gwlb, &self.srt_caller, &self.srt_listener] {
             if !process.is_running() {
                 bail!("{} ended by itself:\n{}", process.name(), last_lines(&process.log()));
@@ -155,17 +167,17 @@ impl Scene {
     ///
     /// # Errors
     /// When the appliance does not answer.
-    pub fn streams(&self) -> anyhow::Result<Vec<Value>> {
+    pub(crate) fn streams(&self) -> anyhow::Result<Vec<Value>> {
         ask_streams(&self.lab)
     }
 
     /// The load balancer's latest report.
-    pub fn gwlb_report(&self) -> Option<Report> {
+    pub(crate) fn gwlb_report(&self) -> Option<Report> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Datagrams that reached the unlisted stream's receiver so far.
-    pub fn unlisted_arrived(&self) -> u64 {
+    pub(crate) fn unlisted_arrived(&self) -> u64 {
         self.unlisted.count()
     }
 
@@ -173,9 +185,11 @@ impl Scene {
     ///
     /// # Errors
     /// When something does not end as it should, or an interruption is wanted.
-    pub fn finish(mut self, interrupted: &AtomicBool) -> anyhow::Result<Finale> {
+    pub(crate) fn finish(mut self, interrupted: &AtomicBool) -> anyhow::Result<Finale> {
         for sender in &mut self.senders {
-            sender.wait(PATIENCE).with_context(|| format!("{} does not end", sender.name()))?;
+            sender
+                .wait(PATIENCE)
+                .with_context(|| format!("{} does not end", sender.name()))?;
         }
         let mut fed = [Fed::default(); 3];
         for (fed, feeder) in fed.iter_mut().zip(self.feeders.drain(..)) {
@@ -183,12 +197,17 @@ impl Scene {
         }
         let settled = Instant::now() + SETTLE;
         while Instant::now() < settled {
-            ensure!(!interrupted.load(Ordering::Acquire), "interrupted; everything is cleaned up");
+            ensure!(
+                !interrupted.load(Ordering::Acquire),
+                "interrupted; everything is cleaned up"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         self.srt_caller.stop(PATIENCE)?;
         self.srt_listener.stop(PATIENCE)?;
-        self.srt_received.join().map_err(|_| anyhow::anyhow!("the SRT receiver's reader panicked"))??;
+        self.srt_received
+            .join()
+            .map_err(|_| anyhow::anyhow!("the SRT receiver's reader panicked"))??;
         // SRT's farewell is on its way, and the worker publishes its figures every few milliseconds.
         std::thread::sleep(Duration::from_millis(300));
         for tap in &mut self.taps {
@@ -198,13 +217,16 @@ impl Scene {
         let status = ask(&self.lab, "/api/v1/status")?;
         self.gwlb.stop(PATIENCE).context("the load balancer does not end")?;
         let report = std::fs::read_to_string(self.out.join("gwlb.json")).context("the load balancer left no report")?;
-        let exit = self.appliance.stop(PATIENCE).context("the appliance does not end")?.code();
+        let exit = self
+            .appliance
+            .stop(PATIENCE)
+            .context("the appliance does not end")?
+            .code();
         self.faulty.finish();
         Ok(Finale {
             status,
             streams,
             gwlb: serde_json::from_str(&report)?,
-            summary: self.appliance.log(),
             exit,
             unlisted_arrived: self.unlisted.finish().len() as u64,
             rtp: self.rtp.finish(),
@@ -216,11 +238,18 @@ impl Scene {
 
 fn ask_streams(lab: &Topology) -> anyhow::Result<Vec<Value>> {
     let answer = ask(lab, "/api/v1/streams")?;
-    Ok(answer["streams"].as_array().cloned().context("the appliance's answer has no streams")?)
+    answer["streams"]
+        .as_array()
+        .cloned()
+        .context("the appliance's answer has no streams")
 }
 
 fn ask(lab: &Topology, path: &str) -> anyhow::Result<Value> {
-    http::get_json(appliance_namespace(lab)?, SocketAddr::from(([127, 0, 0, 1], 9090)), path)
+    http::get_json(
+        appliance_namespace(lab)?,
+        SocketAddr::from(([127, 0, 0, 1], 9090)),
+        path,
+    )
 }
 
 fn appliance_namespace(lab: &Topology) -> anyhow::Result<&Namespace> {
@@ -263,7 +292,9 @@ srt = {{ encryption = "required", stream_id = ["#!::r=live/*"] }}
     )?;
     let namespace = appliance_namespace(lab)?;
     let mut command = namespace.command(programs.join("tidegate"));
-    command.args(["run", "--interface", Topology::APPLIANCE_INTERFACE, "--policy"]).arg(&policy);
+    command
+        .args(["run", "--interface", Topology::APPLIANCE_INTERFACE, "--policy"])
+        .arg(&policy);
     command.arg("--events").arg(out.join("events.jsonl"));
     command.arg("--pins").arg(format!("/sys/fs/bpf/{}", namespace.name()));
     let process = Process::spawn("tidegate", command, &out.join("tidegate.log"))?;
@@ -280,8 +311,17 @@ type Latest = Arc<Mutex<Option<Report>>>;
 
 fn start_gwlb(lab: &Topology, programs: &Path, out: &Path) -> anyhow::Result<(Process, Latest)> {
     let mut command = lab.gwlb.command(programs.join("gwlb"));
-    command.args(lab.gwlb_arguments()).args(["--interval", "500ms", "--health-port", "80"]);
-    command.args(["--health-interval", "500ms", "--health-timeout", "400ms", "--healthy-threshold", "1"]);
+    command
+        .args(lab.gwlb_arguments())
+        .args(["--interval", "500ms", "--health-port", "80"]);
+    command.args([
+        "--health-interval",
+        "500ms",
+        "--health-timeout",
+        "400ms",
+        "--healthy-threshold",
+        "1",
+    ]);
     command.arg("--report").arg(out.join("gwlb.json"));
     let (process, output) = Process::spawn_piped("gwlb", command, &out.join("gwlb.log"))?;
     let latest: Latest = Arc::default();
@@ -294,7 +334,9 @@ fn start_gwlb(lab: &Topology, programs: &Path, out: &Path) -> anyhow::Result<(Pr
         }
     });
     let ready = || process.log().contains("ready") && latest.lock().is_ok_and(|report| report.is_some());
-    process.wait_until("the load balancer is ready", PATIENCE, ready).with_context(|| last_lines(&process.log()))?;
+    process
+        .wait_until("the load balancer is ready", PATIENCE, ready)
+        .with_context(|| last_lines(&process.log()))?;
     Ok((process, latest))
 }
 
@@ -302,7 +344,9 @@ type SrtEnds = (Process, Process, JoinHandle<std::io::Result<u64>>);
 
 fn start_srt(lab: &Topology, out: &Path) -> anyhow::Result<SrtEnds> {
     let mut listen = lab.sink.command("srt-live-transmit");
-    listen.arg(format!("srt://:{}?mode=listener&passphrase={PASSPHRASE}", port::SRT)).arg("file://con");
+    listen
+        .arg(format!("srt://:{}?mode=listener&passphrase={PASSPHRASE}", port::SRT))
+        .arg("file://con");
     let (listener, mut output) = Process::spawn_piped("srt-listener", listen, &out.join("srt-listener.log"))?;
     let mut file = File::create(out.join("srt-received.ts"))?;
     let received = std::thread::spawn(move || std::io::copy(&mut output, &mut file));
@@ -316,7 +360,9 @@ fn start_srt(lab: &Topology, out: &Path) -> anyhow::Result<SrtEnds> {
     ));
     let caller = Process::spawn("srt-caller", call, &out.join("srt-caller.log"))?;
     caller
-        .wait_until("the SRT session stands", PATIENCE, || caller.log().contains("target connected"))
+        .wait_until("the SRT session stands", PATIENCE, || {
+            caller.log().contains("target connected")
+        })
         .with_context(|| format!("{}\n{}", last_lines(&caller.log()), last_lines(&listener.log())))?;
     Ok((caller, listener, received))
 }
@@ -325,19 +371,35 @@ fn start_srt(lab: &Topology, out: &Path) -> anyhow::Result<SrtEnds> {
 fn ffmpeg(namespace: &Namespace, seconds: u64) -> std::process::Command {
     let mut command = namespace.command("ffmpeg");
     command.args(["-hide_banner", "-loglevel", "warning", "-nostdin", "-re"]);
-    command.args(["-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25", "-re", "-f", "lavfi", "-i", "sine=frequency=440"]);
-    command.args(["-t", &seconds.to_string(), "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"]);
-    command.args(["-g", "25", "-b:v", "2M", "-maxrate", "2M", "-bufsize", "1M", "-c:a", "aac", "-b:a", "96k"]);
+    command.args([
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=640x360:rate=25",
+        "-re",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=frequency=440",
+    ]);
+    command.args([
+        "-t",
+        &seconds.to_string(),
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-tune",
+        "zerolatency",
+    ]);
+    command.args([
+        "-g", "25", "-b:v", "2M", "-maxrate", "2M", "-bufsize", "1M", "-c:a", "aac", "-b:a", "96k",
+    ]);
     command.args(["-flush_packets", "1", "-threads", "1"]);
     command
 }
 
-fn piped_ffmpeg(
-    namespace: &Namespace,
-    name: &str,
-    seconds: u64,
-    out: &Path,
-) -> anyhow::Result<(Process, ChildStdout)> {
+fn piped_ffmpeg(namespace: &Namespace, name: &str, seconds: u64, out: &Path) -> anyhow::Result<(Process, ChildStdout)> {
     let mut command = ffmpeg(namespace, seconds);
     command.args(["-f", "mpegts", "pipe:1"]);
     let log = out.join(format!("ffmpeg-{name}.log"));
@@ -350,8 +412,14 @@ fn tap(namespace: &Namespace, name: &str, out: &Path) -> anyhow::Result<Process>
     // dumpcap gives up its privileges and could not open the file of an earlier run.
     let _ = std::fs::remove_file(&file);
     let mut command = namespace.command("dumpcap");
-    command.args(["-i", "eth0", "-q", "-B", "32", "-f", "udp", "-w"]).arg(&file);
-    let process = Process::spawn(&format!("dumpcap-{name}"), command, &out.join(format!("dumpcap-{name}.log")))?;
+    command
+        .args(["-i", "eth0", "-q", "-B", "32", "-f", "udp", "-w"])
+        .arg(&file);
+    let process = Process::spawn(
+        &format!("dumpcap-{name}"),
+        command,
+        &out.join(format!("dumpcap-{name}.log")),
+    )?;
     process
         .wait_until("the capture has begun", PATIENCE, || process.log().contains("File:"))
         .with_context(|| last_lines(&process.log()))?;
@@ -359,7 +427,9 @@ fn tap(namespace: &Namespace, name: &str, out: &Path) -> anyhow::Result<Process>
 }
 
 fn bind(namespace: &Namespace, address: SocketAddr) -> anyhow::Result<UdpSocket> {
-    namespace.run_in(|| UdpSocket::bind(address))?.with_context(|| format!("cannot bind {address}"))
+    namespace
+        .run_in(|| UdpSocket::bind(address))?
+        .with_context(|| format!("cannot bind {address}"))
 }
 
 fn last_lines(log: &str) -> String {

@@ -13,7 +13,7 @@ use crate::scene::Scene;
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// The table and what it needs to tell rates.
-pub struct Table {
+pub(crate) struct Table {
     drawn_lines: usize,
     last_plain: Option<Instant>,
     bytes: HashMap<String, (Instant, u64)>,
@@ -23,16 +23,22 @@ pub struct Table {
 
 impl Table {
     /// Nothing is drawn yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let terminal = std::io::stdout().is_terminal();
-        Table { drawn_lines: 0, last_plain: None, bytes: HashMap::new(), begun: Instant::now(), terminal }
+        Table {
+            drawn_lines: 0,
+            last_plain: None,
+            bytes: HashMap::new(),
+            begun: Instant::now(),
+            terminal,
+        }
     }
 
     /// Draws the table anew.
     ///
     /// # Errors
     /// When the appliance does not answer.
-    pub fn refresh(&mut self, scene: &Scene) -> anyhow::Result<()> {
+    pub(crate) fn refresh(&mut self, scene: &Scene) -> anyhow::Result<()> {
         if !self.terminal && self.last_plain.is_some_and(|last| last.elapsed() < PLAIN_EVERY) {
             return Ok(());
         }
@@ -44,7 +50,7 @@ impl Table {
     ///
     /// # Errors
     /// When the appliance does not answer.
-    pub fn finish(&mut self, scene: &Scene) -> anyhow::Result<()> {
+    pub(crate) fn finish(&mut self, scene: &Scene) -> anyhow::Result<()> {
         self.draw(scene)
     }
 
@@ -84,7 +90,9 @@ impl Table {
                 Some(errors) => format!("{} / {}", errors["source"], errors["network"]),
                 None => "not visible".to_owned(),
             };
-            let flow = report.as_ref().and_then(|report| report.flows.iter().find(|f| f.destination == destination));
+            let flow = report
+                .as_ref()
+                .and_then(|report| report.flows.iter().find(|f| f.destination == destination));
             let trip = flow.map_or("-".to_owned(), |f| format!("{:.0} / {:.0}", f.rtt_us.p50, f.rtt_us.p99));
             writeln!(
                 text,
@@ -95,14 +103,21 @@ impl Table {
                 self.rate(&destination, &stream),
             )?;
         }
-        writeln!(text, "        from the unlisted source arrived: {} packets", scene.unlisted_arrived())?;
+        writeln!(
+            text,
+            "        from the unlisted source arrived: {} packets",
+            scene.unlisted_arrived()
+        )?;
         Ok(text)
     }
 
     /// Megabits per second since the last time this stream was drawn.
     fn rate(&mut self, destination: &str, stream: &Value) -> f64 {
         let (now, bytes) = (Instant::now(), stream["bytes"].as_u64().unwrap_or(0));
-        let (then, before) = self.bytes.insert(destination.to_owned(), (now, bytes)).unwrap_or((self.begun, 0));
+        let (then, before) = self
+            .bytes
+            .insert(destination.to_owned(), (now, bytes))
+            .unwrap_or((self.begun, 0));
         let seconds = now.duration_since(then).as_secs_f64().max(0.001);
         bytes.saturating_sub(before) as f64 * 8.0 / seconds / 1e6
     }

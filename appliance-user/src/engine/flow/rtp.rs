@@ -29,9 +29,16 @@ impl Flow {
         if !context.rule.rtp.admits_payload_type(packet.payload_type()) {
             return Err(DropReason::RtpPayloadType);
         }
-        let Some(place) = self.rtp_stream(packet.ssrc(), datagram, context) else { return Ok(()) };
-        let Some(stream) = self.streams.get_mut(place) else { return Ok(()) };
-        let mut digest = PacketDigest { sequence: packet.sequence_number().into(), ..PacketDigest::default() };
+        let Some(place) = self.rtp_stream(packet.ssrc(), datagram, context) else {
+            return Ok(());
+        };
+        let Some(stream) = self.streams.get_mut(place) else {
+            return Ok(());
+        };
+        let mut digest = PacketDigest {
+            sequence: packet.sequence_number().into(),
+            ..PacketDigest::default()
+        };
         let shape = if mpegts::looks_like_ts(packet.payload()) || packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T {
             mpegts::digest_datagram(packet.payload(), context.content, &mut digest)
         } else {
@@ -57,13 +64,23 @@ impl Flow {
     /// The stream of an SSRC: a known one, a successor, a new one where the rule allows one more; else a conflict.
     fn rtp_stream(&mut self, ssrc: u32, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Option<usize> {
         let same_way = |stream: &Stream| stream.direction == datagram.direction;
-        let known = self.streams.iter().position(|stream| same_way(stream) && stream.selector == ssrc);
+        let known = self
+            .streams
+            .iter()
+            .position(|stream| same_way(stream) && stream.selector == ssrc);
         if known.is_some() {
             return known;
         }
         let alive = |stream: &Stream| context.now.since(stream.last_seen()) < SSRC_SILENCE;
-        let concurrent = self.streams.iter().filter(|stream| same_way(stream) && alive(stream)).count();
-        let silent = self.streams.iter().position(|stream| same_way(stream) && !alive(stream));
+        let concurrent = self
+            .streams
+            .iter()
+            .filter(|stream| same_way(stream) && alive(stream))
+            .count();
+        let silent = self
+            .streams
+            .iter()
+            .position(|stream| same_way(stream) && !alive(stream));
         if concurrent >= usize::from(context.rule.rtp.max_ssrc) {
             // The longest-standing stream is the one that the newcomer challenges.
             if let Some(first) = self.streams.iter_mut().find(|stream| same_way(stream)) {
