@@ -171,6 +171,11 @@ const WORKER_COUNTERS: &[(&str, &str, Take)] = &[
         "Packets decided without a flow because the table was full",
         |w| w.engine.flows_refused,
     ),
+    (
+        "shadow_dropped_packets",
+        "Packets returned that their rule would drop if it said enforce = true",
+        |w| w.engine.shadow_drops,
+    ),
     ("streams_created", "Streams that appeared", |w| w.engine.streams_created),
     ("streams_refused", "Streams that could not be followed", |w| {
         w.engine.streams_refused
@@ -178,7 +183,17 @@ const WORKER_COUNTERS: &[(&str, &str, Take)] = &[
     (
         "stream_events_shed",
         "Stream events lost because nobody fetched them in time",
-        |w| w.engine.events_shed,
+        |w| w.engine.events_shed + w.events_shed,
+    ),
+    (
+        "link_down_rounds",
+        "Rounds of a worker in which the interface was down",
+        |w| w.link_down,
+    ),
+    (
+        "socket_failures",
+        "Workers that ended because their socket failed",
+        |w| u64::from(w.failed),
     ),
     (
         "socket_rx_dropped_packets",

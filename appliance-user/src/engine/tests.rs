@@ -324,6 +324,7 @@ fn without_a_policy_protocols_show_themselves() {
         bench.offer(u64::from(n), wrapped(from(3), receiver(), b"what is this"));
     }
     bench.engine.finish();
+    assert_eq!(bench.engine.counters().streams, 3);
     let mut seen: Vec<_> = bench
         .engine
         .streams()
