@@ -253,6 +253,15 @@ impl Machine {
     }
 }
 
+/// Whether the active toolchain has the sources of the standard library.
+pub(crate) fn active_has_rust_src() -> bool {
+    sysroot("rustc").is_some_and(|sysroot| has_sources(&sysroot))
+}
+
+fn has_sources(sysroot: &Path) -> bool {
+    sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file()
+}
+
 fn sysroot(rustc: &str) -> Option<PathBuf> {
     // Asking a rustup proxy must not make it download a toolchain.
     let text = ask(Command::new(rustc)
@@ -298,8 +307,7 @@ fn bpf_core(sysroot: &Path) -> Option<String> {
     if libraries.join("bpfel-unknown-none/lib").is_dir() {
         return Some(format!("{} (BPF core)", sysroot.display()));
     }
-    let sources = libraries.join("src/rust/library/core/src/lib.rs").is_file();
-    sources.then(|| format!("{} (rust-src)", sysroot.display()))
+    has_sources(sysroot).then(|| format!("{} (rust-src)", sysroot.display()))
 }
 
 fn kernel_version(release: &str) -> Option<(u32, u32)> {
@@ -422,7 +430,7 @@ mod tests {
     fn a_sysroot_is_judged_by_what_it_holds() {
         let core = Fake::new("core", &[("lib/rustlib/bpfel-unknown-none/lib/libcore.rlib", "")]);
         assert!(bpf_core(&core.0.system).unwrap().ends_with("(BPF core)"));
-        let source = Fake::new("src", &[("lib/rustlib/src/rust/library/core/src/lib.rs", "")]);
+        let source = Fake::new("src", &[("lib/rustlib/src/rust/library/core/Cargo.toml", "")]);
         assert!(bpf_core(&source.0.system).unwrap().ends_with("(rust-src)"));
         // rustup's rustc-src leftovers: a lock file alone builds nothing.
         let neither = Fake::new("lock", &[("lib/rustlib/src/rust/library/Cargo.lock", "")]);
