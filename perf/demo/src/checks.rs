@@ -29,7 +29,7 @@ impl Outcome {
         println!();
         for check in &self.checks {
             println!(
-                "  {}  {:<58} {}",
+                "  {}  {:<62} {}",
                 if check.holds { "ok  " } else { "FAIL" },
                 check.claim,
                 check.figures

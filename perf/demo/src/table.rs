@@ -1,6 +1,6 @@
 //! The live table: one line per stream, drawn over itself on a terminal, now and then elsewhere.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -12,11 +12,14 @@ use crate::scene::Scene;
 /// Where nothing can be drawn over, the table is printed this often.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
+/// A stream's rate is taken over this time.
+const RATE_OVER: Duration = Duration::from_secs(4);
+
 /// The table and what it needs to tell rates.
 pub(crate) struct Table {
     drawn_lines: usize,
     last_plain: Option<Instant>,
-    bytes: HashMap<String, (Instant, u64)>,
+    bytes: HashMap<String, VecDeque<(Instant, u64)>>,
     begun: Instant,
     terminal: bool,
 }
@@ -72,7 +75,7 @@ impl Table {
         let mut text = String::new();
         writeln!(
             text,
-            "{:>4} s  {:<9} {:<13} {:<22} {:<9} {:>6}  {:>11}  {:>15}",
+            "{:>4} s  {:<9} {:<13} {:<16} {:<9} {:>5}  {:>16}  {:>17}",
             self.begun.elapsed().as_secs(),
             "protocol",
             "rule",
@@ -80,10 +83,14 @@ impl Table {
             "state",
             "Mb/s",
             "continuity",
-            "round trip us"
+            "round trip, us"
         )?;
-        writeln!(text, "{:>64}  {:>18}  {:>15}", "", "source / network", "p50 / p99")?;
-        for stream in scene.streams()? {
+        writeln!(text, "{:>65}  {:>16}  {:>17}", "", "source / network", "p50 / p99")?;
+        let mut streams = scene.streams()?;
+        // RTCP is a companion, not media.
+        streams.retain(|stream| stream["protocol"] != "rtcp");
+        streams.sort_by_key(|stream| stream["destination"].as_str().unwrap_or_default().to_owned());
+        for stream in streams {
             let name = |key: &str| stream[key].as_str().unwrap_or("-").to_owned();
             let destination = name("destination");
             let continuity = match stream["ts"]["continuity_errors"].as_object() {
@@ -96,7 +103,7 @@ impl Table {
             let trip = flow.map_or("-".to_owned(), |f| format!("{:.0} / {:.0}", f.rtt_us.p50, f.rtt_us.p99));
             writeln!(
                 text,
-                "        {:<9} {:<13} {destination:<22} {:<9} {:>6.2}  {continuity:>11}  {trip:>15}",
+                "        {:<9} {:<13} {destination:<16} {:<9} {:>5.2}  {continuity:>16}  {trip:>17}",
                 name("protocol"),
                 name("rule"),
                 name("state"),
@@ -111,14 +118,22 @@ impl Table {
         Ok(text)
     }
 
-    /// Megabits per second since the last time this stream was drawn.
+    /// Megabits per second over the last seconds: encoders send frames, so a shorter look would jump.
     fn rate(&mut self, destination: &str, stream: &Value) -> f64 {
         let (now, bytes) = (Instant::now(), stream["bytes"].as_u64().unwrap_or(0));
-        let (then, before) = self
-            .bytes
-            .insert(destination.to_owned(), (now, bytes))
-            .unwrap_or((self.begun, 0));
-        let seconds = now.duration_since(then).as_secs_f64().max(0.001);
-        bytes.saturating_sub(before) as f64 * 8.0 / seconds / 1e6
+        let samples = self.bytes.entry(destination.to_owned()).or_default();
+        samples.push_back((now, bytes));
+        while samples.len() > 2 && samples.front().is_some_and(|(then, _)| now - *then > RATE_OVER) {
+            samples.pop_front();
+        }
+        let Some((then, before)) = samples.front() else {
+            return 0.0;
+        };
+        let seconds = now.duration_since(*then).as_secs_f64();
+        if seconds > 0.0 {
+            bytes.saturating_sub(*before) as f64 * 8.0 / seconds / 1e6
+        } else {
+            0.0
+        }
     }
 }
