@@ -1,1 +1,29 @@
-//! Placeholder while the workspace is laid out.
+//! The lab: network namespaces, veth links and child processes on which Tidegate's demo and tests run.
+//!
+//! Everything a lab makes lives in namespaces of its own and is owned by a value whose `Drop` removes it, so that a test
+//! that panics leaves nothing behind. For Ctrl-C there is [`teardown_all`]; for a lab whose owner was killed outright
+//! there is [`sweep`], which the next lab runs first. The crate knows nothing of Tidegate's own code: it is what the
+//! appliance is tested *on*.
+#![deny(unsafe_code)]
+
+mod command;
+mod error;
+mod namespace;
+mod process;
+mod registry;
+mod sweep;
+mod topology;
+mod veth;
+mod wait;
+mod xdp_pass;
+
+pub use command::{require_root, run};
+pub use error::{Error, Result};
+pub use namespace::Namespace;
+pub use process::Process;
+pub use registry::teardown_all;
+pub use sweep::sweep;
+pub use topology::{Appliance, Topology, TopologyOptions};
+pub use veth::{MacAddr, VethEnd, veth};
+pub use wait::wait_until;
+pub use xdp_pass::XdpPass;
