@@ -55,9 +55,22 @@ struct Found {
     told: Option<Timestamp>,
 }
 
+/// What is counted of a stream, recognised or not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// The engine's streams in the order in which they appeared.
+    pub ordinal: u64,
+    /// Datagrams.
+    pub packets: u64,
+    /// UDP payload bytes.
+    pub bytes: u64,
+}
+
 /// A stream within a flow.
 #[derive(Debug)]
 pub struct Stream {
+    /// The engine's streams in the order in which they appeared.
+    ordinal: u64,
     identity: StreamIdentity,
     /// Which way of its flow the media goes.
     pub direction: Direction,
@@ -95,6 +108,7 @@ impl Stream {
             stream_id: None,
         };
         Stream {
+            ordinal: 0,
             identity,
             direction,
             selector,
@@ -165,15 +179,16 @@ impl Stream {
         }
     }
 
-    /// Datagrams and bytes so far.
-    pub fn totals(&self) -> (u64, u64) {
-        (self.packets, self.bytes)
+    /// When it appeared, and its datagrams and bytes so far.
+    pub fn totals(&self) -> Totals {
+        Totals { ordinal: self.ordinal, packets: self.packets, bytes: self.bytes }
     }
 
     /// Takes over what was counted of it before it was recognised.
-    pub fn adopt(&mut self, (packets, bytes): (u64, u64)) {
-        self.packets += packets;
-        self.bytes += bytes;
+    pub fn adopt(&mut self, totals: Totals) {
+        self.ordinal = totals.ordinal;
+        self.packets += totals.packets;
+        self.bytes += totals.bytes;
     }
 
     /// Counts a packet that carries no media to judge.
@@ -226,6 +241,7 @@ impl Stream {
             .map(|(finding, found)| (finding.name(), found.count))
             .collect();
         StreamReport {
+            ordinal: self.ordinal,
             identity: self.identity.clone(),
             encryption: self.encryption,
             decrypted: false,

@@ -15,7 +15,7 @@ use super::Content;
 use super::counters::Counters;
 use super::outbox::Outbox;
 use super::report::StreamProtocol;
-use super::stream::Stream;
+use super::stream::{Stream, Totals};
 use super::time::Timestamp;
 use crate::policy::rule::{Companion, PortRole};
 use crate::policy::{Protocol, Rule, RuleId};
@@ -55,8 +55,8 @@ pub struct Flow {
     pub marked_established: bool,
     speaks: Speaks,
     streams: Vec<Stream>,
-    /// Packets and bytes counted before it was known what the flow speaks.
-    unattributed: (u64, u64),
+    /// What was counted before it was known what the flow speaks; the next stream takes it over.
+    unattributed: Option<Totals>,
 }
 
 /// What inspecting a packet needs besides the packet.
@@ -92,7 +92,7 @@ impl Flow {
             marked_established: false,
             speaks: Speaks::by_rule(rule, forward),
             streams: Vec::new(),
-            unattributed: (0, 0),
+            unattributed: None,
         }
     }
 
@@ -174,9 +174,11 @@ impl Flow {
             context.counters.streams_refused += 1;
             return None;
         }
-        context.counters.streams_created += 1;
         let mut stream = Stream::new(protocol, context.rule, datagram.tuple, direction, selector, context.now);
-        stream.adopt(core::mem::take(&mut self.unattributed));
+        stream.adopt(self.unattributed.take().unwrap_or_else(|| {
+            context.counters.streams_created += 1;
+            Totals { ordinal: context.counters.streams_created, ..Totals::default() }
+        }));
         self.streams.push(stream);
         Some(self.streams.len() - 1)
     }
