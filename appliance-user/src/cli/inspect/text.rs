@@ -99,7 +99,7 @@ fn write_state(out: &mut impl Write, stream: &StreamReport) -> io::Result<()> {
     let sequenced = stream.identity.protocol.is_sequenced();
     if lost > 0 {
         let sent = (stream.packets + lost) as f64;
-        write!(out, "{lost} packets lost ({:.3}%)", lost as f64 * 100.0 / sent)?;
+        write!(out, "{lost} packet{} lost ({:.3}%)", if lost == 1 { "" } else { "s" }, lost as f64 * 100.0 / sent)?;
     } else if sequenced {
         write!(out, "nothing lost")?;
     }
