@@ -8,9 +8,10 @@ mod lossy_lab;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
-use inspect_support::{inspect_json, number, streams, text};
+use inspect_support::{inspect_by, inspect_json, number, streams, text};
 use lossy_lab::{Lab, continuity_errors, relay, tshark, tshark_drops, udp_payloads};
 use serde_json::Value;
 use tidegate_lab::wait_until;
@@ -179,6 +180,21 @@ fn check_srt(case: &SrtCase, run: &SrtRun) {
     assert_eq!(stream["findings"], serde_json::json!({}));
 }
 
+/// The same session joined after its handshake: the first packets are cut off the capture.
+fn joined_late(run: &SrtRun) -> std::path::PathBuf {
+    let late = run.lab.path("late.pcap");
+    let cut = Command::new("editcap").args(["-F", "pcap"]).args([&run.capture, &late]).arg("1-300").output();
+    let cut = cut.expect("editcap is needed by this test");
+    assert!(cut.status.success(), "{}", String::from_utf8_lossy(&cut.stderr));
+    late
+}
+
+fn srt_policy(run: &SrtRun, srt: &str) -> std::path::PathBuf {
+    let rule = "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"studio\"\nprotocol = \"srt\"\n\
+                source = [\"127.0.0.1\"]\ndestination_port = [7002]\n[rule.srt]\n";
+    inspect_support::put(&run.lab.path(""), "policy.toml", format!("{rule}{srt}\n").as_bytes())
+}
+
 /// Payloads of the data packets in a capture, by sequence number, and all in the order of their arrival.
 fn srt_payloads(capture: &std::path::Path) -> (BTreeMap<u32, Vec<u8>>, Vec<u8>) {
     let (mut by_number, mut arrived) = (BTreeMap::new(), Vec::new());
@@ -208,6 +224,20 @@ fn srt_in_the_clear_over_a_lossy_link_has_no_errors_in_sequence_order() {
     assert!(run.received == sent, "the receiver wrote what was sent: {} and {} bytes", run.received.len(), sent.len());
     assert_eq!(inspect_json(&run.lab.path("received.ts")).code, Some(0));
     assert_eq!(inspect_json(&run.capture).code, Some(0), "retransmissions and reordering alone are no findings");
+
+    let late = joined_late(&run);
+    let report = inspect_json(&late).report();
+    let stream = &report["streams"][0];
+    assert_eq!((streams(&report), text(stream, "/protocol"), text(stream, "/encryption")), (1, "srt", "none"));
+    assert!(stream["stream_id"].is_null(), "the handshake was not seen");
+    assert_eq!(stream["ts"]["continuity_errors"], serde_json::json!({"source": 0, "network": 0, "unknown": 0}));
+    assert_eq!(number(stream, "/transport/lost"), 0);
+    let report = inspect_by(&srt_policy(&run, "on_unverified = \"drop\""), &late).report();
+    assert_eq!((streams(&report), number(&report, "/drop_reasons/srt-unverified") > 500), (0, true), "{report:#}");
+    let other = inspect_by(&srt_policy(&run, "stream_id = [\"other/*\"]"), &run.capture);
+    assert!(number(&other.report(), "/drop_reasons/srt-stream-id") > 0, "{}", other.out);
+    let admitted = inspect_by(&srt_policy(&run, "stream_id = [\"live/*\"]\nencryption = \"forbidden\""), &run.capture);
+    assert_eq!((admitted.code, number(&admitted.report(), "/packets/dropped")), (Some(0), 0), "{}", admitted.out);
 }
 
 fn encrypted(case: &SrtCase) {
@@ -217,6 +247,15 @@ fn encrypted(case: &SrtCase) {
     let received = inspect_json(&run.lab.path("received.ts"));
     assert_eq!(received.code, Some(0), "{}", received.out);
     assert_eq!(continuity_errors(&run.received), 0);
+
+    let late = joined_late(&run);
+    let report = inspect_json(&late).report();
+    let stream = &report["streams"][0];
+    assert_eq!((streams(&report), text(stream, "/encryption")), (1, "unverified"));
+    assert!(stream["stream_id"].is_null() && stream["ts"].is_null());
+    assert_eq!(number(stream, "/transport/lost"), 0);
+    let required = inspect_by(&srt_policy(&run, "encryption = \"required\""), &run.capture);
+    assert_eq!((required.code, number(&required.report(), "/packets/dropped")), (Some(0), 0), "{}", required.out);
 }
 
 #[test]

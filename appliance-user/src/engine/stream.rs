@@ -170,6 +170,16 @@ impl Stream {
         }
     }
 
+    /// The stream has shown to be RIST: its sender repeats what was lost, so there is longer to wait.
+    pub fn speaks_rist(&mut self, rule: &Rule) {
+        if self.identity.protocol == StreamProtocol::Rtp {
+            self.identity.protocol = StreamProtocol::Rist;
+            if let Some(judge) = &mut self.judge {
+                judge.set_window(rule.reorder_window.unwrap_or(ARQ_WINDOW));
+            }
+        }
+    }
+
     /// The sender came back under another SSRC: the same stream goes on with new counters.
     pub fn succeed(&mut self, selector: u32) {
         self.selector = selector;

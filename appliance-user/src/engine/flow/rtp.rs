@@ -4,13 +4,14 @@ use core::time::Duration;
 
 use tidegate_common::digest::PacketDigest;
 use tidegate_common::drop_reason::DropReason;
+use tidegate_common::flow::Direction;
 
 use super::ts_udp::malformed;
 use super::{Context, Datagram, Flow};
 use crate::engine::media::{mpegts, rtp};
 use crate::engine::report::StreamProtocol;
-use crate::engine::stream::{Finding, Stream};
-use crate::policy::Protocol;
+use crate::engine::stream::{Finding, Stream, Totals};
+use crate::policy::{Protocol, Rule};
 
 /// A newcomer's SSRC succeeds one that has been silent for this long, and is a conflict before.
 const SSRC_SILENCE: Duration = Duration::from_secs(1);
@@ -29,9 +30,17 @@ impl Flow {
         if !context.rule.rtp.admits_payload_type(packet.payload_type()) {
             return Err(DropReason::RtpPayloadType);
         }
-        let Some(place) = self.rtp_stream(packet.ssrc(), datagram, context) else { return Ok(()) };
+        let sender = self.sender(packet.ssrc(), datagram.direction, context.rule);
+        let Some(place) = self.rtp_stream(&sender, datagram, context) else { return Ok(()) };
         let Some(stream) = self.streams.get_mut(place) else { return Ok(()) };
-        let mut digest = PacketDigest { sequence: packet.sequence_number().into(), ..PacketDigest::default() };
+        if sender.rist {
+            stream.speaks_rist(context.rule);
+        }
+        let mut digest = PacketDigest {
+            sequence: packet.sequence_number().into(),
+            retransmitted: sender.retransmits,
+            ..PacketDigest::default()
+        };
         let shape = if mpegts::looks_like_ts(packet.payload()) || packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T {
             mpegts::digest_datagram(packet.payload(), context.content, &mut digest)
         } else {
@@ -54,12 +63,32 @@ impl Flow {
         Ok(())
     }
 
+    /// Whose packet it is. RIST sets the SSRC's lowest bit in what it sends again (VSF TR-06-1 5.3.3); where no rule says RIST,
+    /// an SSRC that differs from a known even one in nothing else shows it, for chance does not.
+    fn sender(&self, ssrc: u32, direction: Direction, rule: &Rule) -> Sender {
+        let original = ssrc & !1;
+        let is_known = |stream: &Stream| stream.direction == direction && stream.selector == original;
+        let rist = rule.protocol == Protocol::Rist
+            || rule.protocol == Protocol::Any && ssrc != original && self.streams.iter().any(is_known);
+        if rist {
+            Sender { ssrc: original, retransmits: ssrc != original, rist }
+        } else {
+            Sender { ssrc, retransmits: false, rist }
+        }
+    }
+
     /// The stream of an SSRC: a known one, a successor, a new one where the rule allows one more; else a conflict.
-    fn rtp_stream(&mut self, ssrc: u32, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Option<usize> {
+    fn rtp_stream(&mut self, sender: &Sender, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Option<usize> {
+        let ssrc = sender.ssrc;
         let same_way = |stream: &Stream| stream.direction == datagram.direction;
         let known = self.streams.iter().position(|stream| same_way(stream) && stream.selector == ssrc);
         if known.is_some() {
             return known;
+        }
+        // RFC 3550 A.1: one packet does not make a source, so one forged packet cannot challenge the genuine stream.
+        if let Some(place) = self.streams.iter().position(|stream| same_way(stream) && !stream.is_confirmed()) {
+            let ordinal = self.streams.remove(place).totals().ordinal;
+            self.unattributed = Some(Totals { ordinal, ..Totals::default() });
         }
         let alive = |stream: &Stream| context.now.since(stream.last_seen()) < SSRC_SILENCE;
         let concurrent = self.streams.iter().filter(|stream| same_way(stream) && alive(stream)).count();
@@ -77,6 +106,17 @@ impl Flow {
             }
             return Some(place);
         }
-        self.stream(StreamProtocol::Rtp, datagram.direction, ssrc, datagram, context)
+        let protocol = if sender.rist { StreamProtocol::Rist } else { StreamProtocol::Rtp };
+        self.stream(protocol, datagram.direction, ssrc, datagram, context)
     }
+}
+
+/// Who sent an RTP packet.
+struct Sender {
+    /// The SSRC of the stream.
+    ssrc: u32,
+    /// The packet is sent again because the receiver asked for it.
+    retransmits: bool,
+    /// The stream is RIST.
+    rist: bool,
 }
