@@ -37,7 +37,13 @@ fn ts_under_a_dynamic_payload_type_is_judged_and_what_is_no_ts_is_followed_by_it
 
     let (code, told) = report(lossy().map(|n| (u64::from(n) * 10, 5000, rtp(97, n, 7, &[n as u8 | 0x80; 900]))));
     assert_eq!((code, text(&told, "/streams/0/protocol")), (Some(1), "rtp"));
-    assert_eq!((number(&told, "/streams/0/transport/lost"), number(&told, "/streams/0/packets")), (1, 99));
+    assert_eq!(
+        (
+            number(&told, "/streams/0/transport/lost"),
+            number(&told, "/streams/0/packets")
+        ),
+        (1, 99)
+    );
     assert!(told["streams"][0]["ts"].is_null());
 }
 
@@ -47,13 +53,22 @@ fn rtcp_beside_its_media_is_a_stream_of_its_own_and_harms_none() {
     let rtcp = |port| (0..5).map(move |n| (n * 100 + 3, port, [&[0x80, 200, 0, 6][..], &[0; 24]].concat()));
     let (code, told) = report(media(0..100, 7).chain(rtcp(5001)));
     assert_eq!((code, streams(&told)), (Some(0), 2));
-    let shown = |place: usize| (told["streams"][place]["protocol"].clone(), number(&told["streams"][place], "/packets"));
+    let shown = |place: usize| {
+        (
+            told["streams"][place]["protocol"].clone(),
+            number(&told["streams"][place], "/packets"),
+        )
+    };
     assert_eq!((shown(0), shown(1)), ((json!("rtp"), 100), (json!("rtcp"), 5)));
     assert_eq!(number(&told, "/streams/1/bytes"), 5 * sender_report.len() as u64);
     assert!(told["streams"][1]["ts"].is_null() && told["streams"][1]["ssrc"].is_null());
 
     let (code, told) = report(media(0..100, 7).chain(rtcp(5000)));
-    assert_eq!((code, streams(&told)), (Some(0), 1), "RTCP on the media port (RFC 5761)");
+    assert_eq!(
+        (code, streams(&told)),
+        (Some(0), 1),
+        "RTCP on the media port (RFC 5761)"
+    );
     assert_eq!(number(&told, "/packets/returned"), 105);
 }
 
@@ -63,9 +78,15 @@ fn a_second_ssrc_is_a_conflict_while_the_first_one_sends() {
     let (code, told) = report(media(0..100, 7).chain(intruder));
     assert_eq!((code, streams(&told)), (Some(1), 1));
     assert_eq!(told["streams"][0]["findings"], json!({"ssrc-conflict": 3}));
-    assert_eq!((number(&told, "/streams/0/ssrc"), number(&told, "/streams/0/packets")), (7, 100));
+    assert_eq!(
+        (number(&told, "/streams/0/ssrc"), number(&told, "/streams/0/packets")),
+        (7, 100)
+    );
     assert_eq!(number(&told, "/streams/0/transport/lost"), 0);
-    assert_eq!(told["streams"][0]["ts"]["continuity_errors"], json!({"source": 0, "network": 0, "unknown": 0}));
+    assert_eq!(
+        told["streams"][0]["ts"]["continuity_errors"],
+        json!({"source": 0, "network": 0, "unknown": 0})
+    );
 }
 
 #[test]
@@ -73,8 +94,17 @@ fn an_ssrc_after_a_second_of_silence_succeeds_the_first_one() {
     let successor = (0..100u16).map(|n| (2500 + u64::from(n) * 10, 5000, rtp_ts(40_000 + n, 8)));
     let (code, told) = report(media(0..100, 7).chain(successor));
     assert_eq!((code, streams(&told)), (Some(0), 1));
-    assert_eq!((number(&told, "/streams/0/ssrc"), number(&told, "/streams/0/packets")), (8, 200));
-    assert_eq!((number(&told, "/streams/0/transport/resets"), number(&told, "/streams/0/transport/lost")), (1, 0));
+    assert_eq!(
+        (number(&told, "/streams/0/ssrc"), number(&told, "/streams/0/packets")),
+        (8, 200)
+    );
+    assert_eq!(
+        (
+            number(&told, "/streams/0/transport/resets"),
+            number(&told, "/streams/0/transport/lost")
+        ),
+        (1, 0)
+    );
 }
 
 #[test]
@@ -82,7 +112,10 @@ fn one_forged_packet_before_the_stream_does_not_challenge_it() {
     let forged = [(0, 5000, rtp_ts(30_000, 99))];
     let (code, told) = report(forged.into_iter().chain(media(1..100, 7)));
     assert_eq!((code, streams(&told)), (Some(0), 1), "{told:#}");
-    assert_eq!((number(&told, "/streams/0/ssrc"), number(&told, "/streams/0/packets")), (7, 99));
+    assert_eq!(
+        (number(&told, "/streams/0/ssrc"), number(&told, "/streams/0/packets")),
+        (7, 99)
+    );
     assert_eq!(told["streams"][0]["findings"], json!({}));
     assert_eq!(number(&told, "/packets/returned"), 100);
 }
@@ -97,7 +130,10 @@ fn rist() -> Vec<(u64, u16, Vec<u8>)> {
 fn what_rist_sends_again_belongs_to_its_stream() {
     let (code, told) = report(rist());
     assert_eq!((code, streams(&told)), (Some(0), 1), "{told:#}");
-    assert_eq!((text(&told, "/streams/0/protocol"), number(&told, "/streams/0/ssrc")), ("rist", 6));
+    assert_eq!(
+        (text(&told, "/streams/0/protocol"), number(&told, "/streams/0/ssrc")),
+        ("rist", 6)
+    );
     let transport = json!({"lost": 0, "reordered": 0, "duplicated": 0, "retransmitted": 2, "late": 0, "resets": 0});
     assert_eq!(told["streams"][0]["transport"], transport);
     assert_eq!(number(&told, "/streams/0/ts/packets"), 200 * 7);
@@ -110,13 +146,24 @@ fn a_rist_rule_waits_for_retransmissions_from_the_start() {
                  source = [\"10.0.0.0/24\"]\ndestination_port = [5000]\n";
     let policy = put(dir.path(), "policy.toml", rules.as_bytes());
     let frames = |(ms, port, payload): (u64, u16, Vec<u8>)| {
-        (ms * 1000, ethernet(&udp(address("10.0.0.1:5004"), address(&format!("10.0.0.2:{port}")), &payload)))
+        (
+            ms * 1000,
+            ethernet(&udp(
+                address("10.0.0.1:5004"),
+                address(&format!("10.0.0.2:{port}")),
+                &payload,
+            )),
+        )
     };
     let mut packets: Vec<Timed> = rist().into_iter().filter(|(ms, ..)| *ms != 323).map(frames).collect();
     packets.sort_by_key(|(time, _)| *time);
     let told = inspect_by(&policy, &put(dir.path(), "x.pcap", &pcap(&packets)));
     let report = told.report();
-    assert_eq!((told.code, text(&report, "/streams/0/protocol")), (Some(0), "rist"), "{report:#}");
+    assert_eq!(
+        (told.code, text(&report, "/streams/0/protocol")),
+        (Some(0), "rist"),
+        "{report:#}"
+    );
     assert_eq!(number(&report, "/streams/0/transport/retransmitted"), 1);
     assert_eq!(number(&report, "/streams/0/transport/lost"), 0);
 }
@@ -129,12 +176,22 @@ fn ts_straight_in_udp_is_judged_in_arrival_order_and_blames_nobody() {
     assert!(told["streams"][0]["ssrc"].is_null());
     let (code, told) = report((0..100).filter(|n| *n != 50).map(bare));
     assert_eq!(code, Some(1));
-    assert_eq!(told["streams"][0]["ts"]["continuity_errors"], json!({"source": 0, "network": 0, "unknown": 1}));
-    assert_eq!(number(&told, "/streams/0/transport/lost"), 0, "without numbers nobody can say how much was lost");
+    assert_eq!(
+        told["streams"][0]["ts"]["continuity_errors"],
+        json!({"source": 0, "network": 0, "unknown": 1})
+    );
+    assert_eq!(
+        number(&told, "/streams/0/transport/lost"),
+        0,
+        "without numbers nobody can say how much was lost"
+    );
     // Swapped datagrams: three events, as every tool counts two packets that changed places (FACTS 3).
     let mut swapped: Vec<u32> = (0..100).collect();
     swapped.swap(50, 51);
-    let order = swapped.into_iter().enumerate().map(|(place, n)| (place as u64 * 10, 5000, ts_datagram(n)));
+    let order = swapped
+        .into_iter()
+        .enumerate()
+        .map(|(place, n)| (place as u64 * 10, 5000, ts_datagram(n)));
     let (_, told) = report(order);
     assert_eq!(number(&told, "/streams/0/ts/continuity_errors/unknown"), 3);
 }

@@ -154,7 +154,11 @@ fn inspect_ts<R: Read>(mut reader: TsReader<R>, report: &mut InputReport) -> any
         }
     }
     let packets = inspection.count();
-    report.packets = PacketTotals { seen: packets, returned: packets, ..PacketTotals::default() };
+    report.packets = PacketTotals {
+        seen: packets,
+        returned: packets,
+        ..PacketTotals::default()
+    };
     report.streams = vec![inspection.finish(reader.counts().sync_losses)];
     outcome
 }

@@ -28,7 +28,10 @@ pub fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u
             packet.extend_from_slice(&[0, 0, 0x40, 0, 61, 17, 0, 0]);
             packet.extend_from_slice(&from.octets());
             packet.extend_from_slice(&to.octets());
-            let mut sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+            let mut sum: u32 = packet
+                .chunks(2)
+                .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+                .sum();
             while sum > 0xffff {
                 sum = (sum & 0xffff) + (sum >> 16);
             }
@@ -80,7 +83,9 @@ pub fn ts_packet(pid: u16, counter: u8, fill: u8) -> [u8; 188] {
 
 /// Seven TS packets of one PID whose counters go on from datagram to datagram.
 pub fn ts_datagram(number: u32) -> Vec<u8> {
-    (0..7).flat_map(|i| ts_packet(256, (number * 7 + i) as u8, (number * 7 + i) as u8)).collect()
+    (0..7)
+        .flat_map(|i| ts_packet(256, (number * 7 + i) as u8, (number * 7 + i) as u8))
+        .collect()
 }
 
 /// RTP (RFC 3550 5.1) around a payload.
@@ -106,7 +111,12 @@ pub fn pcap(packets: &[Timed]) -> Vec<u8> {
     }
     for (time, packet) in packets {
         let seconds = (1_700_000_000 + time / 1_000_000) as u32;
-        for word in [seconds, (time % 1_000_000) as u32, packet.len() as u32, packet.len() as u32] {
+        for word in [
+            seconds,
+            (time % 1_000_000) as u32,
+            packet.len() as u32,
+            packet.len() as u32,
+        ] {
             file.extend_from_slice(&word.to_le_bytes());
         }
         file.extend_from_slice(packet);
@@ -116,7 +126,11 @@ pub fn pcap(packets: &[Timed]) -> Vec<u8> {
 
 /// Packets `interval_us` apart.
 pub fn timed(interval_us: u64, packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Timed> {
-    packets.into_iter().enumerate().map(|(n, packet)| (n as u64 * interval_us, packet)).collect()
+    packets
+        .into_iter()
+        .enumerate()
+        .map(|(n, packet)| (n as u64 * interval_us, packet))
+        .collect()
 }
 
 /// Writes a file into a directory.
@@ -137,12 +151,19 @@ pub struct Told {
 impl Told {
     fn new(output: &Output) -> Told {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-        Told { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+        Told {
+            code: output.status.code(),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
     }
 
     /// The reports, one a line.
     pub fn reports(&self) -> Vec<Value> {
-        self.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+        self.out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect()
     }
 
     /// The only input's report, whose shape is checked.
@@ -158,7 +179,13 @@ impl Told {
 /// Runs `tidegate inspect` with arguments.
 pub fn inspect<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Told {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    Told::new(&command.arg("inspect").args(arguments).output().expect("tidegate starts"))
+    Told::new(
+        &command
+            .arg("inspect")
+            .args(arguments)
+            .output()
+            .expect("tidegate starts"),
+    )
 }
 
 /// `tidegate inspect --format json` on one file.
@@ -168,17 +195,29 @@ pub fn inspect_json(path: &Path) -> Told {
 
 /// `tidegate inspect --format json --policy` on one file.
 pub fn inspect_by(policy: &Path, path: &Path) -> Told {
-    inspect(["--format".as_ref(), "json".as_ref(), "--policy".as_ref(), policy.as_os_str(), path.as_os_str()])
+    inspect([
+        "--format".as_ref(),
+        "json".as_ref(),
+        "--policy".as_ref(),
+        policy.as_os_str(),
+        path.as_os_str(),
+    ])
 }
 
 /// The value behind a path such as `/streams/0/transport/lost`, as a number.
 pub fn number(report: &Value, pointer: &str) -> u64 {
-    report.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer} is no number in {report:#}"))
+    report
+        .pointer(pointer)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("{pointer} is no number in {report:#}"))
 }
 
 /// The value behind a path, as text.
 pub fn text<'r>(report: &'r Value, pointer: &str) -> &'r str {
-    report.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer} is no text in {report:#}"))
+    report
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_else(|| panic!("{pointer} is no text in {report:#}"))
 }
 
 /// How many streams a report has.
@@ -194,17 +233,37 @@ const REPORT: &[Key] = &[
     ("input", Value::is_string),
     ("packets", |v| has(v, PACKETS)),
     ("drop_reasons", |v| counts(v)),
-    ("streams", |v| v.as_array().is_some_and(|streams| streams.iter().all(|stream| has(stream, STREAM)))),
+    ("streams", |v| {
+        v.as_array()
+            .is_some_and(|streams| streams.iter().all(|stream| has(stream, STREAM)))
+    }),
 ];
-const PACKETS: &[Key] =
-    &[("seen", Value::is_u64), ("returned", Value::is_u64), ("dropped", Value::is_u64), ("passed", Value::is_u64)];
+const PACKETS: &[Key] = &[
+    ("seen", Value::is_u64),
+    ("returned", Value::is_u64),
+    ("dropped", Value::is_u64),
+    ("passed", Value::is_u64),
+];
 const STREAM: &[Key] = &[
-    ("protocol", |v| one_of(v, &["rtp", "rtp-fec", "rtcp", "rist", "srt", "ts-udp", "rtmp", "file", "other"])),
+    ("protocol", |v| {
+        one_of(
+            v,
+            &[
+                "rtp", "rtp-fec", "rtcp", "rist", "srt", "ts-udp", "rtmp", "file", "other",
+            ],
+        )
+    }),
     ("rule", |v| v.is_null() || v.is_string()),
-    ("source", |v| v.is_null() || v.as_str().is_some_and(|s| s.parse::<SocketAddr>().is_ok())),
-    ("destination", |v| v.is_null() || v.as_str().is_some_and(|s| s.parse::<SocketAddr>().is_ok())),
+    ("source", |v| {
+        v.is_null() || v.as_str().is_some_and(|s| s.parse::<SocketAddr>().is_ok())
+    }),
+    ("destination", |v| {
+        v.is_null() || v.as_str().is_some_and(|s| s.parse::<SocketAddr>().is_ok())
+    }),
     ("endpoint", |v| v.is_null() || v.as_str().is_some_and(is_endpoint)),
-    ("ssrc", |v| v.is_null() || v.as_u64().is_some_and(|ssrc| ssrc <= u32::MAX.into())),
+    ("ssrc", |v| {
+        v.is_null() || v.as_u64().is_some_and(|ssrc| ssrc <= u32::MAX.into())
+    }),
     ("stream_id", |v| v.is_null() || v.is_string()),
     ("encryption", Value::is_string),
     ("decrypted", Value::is_boolean),
@@ -233,16 +292,23 @@ const TS: &[Key] = &[
     ("sync_byte_errors", Value::is_u64),
     ("transport_errors", Value::is_u64),
     ("crc_errors", Value::is_u64),
-    ("pids", |v| v.as_array().is_some_and(|pids| pids.iter().all(|pid| has(pid, PID)))),
+    ("pids", |v| {
+        v.as_array().is_some_and(|pids| pids.iter().all(|pid| has(pid, PID)))
+    }),
 ];
-const CONTINUITY: &[Key] = &[("source", Value::is_u64), ("network", Value::is_u64), ("unknown", Value::is_u64)];
+const CONTINUITY: &[Key] = &[
+    ("source", Value::is_u64),
+    ("network", Value::is_u64),
+    ("unknown", Value::is_u64),
+];
 const PID: &[Key] = &[
     ("pid", |v| v.as_u64().is_some_and(|pid| pid < 8192)),
     ("packets", Value::is_u64),
     ("continuity_errors", Value::is_u64),
-    ("stream_type", |v| v.is_null() || v.as_u64().is_some_and(|kind| kind < 256)),
+    ("stream_type", |v| {
+        v.is_null() || v.as_u64().is_some_and(|kind| kind < 256)
+    }),
 ];
-
 
 fn one_of(value: &Value, names: &[&str]) -> bool {
     value.as_str().is_some_and(|name| names.contains(&name))
@@ -253,7 +319,9 @@ fn is_endpoint(text: &str) -> bool {
 }
 
 fn counts(value: &Value) -> bool {
-    value.as_object().is_some_and(|object| object.values().all(Value::is_u64))
+    value
+        .as_object()
+        .is_some_and(|object| object.values().all(Value::is_u64))
 }
 
 fn has(value: &Value, keys: &[Key]) -> bool {
@@ -271,7 +339,16 @@ fn has(value: &Value, keys: &[Key]) -> bool {
 pub fn check_schema(report: &Value) {
     assert!(has(report, REPORT), "not the contract's shape: {report:#}");
     let packets = |name: &str| number(report, &format!("/packets/{name}"));
-    assert_eq!(packets("seen"), packets("returned") + packets("dropped") + packets("passed"), "{report:#}");
-    let reasons: u64 = report["drop_reasons"].as_object().expect("an object").values().filter_map(Value::as_u64).sum();
+    assert_eq!(
+        packets("seen"),
+        packets("returned") + packets("dropped") + packets("passed"),
+        "{report:#}"
+    );
+    let reasons: u64 = report["drop_reasons"]
+        .as_object()
+        .expect("an object")
+        .values()
+        .filter_map(Value::as_u64)
+        .sum();
     assert_eq!(packets("dropped"), reasons, "every drop has one reason: {report:#}");
 }

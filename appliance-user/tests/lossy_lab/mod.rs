@@ -29,7 +29,10 @@ impl Lab {
     pub fn new(role: &str) -> Lab {
         // As root, or not at all: there is no namespace without it, and a test that does not run must not pass.
         let namespace = Namespace::new(role).expect("a network namespace (this test needs root)");
-        Lab { namespace, directory: TempDir::new().expect("a directory") }
+        Lab {
+            namespace,
+            directory: TempDir::new().expect("a directory"),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -40,7 +43,12 @@ impl Lab {
     pub fn start(&self, program: &str, arguments: &[&str]) -> Process {
         let mut command = self.namespace.command(program);
         command.args(arguments);
-        Process::spawn(program, command, &self.path(&format!("{program}-{}.log", arguments.len()))).expect(program)
+        Process::spawn(
+            program,
+            command,
+            &self.path(&format!("{program}-{}.log", arguments.len())),
+        )
+        .expect(program)
     }
 
     /// Starts a program inside the namespace and reads all that it writes to its standard output.
@@ -60,8 +68,13 @@ impl Lab {
     pub fn capture(&self, port: u16, file: &str) -> (Process, PathBuf) {
         let path = self.path(file);
         let filter = format!("udp port {port}");
-        let dumpcap = self.start("dumpcap", &["-P", "-q", "-i", "lo", "-f", &filter, "-w", &path.display().to_string()]);
-        dumpcap.wait_until("capturing", PATIENCE, || dumpcap.log().contains("File: ")).expect("dumpcap captures");
+        let dumpcap = self.start(
+            "dumpcap",
+            &["-P", "-q", "-i", "lo", "-f", &filter, "-w", &path.display().to_string()],
+        );
+        dumpcap
+            .wait_until("capturing", PATIENCE, || dumpcap.log().contains("File: "))
+            .expect("dumpcap captures");
         (dumpcap, path)
     }
 
@@ -79,13 +92,45 @@ impl Lab {
         let mut ffmpeg = self.start(
             "ffmpeg",
             &[
-                "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-re", "-f",
-                "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", &duration, "-c:v", "mpeg2video", "-b:v",
-                "2M", "-maxrate", "2M", "-bufsize", "500k", "-g", "12", "-c:a", "mp2", "-b:a", "128k", "-muxrate", "3M",
-                "-f", format, url,
+                "-nostdin",
+                "-v",
+                "error",
+                "-re",
+                "-f",
+                "lavfi",
+                "-i",
+                "testsrc2=size=320x240:rate=25",
+                "-re",
+                "-f",
+                "lavfi",
+                "-i",
+                "sine=frequency=440:sample_rate=48000",
+                "-t",
+                &duration,
+                "-c:v",
+                "mpeg2video",
+                "-b:v",
+                "2M",
+                "-maxrate",
+                "2M",
+                "-bufsize",
+                "500k",
+                "-g",
+                "12",
+                "-c:a",
+                "mp2",
+                "-b:a",
+                "128k",
+                "-muxrate",
+                "3M",
+                "-f",
+                format,
+                url,
             ],
         );
-        let status = ffmpeg.wait(PATIENCE + Duration::from_secs(SECONDS.into())).expect("ffmpeg ends");
+        let status = ffmpeg
+            .wait(PATIENCE + Duration::from_secs(SECONDS.into()))
+            .expect("ffmpeg ends");
         assert!(status.success(), "{}", ffmpeg.log());
     }
 }
@@ -98,7 +143,11 @@ pub fn udp_payloads(capture: &Path) -> Vec<(u16, Vec<u8>)> {
     let mut at = 24;
     while at < file.len() {
         let frame = &file[at + 16..at + 16 + word(at + 8)];
-        assert_eq!((frame[12], frame[13], frame[14], frame[23]), (8, 0, 0x45, 17), "IPv4 without options, UDP");
+        assert_eq!(
+            (frame[12], frame[13], frame[14], frame[23]),
+            (8, 0, 0x45, 17),
+            "IPv4 without options, UDP"
+        );
         payloads.push((u16::from_be_bytes([frame[36], frame[37]]), frame[42..].to_vec()));
         at += 16 + frame.len();
     }
@@ -113,14 +162,20 @@ pub fn continuity_errors(ts: &[u8]) -> u64 {
     packets
         .map(|(n, packet)| {
             let events = monitor.feed(packet, Duration::from_micros(n as u64 * 500));
-            events.iter().filter(|event| event.indicator == Indicator::ContinuityCountError).count() as u64
+            events
+                .iter()
+                .filter(|event| event.indicator == Indicator::ContinuityCountError)
+                .count() as u64
         })
         .sum()
 }
 
 /// What tshark prints.
 pub fn tshark(arguments: &[&str]) -> String {
-    let output = Command::new("tshark").args(arguments).output().expect("tshark is needed by this test");
+    let output = Command::new("tshark")
+        .args(arguments)
+        .output()
+        .expect("tshark is needed by this test");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
 }
@@ -131,5 +186,8 @@ pub fn tshark_drops(file: &Path, decode: &[&str]) -> u64 {
     let mut arguments = vec!["-r", &file];
     arguments.extend_from_slice(decode);
     arguments.extend_from_slice(&["-Y", "mp2t.cc.drop", "-T", "fields", "-e", "mp2t.cc.drop"]);
-    tshark(&arguments).lines().map(|line| line.split(',').count() as u64).sum()
+    tshark(&arguments)
+        .lines()
+        .map(|line| line.split(',').count() as u64)
+        .sum()
 }

@@ -26,7 +26,10 @@ impl Seeded {
 
 /// A UDP socket on the namespace's loopback.
 pub fn socket(namespace: &Namespace, port: u16) -> UdpSocket {
-    let socket = namespace.run_in(|| UdpSocket::bind(("127.0.0.1", port))).expect("the namespace").expect("a free port");
+    let socket = namespace
+        .run_in(|| UdpSocket::bind(("127.0.0.1", port)))
+        .expect("the namespace")
+        .expect("a free port");
     socket.set_read_timeout(Some(LOOK)).expect("a timeout");
     socket
 }
@@ -54,12 +57,19 @@ impl<T: Send + 'static> Running<T> {
     pub fn start(work: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Running<T> {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
-        Running { stop, thread: Some(std::thread::spawn(move || work(&flag))) }
+        Running {
+            stop,
+            thread: Some(std::thread::spawn(move || work(&flag))),
+        }
     }
 
     pub fn finish(mut self) -> T {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().expect("finished once").join().expect("the relay works")
+        self.thread
+            .take()
+            .expect("finished once")
+            .join()
+            .expect("the relay works")
     }
 }
 
@@ -196,7 +206,9 @@ pub fn srt(near: UdpSocket, far: UdpSocket, seed: u64, forbidden: &'static [usiz
             }
             if number.is_some_and(|number| did.forbidden.contains(&number)) {
                 did.lost += 1;
-            } else if !harmer.pass(datagram, harm.load(Ordering::Relaxed), &mut |d| up_one(&far_up, d, &mut did)) {
+            } else if !harmer.pass(datagram, harm.load(Ordering::Relaxed), &mut |d| {
+                up_one(&far_up, d, &mut did)
+            }) {
                 did.lost += u64::from(number.is_some());
             }
         }
@@ -225,7 +237,8 @@ pub fn srt(near: UdpSocket, far: UdpSocket, seed: u64, forbidden: &'static [usiz
 
 fn up_one(far: &UdpSocket, datagram: &[u8], did: &mut Caller) {
     let _ = far.send(datagram);
-    did.delivered.extend(data_number(datagram).map(|number| (number, datagram[4] & 0x04 != 0)));
+    did.delivered
+        .extend(data_number(datagram).map(|number| (number, datagram[4] & 0x04 != 0)));
 }
 
 /// The sequence number of an SRT data packet (draft-sharabayko-srt 3.1); `None` of control packets.
@@ -242,7 +255,10 @@ struct Harmer {
 
 impl Harmer {
     fn new(seed: u64) -> Self {
-        Harmer { random: Seeded(seed), held: None }
+        Harmer {
+            random: Seeded(seed),
+            held: None,
+        }
     }
 
     /// Sends a datagram on, holds it or loses it; `false` when it is lost.

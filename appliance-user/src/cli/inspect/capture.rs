@@ -5,7 +5,7 @@ use std::io::Read;
 use crate::engine::report::{InputReport, PacketTotals};
 use crate::engine::time::Timestamp;
 use crate::engine::{self, Content, Engine, Published};
-use crate::io::capture::{Captured, CaptureReader, LinkType};
+use crate::io::capture::{CaptureReader, Captured, LinkType};
 use crate::policy::Policy;
 
 /// Slots of the flow table that get time to pass per packet: enough to sweep a busy table within a second of capture.
@@ -73,7 +73,12 @@ struct Inspection<'p> {
 
 impl<'p> Inspection<'p> {
     fn new(policy: &'p Policy, geneve_port: u16) -> Self {
-        let config = engine::Config { geneve_port, content: Content::Full, keep_gone: true, ..Default::default() };
+        let config = engine::Config {
+            geneve_port,
+            content: Content::Full,
+            keep_gone: true,
+            ..Default::default()
+        };
         Inspection {
             engine: Engine::new(config),
             published: Published { policy, generation: 1 },
@@ -91,9 +96,17 @@ impl<'p> Inspection<'p> {
             let (first, count) = self.cut.unwrap_or((captured.number, 0));
             self.cut = Some((first, count + 1));
         }
-        let &Captured { timestamp, link, data, .. } = captured;
-        let Place::Unknown(early, bytes) = &mut self.place else { return self.judge(timestamp, link, data) };
-        early.push(Early { timestamp, link, data: data.to_vec() });
+        let &Captured {
+            timestamp, link, data, ..
+        } = captured;
+        let Place::Unknown(early, bytes) = &mut self.place else {
+            return self.judge(timestamp, link, data);
+        };
+        early.push(Early {
+            timestamp,
+            link,
+            data: data.to_vec(),
+        });
         *bytes += data.len();
         let enough = early.len() >= PACKETS_TO_TELL || *bytes >= BYTES_TO_TELL;
         if as_ethernet(link, data, &mut self.frame) && engine::is_geneve(&self.frame, self.geneve_port) {

@@ -4,14 +4,13 @@
 use std::io::{self, Write};
 
 use super::{EXIT_CLEAN, EXIT_FINDINGS};
-use crate::engine::report::{InputReport, PacketTotals, PidReport, StreamReport, TsReport};
+use crate::engine::report::{InputReport, PacketTotals, PidReport, StreamProtocol, StreamReport, TsReport};
 
 /// Columns that a list of PIDs may take before it goes on in the next line.
 const WIDTH: usize = 100;
 
 /// Writes one input's report; `verdict` is the exit code that it alone would give.
 pub(super) fn write(out: &mut impl Write, report: &InputReport, verdict: u8) -> io::Result<()> {
-    let PacketTotals { seen, returned, dropped, passed } = report.packets;
     let word = match verdict {
         EXIT_CLEAN => "CLEAN",
         EXIT_FINDINGS => "FINDINGS",
@@ -21,22 +20,54 @@ pub(super) fn write(out: &mut impl Write, report: &InputReport, verdict: u8) -> 
     if let Some(error) = &report.error {
         writeln!(out, "  {error}")?;
     }
-    writeln!(out, "  {seen} packets: {returned} returned, {dropped} dropped, {passed} passed")?;
-    for (reason, count) in &report.drop_reasons {
-        writeln!(out, "  dropped {count}: {reason}")?;
+    let is_file = |stream: &StreamReport| stream.identity.protocol == StreamProtocol::File;
+    if let [file] = report.streams.as_slice()
+        && is_file(file)
+    {
+        return write_stream(out, file);
     }
-    if report.shadow_drops > 0 {
-        writeln!(out, "  enforce = false: {} packets returned that would have been dropped", report.shadow_drops)?;
+    if report.packets.seen > 0 {
+        write_totals(out, report)?;
     }
     for stream in &report.streams {
         writeln!(out)?;
+        write_identity(out, stream)?;
         write_stream(out, stream)?;
     }
     Ok(())
 }
 
+fn write_totals(out: &mut impl Write, report: &InputReport) -> io::Result<()> {
+    let PacketTotals {
+        seen,
+        returned,
+        dropped,
+        passed,
+    } = report.packets;
+    write!(out, "  {}: {returned} returned", plural(seen, "packet"))?;
+    if dropped > 0 {
+        let reasons: Vec<String> = report
+            .drop_reasons
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
+        write!(out, ", {dropped} dropped ({})", reasons.join(", "))?;
+    }
+    if passed > 0 {
+        write!(out, ", {passed} not for the appliance")?;
+    }
+    writeln!(out)?;
+    if report.shadow_drops > 0 {
+        writeln!(
+            out,
+            "  {} would have been dropped but for enforce = false",
+            plural(report.shadow_drops, "packet")
+        )?;
+    }
+    Ok(())
+}
+
 fn write_stream(out: &mut impl Write, stream: &StreamReport) -> io::Result<()> {
-    write_identity(out, stream)?;
     let judged = stream.identity.protocol.is_judged();
     if judged {
         write_state(out, stream)?;
@@ -44,20 +75,24 @@ fn write_stream(out: &mut impl Write, stream: &StreamReport) -> io::Result<()> {
     for (finding, count) in &stream.findings {
         writeln!(out, "    finding     {finding}: {count}")?;
     }
-    write!(out, "    packets     {}, {} bytes", stream.packets, stream.bytes)?;
-    let t = &stream.transport;
-    for (count, what) in [
-        (t.reordered, "reordered"),
-        (t.duplicated, "duplicated"),
-        (t.retransmitted, "retransmitted"),
-        (t.late, "late"),
-        (t.resets, "resets"),
-    ] {
-        if count > 0 {
-            write!(out, ", {count} {what}")?;
+    if stream.identity.protocol != StreamProtocol::File {
+        write!(out, "    packets     {}, {} bytes", stream.packets, stream.bytes)?;
+        let t = &stream.transport;
+        for (count, what) in [
+            (t.reordered, "reordered"),
+            (t.duplicated, "duplicated"),
+            (t.retransmitted, "retransmitted"),
+            (t.late, "late"),
+        ] {
+            if count > 0 {
+                write!(out, ", {count} {what}")?;
+            }
         }
+        if t.resets > 0 {
+            write!(out, ", {}", plural(t.resets, "reset"))?;
+        }
+        writeln!(out)?;
     }
-    writeln!(out)?;
     match &stream.ts {
         Some(ts) => write_ts(out, ts),
         None if judged => writeln!(out, "    ts          not visible"),
@@ -99,7 +134,12 @@ fn write_state(out: &mut impl Write, stream: &StreamReport) -> io::Result<()> {
     let sequenced = stream.identity.protocol.is_sequenced();
     if lost > 0 {
         let sent = (stream.packets + lost) as f64;
-        write!(out, "{lost} packet{} lost ({:.3}%)", if lost == 1 { "" } else { "s" }, lost as f64 * 100.0 / sent)?;
+        write!(
+            out,
+            "{} lost ({:.3}%)",
+            plural(lost, "packet"),
+            lost as f64 * 100.0 / sent
+        )?;
     } else if sequenced {
         write!(out, "nothing lost")?;
     }
@@ -135,13 +175,13 @@ fn write_continuity(out: &mut impl Write, ts: &TsReport) -> io::Result<()> {
 fn write_ts(out: &mut impl Write, ts: &TsReport) -> io::Result<()> {
     write!(out, "    ts          {} packets", ts.packets)?;
     for (count, what) in [
-        (ts.duplicates, "duplicates"),
-        (ts.sync_byte_errors, "sync byte errors"),
-        (ts.transport_errors, "transport errors"),
-        (ts.crc_errors, "CRC errors"),
+        (ts.duplicates, "duplicate"),
+        (ts.sync_byte_errors, "sync byte error"),
+        (ts.transport_errors, "transport error"),
+        (ts.crc_errors, "CRC error"),
     ] {
         if count > 0 {
-            write!(out, ", {count} {what}")?;
+            write!(out, ", {}", plural(count, what))?;
         }
     }
     writeln!(out)?;
@@ -160,6 +200,14 @@ fn write_ts(out: &mut impl Write, ts: &TsReport) -> io::Result<()> {
 fn pid_item(pid: &PidReport) -> String {
     match pid.continuity_errors {
         0 => format!("0x{:04x} {}", pid.pid, pid.packets),
-        errors => format!("0x{:04x} {} ({errors} errors)", pid.pid, pid.packets),
+        errors => format!("0x{:04x} {} ({})", pid.pid, pid.packets, plural(errors, "error")),
+    }
+}
+
+fn plural(count: u64, what: &str) -> String {
+    if count == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{count} {what}s")
     }
 }
