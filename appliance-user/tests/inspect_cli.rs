@@ -311,6 +311,25 @@ fn packets_without_ip_in_a_bare_capture_are_passed_not_dropped() {
 }
 
 #[test]
+fn a_broken_frame_does_not_make_a_bare_capture_look_wrapped() {
+    let dir = TempDir::new().unwrap();
+    let mut packets = framed(&sound_rtp(20), ethernet);
+    // As segmentation offload leaves it: IPv4 with a total length of zero; and a frame cut in its IPv4 header.
+    let mut offloaded = packets[0].1.clone();
+    offloaded[16..18].fill(0);
+    packets.insert(0, (0, offloaded));
+    packets.insert(0, (0, packets[1].1[..20].to_vec()));
+    let told = inspect_json(&put(dir.path(), "broken.pcap", &pcap(&packets)));
+    let report = told.report();
+    assert_eq!(
+        (number(&report, "/packets/returned"), number(&report, "/packets/dropped")),
+        (20, 2),
+        "{report:#}"
+    );
+    assert_eq!((streams(&report), told.code), (1, Some(0)));
+}
+
+#[test]
 fn ipv6_addresses_stand_in_brackets_and_streams_in_order_of_appearance() {
     let dir = TempDir::new().unwrap();
     let to = address("[::1]:5000");

@@ -195,3 +195,22 @@ fn ts_straight_in_udp_is_judged_in_arrival_order_and_blames_nobody() {
     let (_, told) = report(order);
     assert_eq!(number(&told, "/streams/0/ts/continuity_errors/unknown"), 3);
 }
+
+#[test]
+fn without_a_rule_nothing_is_dropped_for_being_of_another_protocol() {
+    let stray = || {
+        [
+            (55, 5000, b"a probe of something else".to_vec()),
+            (95, 5000, Vec::new()),
+        ]
+    };
+    let bare = (0..50u32).map(|n| (u64::from(n) * 10, 5000, ts_datagram(n)));
+    for (protocol, packets) in [
+        ("rtp", media(0..50, 7).chain(stray()).collect::<Vec<_>>()),
+        ("ts-udp", bare.chain(stray()).collect()),
+    ] {
+        let (code, told) = report(packets);
+        assert_eq!((code, number(&told, "/packets/returned")), (Some(0), 52), "{told:#}");
+        assert_eq!((streams(&told), text(&told, "/streams/0/protocol")), (1, protocol));
+    }
+}

@@ -131,7 +131,7 @@ impl Flow {
         if matches!(self.speaks, Speaks::Undecided(_)) {
             self.classify(&datagram);
         }
-        match &self.speaks {
+        let inspected = match &self.speaks {
             Speaks::Rtp => self.rtp(&datagram, context),
             Speaks::Srt(_) => self.srt(&datagram, context),
             Speaks::TsUdp => self.ts_udp(&datagram, context),
@@ -144,6 +144,15 @@ impl Flow {
                 self.opaque(&datagram, StreamProtocol::Other, context);
                 Ok(())
             }
+        };
+        match inspected {
+            // Where no rule names the protocol, a packet of another one breaks no rule.
+            Err(DropReason::NotRtp | DropReason::NotSrt | DropReason::NotTs)
+                if context.rule.protocol == Protocol::Any =>
+            {
+                Ok(())
+            }
+            inspected => inspected,
         }
     }
 
