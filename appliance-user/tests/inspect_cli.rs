@@ -322,7 +322,10 @@ fn a_broken_frame_does_not_make_a_bare_capture_look_wrapped() {
     let told = inspect_json(&put(dir.path(), "broken.pcap", &pcap(&packets)));
     let report = told.report();
     assert_eq!(
-        (number(&report, "/packets/returned"), number(&report, "/packets/dropped")),
+        (
+            number(&report, "/packets/returned"),
+            number(&report, "/packets/dropped")
+        ),
         (20, 2),
         "{report:#}"
     );

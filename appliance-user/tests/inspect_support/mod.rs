@@ -8,13 +8,13 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// The GWLB endpoint id in every wrapped packet.
-pub const ENDPOINT: u64 = 0x0001_0203_0405_0607;
+pub(crate) const ENDPOINT: u64 = 0x0001_0203_0405_0607;
 
 /// A packet and the time of its capture in microseconds.
-pub type Timed = (u64, Vec<u8>);
+pub(crate) type Timed = (u64, Vec<u8>);
 
 /// A UDP packet from its IP header on, checksums left out (zero means none in UDP over IPv4).
-pub fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let mut segment = Vec::new();
     for field in [source.port(), destination.port(), (8 + payload.len()) as u16, 0] {
         segment.extend_from_slice(&field.to_be_bytes());
@@ -51,7 +51,7 @@ pub fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u
 }
 
 /// An IP packet in Ethernet.
-pub fn ethernet(ip: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(ip: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     frame.extend_from_slice(if ip[0] >> 4 == 6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
     frame.extend_from_slice(ip);
@@ -59,7 +59,7 @@ pub fn ethernet(ip: &[u8]) -> Vec<u8> {
 }
 
 /// An IP packet wrapped as GWLB wraps it (FACTS 1: three AWS options, UDP port 6081), in Ethernet.
-pub fn wrapped(ip: &[u8]) -> Vec<u8> {
+pub(crate) fn wrapped(ip: &[u8]) -> Vec<u8> {
     let ether_type = if ip[0] >> 4 == 6 { [0x86, 0xdd] } else { [0x08, 0x00] };
     let mut geneve = vec![8, 0, ether_type[0], ether_type[1], 0, 0, 0, 0, 0x01, 0x08, 1, 2];
     geneve.extend_from_slice(&ENDPOINT.to_be_bytes());
@@ -70,26 +70,26 @@ pub fn wrapped(ip: &[u8]) -> Vec<u8> {
 }
 
 /// An address, or a panic.
-pub fn address(text: &str) -> SocketAddr {
+pub(crate) fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
 /// A TS packet with payload only (ISO/IEC 13818-1 2.4.3.2).
-pub fn ts_packet(pid: u16, counter: u8, fill: u8) -> [u8; 188] {
+pub(crate) fn ts_packet(pid: u16, counter: u8, fill: u8) -> [u8; 188] {
     let mut packet = [fill; 188];
     packet[..4].copy_from_slice(&[0x47, (pid >> 8) as u8 & 0x1f, pid as u8, 0x10 | counter & 0x0f]);
     packet
 }
 
 /// Seven TS packets of one PID whose counters go on from datagram to datagram.
-pub fn ts_datagram(number: u32) -> Vec<u8> {
+pub(crate) fn ts_datagram(number: u32) -> Vec<u8> {
     (0..7)
         .flat_map(|i| ts_packet(256, (number * 7 + i) as u8, (number * 7 + i) as u8))
         .collect()
 }
 
 /// RTP (RFC 3550 5.1) around a payload.
-pub fn rtp(payload_type: u8, sequence: u16, ssrc: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn rtp(payload_type: u8, sequence: u16, ssrc: u32, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x80, payload_type];
     packet.extend_from_slice(&sequence.to_be_bytes());
     packet.extend_from_slice(&(u32::from(sequence) * 300).to_be_bytes());
@@ -99,12 +99,12 @@ pub fn rtp(payload_type: u8, sequence: u16, ssrc: u32, payload: &[u8]) -> Vec<u8
 }
 
 /// RTP with payload type 33 and seven TS packets.
-pub fn rtp_ts(sequence: u16, ssrc: u32) -> Vec<u8> {
+pub(crate) fn rtp_ts(sequence: u16, ssrc: u32) -> Vec<u8> {
     rtp(33, sequence, ssrc, &ts_datagram(sequence.into()))
 }
 
 /// A pcap file (Ethernet, microseconds).
-pub fn pcap(packets: &[Timed]) -> Vec<u8> {
+pub(crate) fn pcap(packets: &[Timed]) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 262_144, 1] {
         file.extend_from_slice(&word.to_le_bytes());
@@ -125,7 +125,7 @@ pub fn pcap(packets: &[Timed]) -> Vec<u8> {
 }
 
 /// Packets `interval_us` apart.
-pub fn timed(interval_us: u64, packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Timed> {
+pub(crate) fn timed(interval_us: u64, packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Timed> {
     packets
         .into_iter()
         .enumerate()
@@ -134,7 +134,7 @@ pub fn timed(interval_us: u64, packets: impl IntoIterator<Item = Vec<u8>>) -> Ve
 }
 
 /// Writes a file into a directory.
-pub fn put(directory: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+pub(crate) fn put(directory: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = directory.join(name);
     std::fs::write(&path, bytes).expect("a file in a directory of the test's own");
     path
@@ -142,10 +142,10 @@ pub fn put(directory: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 
 /// What the command did.
 #[derive(Debug)]
-pub struct Told {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Told {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Told {
@@ -159,7 +159,7 @@ impl Told {
     }
 
     /// The reports, one a line.
-    pub fn reports(&self) -> Vec<Value> {
+    pub(crate) fn reports(&self) -> Vec<Value> {
         self.out
             .lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
@@ -167,7 +167,7 @@ impl Told {
     }
 
     /// The only input's report, whose shape is checked.
-    pub fn report(&self) -> Value {
+    pub(crate) fn report(&self) -> Value {
         let mut reports = self.reports();
         assert_eq!(reports.len(), 1, "{self:?}");
         let report = reports.remove(0);
@@ -177,7 +177,7 @@ impl Told {
 }
 
 /// Runs `tidegate inspect` with arguments.
-pub fn inspect<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Told {
+pub(crate) fn inspect<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Told {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     Told::new(
         &command
@@ -189,12 +189,12 @@ pub fn inspect<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>
 }
 
 /// `tidegate inspect --format json` on one file.
-pub fn inspect_json(path: &Path) -> Told {
+pub(crate) fn inspect_json(path: &Path) -> Told {
     inspect(["--format".as_ref(), "json".as_ref(), path.as_os_str()])
 }
 
 /// `tidegate inspect --format json --policy` on one file.
-pub fn inspect_by(policy: &Path, path: &Path) -> Told {
+pub(crate) fn inspect_by(policy: &Path, path: &Path) -> Told {
     inspect([
         "--format".as_ref(),
         "json".as_ref(),
@@ -205,7 +205,7 @@ pub fn inspect_by(policy: &Path, path: &Path) -> Told {
 }
 
 /// The value behind a path such as `/streams/0/transport/lost`, as a number.
-pub fn number(report: &Value, pointer: &str) -> u64 {
+pub(crate) fn number(report: &Value, pointer: &str) -> u64 {
     report
         .pointer(pointer)
         .and_then(Value::as_u64)
@@ -213,7 +213,7 @@ pub fn number(report: &Value, pointer: &str) -> u64 {
 }
 
 /// The value behind a path, as text.
-pub fn text<'r>(report: &'r Value, pointer: &str) -> &'r str {
+pub(crate) fn text<'r>(report: &'r Value, pointer: &str) -> &'r str {
     report
         .pointer(pointer)
         .and_then(Value::as_str)
@@ -221,7 +221,7 @@ pub fn text<'r>(report: &'r Value, pointer: &str) -> &'r str {
 }
 
 /// How many streams a report has.
-pub fn streams(report: &Value) -> usize {
+pub(crate) fn streams(report: &Value) -> usize {
     report["streams"].as_array().expect("an array").len()
 }
 
@@ -336,7 +336,7 @@ fn has(value: &Value, keys: &[Key]) -> bool {
 }
 
 /// Every key of the contract is there with a value of its type, and every packet is accounted for.
-pub fn check_schema(report: &Value) {
+pub(crate) fn check_schema(report: &Value) {
     assert!(has(report, REPORT), "not the contract's shape: {report:#}");
     let packets = |name: &str| number(report, &format!("/packets/{name}"));
     assert_eq!(

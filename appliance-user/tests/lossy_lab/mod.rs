@@ -1,7 +1,7 @@
 //! A lossy link on loopback in a namespace of its own: real senders and receivers, a relay between them that harms what
 //! passes by a seed and knows what it did, a capture of what came out, and the oracles that count independently.
 
-pub mod relay;
+pub(crate) mod relay;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -17,16 +17,16 @@ use tidegate_lab::{Namespace, Process};
 /// How long each program may take to start, and to end after its input has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a stream is.
-pub const SECONDS: u32 = 6;
+pub(crate) const SECONDS: u32 = 6;
 
 /// A namespace, a directory, and what runs in them; all gone when it is dropped.
-pub struct Lab {
-    pub namespace: Namespace,
+pub(crate) struct Lab {
+    pub(crate) namespace: Namespace,
     directory: TempDir,
 }
 
 impl Lab {
-    pub fn new(role: &str) -> Lab {
+    pub(crate) fn new(role: &str) -> Lab {
         // As root, or not at all: there is no namespace without it, and a test that does not run must not pass.
         let namespace = Namespace::new(role).expect("a network namespace (this test needs root)");
         Lab {
@@ -35,12 +35,12 @@ impl Lab {
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Starts a program inside the namespace.
-    pub fn start(&self, program: &str, arguments: &[&str]) -> Process {
+    pub(crate) fn start(&self, program: &str, arguments: &[&str]) -> Process {
         let mut command = self.namespace.command(program);
         command.args(arguments);
         Process::spawn(
@@ -52,7 +52,11 @@ impl Lab {
     }
 
     /// Starts a program inside the namespace and reads all that it writes to its standard output.
-    pub fn start_reading(&self, program: &str, arguments: &[&str]) -> (Process, JoinHandle<io::Result<Vec<u8>>>) {
+    pub(crate) fn start_reading(
+        &self,
+        program: &str,
+        arguments: &[&str],
+    ) -> (Process, JoinHandle<io::Result<Vec<u8>>>) {
         let mut command = self.namespace.command(program);
         command.args(arguments);
         let (process, mut output) =
@@ -65,7 +69,7 @@ impl Lab {
     }
 
     /// Captures UDP of a port on the loopback into a pcap file.
-    pub fn capture(&self, port: u16, file: &str) -> (Process, PathBuf) {
+    pub(crate) fn capture(&self, port: u16, file: &str) -> (Process, PathBuf) {
         let path = self.path(file);
         let filter = format!("udp port {port}");
         let dumpcap = self.start(
@@ -79,7 +83,7 @@ impl Lab {
     }
 
     /// Ends a capture after what was sent last has reached it.
-    pub fn end_capture(&self, (mut dumpcap, path): (Process, PathBuf)) -> PathBuf {
+    pub(crate) fn end_capture(&self, (mut dumpcap, path): (Process, PathBuf)) -> PathBuf {
         std::thread::sleep(Duration::from_millis(400));
         dumpcap.signal(Signal::INT).expect("dumpcap runs");
         dumpcap.wait(PATIENCE).expect("dumpcap ends");
@@ -87,7 +91,7 @@ impl Lab {
     }
 
     /// Sends `SECONDS` of MPEG-2 video and audio as a transport stream to an ffmpeg output URL, at its own pace, to the end.
-    pub fn send_video(&self, format: &str, url: &str) {
+    pub(crate) fn send_video(&self, format: &str, url: &str) {
         let duration = SECONDS.to_string();
         let mut ffmpeg = self.start(
             "ffmpeg",
@@ -136,7 +140,7 @@ impl Lab {
 }
 
 /// UDP payloads of a classic pcap file with IPv4 in Ethernet, and their destination ports.
-pub fn udp_payloads(capture: &Path) -> Vec<(u16, Vec<u8>)> {
+pub(crate) fn udp_payloads(capture: &Path) -> Vec<(u16, Vec<u8>)> {
     let file = std::fs::read(capture).expect("a capture");
     let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;
     let mut payloads = Vec::new();
@@ -155,7 +159,7 @@ pub fn udp_payloads(capture: &Path) -> Vec<(u16, Vec<u8>)> {
 }
 
 /// Continuity errors as the `dvb-conformance` crate counts them, in the order given.
-pub fn continuity_errors(ts: &[u8]) -> u64 {
+pub(crate) fn continuity_errors(ts: &[u8]) -> u64 {
     assert_eq!(ts.len() % 188, 0, "whole packets");
     let mut monitor = ConformanceMonitor::new();
     let packets = ts.chunks_exact(188).enumerate();
@@ -171,7 +175,7 @@ pub fn continuity_errors(ts: &[u8]) -> u64 {
 }
 
 /// What tshark prints.
-pub fn tshark(arguments: &[&str]) -> String {
+pub(crate) fn tshark(arguments: &[&str]) -> String {
     let output = Command::new("tshark")
         .args(arguments)
         .output()
@@ -181,7 +185,7 @@ pub fn tshark(arguments: &[&str]) -> String {
 }
 
 /// Continuity drops that tshark sees in a file, one for each TS packet that it complains of.
-pub fn tshark_drops(file: &Path, decode: &[&str]) -> u64 {
+pub(crate) fn tshark_drops(file: &Path, decode: &[&str]) -> u64 {
     let file = file.display().to_string();
     let mut arguments = vec!["-r", &file];
     arguments.extend_from_slice(decode);

@@ -12,10 +12,10 @@ use tidegate_lab::Namespace;
 const LOOK: Duration = Duration::from_millis(5);
 
 /// SplitMix64: the same harm in every run.
-pub struct Seeded(pub u64);
+pub(crate) struct Seeded(u64);
 
 impl Seeded {
-    pub fn per_mille(&mut self) -> u64 {
+    pub(crate) fn per_mille(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Seeded {
 }
 
 /// A UDP socket on the namespace's loopback.
-pub fn socket(namespace: &Namespace, port: u16) -> UdpSocket {
+pub(crate) fn socket(namespace: &Namespace, port: u16) -> UdpSocket {
     let socket = namespace
         .run_in(|| UdpSocket::bind(("127.0.0.1", port)))
         .expect("the namespace")
@@ -36,25 +36,25 @@ pub fn socket(namespace: &Namespace, port: u16) -> UdpSocket {
 
 /// What a one-way relay did.
 #[derive(Default)]
-pub struct OneWay {
+pub(crate) struct OneWay {
     /// Datagrams as they were delivered, copies included.
-    pub delivered: Vec<Vec<u8>>,
+    pub(crate) delivered: Vec<Vec<u8>>,
     /// Datagrams that were dropped.
-    pub lost: Vec<Vec<u8>>,
+    pub(crate) lost: Vec<Vec<u8>>,
     /// Pairs that changed places.
-    pub swapped: u64,
+    pub(crate) swapped: u64,
     /// Copies that were added.
-    pub duplicated: u64,
+    pub(crate) duplicated: u64,
 }
 
 /// A thread that ends when its owner does.
-pub struct Running<T> {
+pub(crate) struct Running<T> {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<T>>,
 }
 
 impl<T: Send + 'static> Running<T> {
-    pub fn start(work: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Running<T> {
+    pub(crate) fn start(work: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Running<T> {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         Running {
@@ -63,7 +63,7 @@ impl<T: Send + 'static> Running<T> {
         }
     }
 
-    pub fn finish(mut self) -> T {
+    pub(crate) fn finish(mut self) -> T {
         self.stop.store(true, Ordering::Relaxed);
         self.thread
             .take()
@@ -80,7 +80,7 @@ impl<T> Drop for Running<T> {
 }
 
 /// Swallows what a receiver would take.
-pub fn sink(socket: UdpSocket) -> Running<()> {
+pub(crate) fn sink(socket: UdpSocket) -> Running<()> {
     Running::start(move |stop| {
         let mut buffer = [0; 2048];
         while !stop.load(Ordering::Relaxed) {
@@ -91,7 +91,7 @@ pub fn sink(socket: UdpSocket) -> Running<()> {
 
 /// Relays one way: of a thousand datagrams about ten times one to three are lost, ten pairs swapped, ten copied, never two
 /// harms side by side, so that each shows as what it is.
-pub fn one_way(from: UdpSocket, to: SocketAddr, seed: u64) -> Running<OneWay> {
+pub(crate) fn one_way(from: UdpSocket, to: SocketAddr, seed: u64) -> Running<OneWay> {
     Running::start(move |stop| {
         let (mut random, mut did, mut held) = (Seeded(seed), OneWay::default(), None::<Vec<u8>>);
         let (mut unharmed, mut losing) = (30, 0);
@@ -146,17 +146,17 @@ pub fn one_way(from: UdpSocket, to: SocketAddr, seed: u64) -> Running<OneWay> {
 
 /// What a relay of SRT did to what the caller sent.
 #[derive(Default)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Data packets delivered: sequence number, and whether the sender marked it as retransmitted.
-    pub delivered: Vec<(u32, bool)>,
+    pub(crate) delivered: Vec<(u32, bool)>,
     /// Data packets dropped.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// Sequence numbers of which every copy was dropped.
-    pub forbidden: Vec<u32>,
+    pub(crate) forbidden: Vec<u32>,
 }
 
 /// A relay between an SRT caller and a listener.
-pub struct Srt {
+pub(crate) struct Srt {
     up: Running<Caller>,
     down: Running<()>,
     answers: Arc<AtomicU64>,
@@ -164,11 +164,11 @@ pub struct Srt {
 
 impl Srt {
     /// Whether the listener has answered the caller's conclusion.
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.answers.load(Ordering::Relaxed) >= 2
     }
 
-    pub fn finish(self) -> Caller {
+    pub(crate) fn finish(self) -> Caller {
         self.down.finish();
         self.up.finish()
     }
@@ -176,7 +176,7 @@ impl Srt {
 
 /// Relays both ways; from the 50th data packet on 1% is lost and 1% overtaken by the one to three packets behind it. Of
 /// the data packets that are new at the places `forbidden`, no copy ever passes.
-pub fn srt(near: UdpSocket, far: UdpSocket, seed: u64, forbidden: &'static [usize]) -> Srt {
+pub(crate) fn srt(near: UdpSocket, far: UdpSocket, seed: u64, forbidden: &'static [usize]) -> Srt {
     let caller = Arc::new(Mutex::new(None::<SocketAddr>));
     let answers = Arc::new(AtomicU64::new(0));
     let harmful = Arc::new(AtomicBool::new(false));
@@ -242,7 +242,7 @@ fn up_one(far: &UdpSocket, datagram: &[u8], did: &mut Caller) {
 }
 
 /// The sequence number of an SRT data packet (draft-sharabayko-srt 3.1); `None` of control packets.
-pub fn data_number(datagram: &[u8]) -> Option<u32> {
+pub(crate) fn data_number(datagram: &[u8]) -> Option<u32> {
     let number = u32::from_be_bytes(*datagram.first_chunk()?);
     (number >> 31 == 0).then_some(number)
 }
