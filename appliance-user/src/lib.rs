@@ -10,6 +10,8 @@ pub mod policy;
 #[cfg(feature = "appliance")]
 pub mod cli;
 #[cfg(feature = "appliance")]
+pub mod control;
+#[cfg(feature = "appliance")]
 pub mod io;
 #[cfg(feature = "appliance")]
 pub mod worker;

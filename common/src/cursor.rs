@@ -11,6 +11,13 @@ pub trait Cursor {
 
     /// Whether the packet has at least `end` bytes.
     fn reaches(&self, end: usize) -> bool;
+
+    /// The same offset, where several ways through the headers meet. The kernel's cursors make its verifier forget which way
+    /// it came, or it would follow each of them to the end of the program.
+    #[inline(always)]
+    fn settle(&self, offset: usize) -> usize {
+        offset
+    }
 }
 
 /// A packet that lies in one piece in memory: user space's cursor.

@@ -16,7 +16,7 @@ pub struct TsDigest {
     pub control: u8,
     /// The adaptation field's flag byte (2.4.3.4), 0 where there is none.
     pub adaptation_flags: u8,
-    /// Hash of the packet with the PCR and OPCR left out, for telling a legal duplicate from a conflict.
+    /// Hash of the packet with the PCR left out (2.4.3.3), for telling a legal duplicate from a conflict.
     pub hash: u32,
 }
 

@@ -59,12 +59,24 @@ impl Tuple {
         } else {
             (self.destination, self.source, Direction::Reverse)
         };
-        (FlowKey { endpoint: self.endpoint, protocol: self.protocol, low, high }, direction)
+        (
+            FlowKey {
+                endpoint: self.endpoint,
+                protocol: self.protocol,
+                low,
+                high,
+            },
+            direction,
+        )
     }
 
     /// The tuple of a packet in the opposite direction.
     pub fn reversed(&self) -> Self {
-        Tuple { source: self.destination, destination: self.source, ..*self }
+        Tuple {
+            source: self.destination,
+            destination: self.source,
+            ..*self
+        }
     }
 }
 
@@ -80,14 +92,24 @@ impl FlowKey {
             Direction::Forward => (self.low, self.high),
             Direction::Reverse => (self.high, self.low),
         };
-        Tuple { endpoint: self.endpoint, protocol: self.protocol, source, destination }
+        Tuple {
+            endpoint: self.endpoint,
+            protocol: self.protocol,
+            source,
+            destination,
+        }
     }
 }
 
 impl Default for Tuple {
     fn default() -> Self {
         let unspecified = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        Tuple { endpoint: None, protocol: 0, source: unspecified, destination: unspecified }
+        Tuple {
+            endpoint: None,
+            protocol: 0,
+            source: unspecified,
+            destination: unspecified,
+        }
     }
 }
 
@@ -113,8 +135,14 @@ mod tests {
 
     #[test]
     fn endpoints_keep_overlapping_networks_apart() {
-        let one = Tuple { endpoint: Some(1), ..Tuple::default() };
-        let two = Tuple { endpoint: Some(2), ..Tuple::default() };
+        let one = Tuple {
+            endpoint: Some(1),
+            ..Tuple::default()
+        };
+        let two = Tuple {
+            endpoint: Some(2),
+            ..Tuple::default()
+        };
         assert_ne!(one.canonical().0, two.canonical().0);
     }
 }

@@ -6,12 +6,15 @@
 
 use crate::walk::{Outer, Walk};
 use crate::wire::checksum;
-use crate::wire::ipv4::Ipv4;
 
 /// TTL of a returned packet.
 pub const TTL: u8 = 64;
 /// Bytes of a frame that [`macs`] takes: destination and source address.
 pub const MACS: usize = 12;
+/// Where in an IPv4 header the bytes begin that [`ipv4`] takes.
+pub const IPV4_AT: usize = 8;
+/// Bytes that [`ipv4`] takes: TTL, protocol, checksum, source, destination.
+pub const IPV4: usize = 12;
 
 /// Swaps a frame's destination and source address.
 #[inline(always)]
@@ -20,15 +23,15 @@ pub const fn macs(addresses: [u8; MACS]) -> [u8; MACS] {
     [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5]
 }
 
-/// Swaps an IPv4 header's addresses and sets its TTL, the checksum following. A wrong checksum stays wrong.
+/// Swaps the addresses in the last twelve bytes of an IPv4 header without options, which begin at [`IPV4_AT`], and sets the
+/// TTL, the checksum following. A wrong checksum stays wrong.
 #[inline(always)]
-pub const fn ipv4(header: [u8; Ipv4::LEN]) -> [u8; Ipv4::LEN] {
-    let [b0, b1, b2, b3, b4, b5, b6, b7, ttl, protocol, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3] = header;
+pub const fn ipv4(tail: [u8; IPV4]) -> [u8; IPV4] {
+    let [ttl, protocol, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3] = tail;
     let old = u16::from_be_bytes([ttl, protocol]);
     let new = u16::from_be_bytes([TTL, protocol]);
-    let sum = checksum::updated(u16::from_be_bytes([c0, c1]), old, new);
-    let [c0, c1] = sum.to_be_bytes();
-    [b0, b1, b2, b3, b4, b5, b6, b7, TTL, protocol, c0, c1, d0, d1, d2, d3, s0, s1, s2, s3]
+    let [c0, c1] = checksum::updated(u16::from_be_bytes([c0, c1]), old, new).to_be_bytes();
+    [TTL, protocol, c0, c1, d0, d1, d2, d3, s0, s1, s2, s3]
 }
 
 /// Turns a walked frame around. Returns whether it did: a packet without outer headers, or another and shorter frame than
@@ -39,12 +42,13 @@ pub fn turn_around(frame: &mut [u8], walk: &Walk) -> bool {
 
 /// [`turn_around`] for a frame of which only the outer headers were walked.
 pub fn turn_outer_around(frame: &mut [u8], outer: &Outer) -> bool {
-    let Some((head, rest)) = frame.split_at_mut_checked(outer.ipv4) else { return false };
-    let (Some(addresses), Some(header)) = (head.first_chunk_mut::<MACS>(), rest.first_chunk_mut::<{ Ipv4::LEN }>())
-    else {
+    let Some((head, rest)) = frame.split_at_mut_checked(outer.ipv4.saturating_add(IPV4_AT)) else {
+        return false;
+    };
+    let (Some(addresses), Some(tail)) = (head.first_chunk_mut::<MACS>(), rest.first_chunk_mut::<IPV4>()) else {
         return false;
     };
     *addresses = macs(*addresses);
-    *header = ipv4(*header);
+    *tail = ipv4(*tail);
     true
 }

@@ -4,7 +4,9 @@
 //! arrays ([`Config::to_bytes`] and its like), which every BPF library takes. Maps stay pinned while processes come and go:
 //! [`LAYOUT_HASH`] names a layout, and a process only takes over maps of its own.
 
-use crate::drop_reason::DropReason;
+mod counters;
+
+pub use counters::{COUNTERS, Counter, Counters, drop_index};
 
 /// Name of the XDP program in the object file.
 pub const PROGRAM: &str = "tidegate";
@@ -48,14 +50,54 @@ pub struct Layout {
 
 /// Every map of the program, the log's ring buffer excepted.
 pub const MAPS: [Layout; 8] = [
-    Layout { name: name::CONFIG, key_size: 4, value_size: Config::SIZE as u32, max_entries: 1 },
-    Layout { name: name::HEARTBEATS, key_size: 4, value_size: Heartbeat::SIZE as u32, max_entries: MAX_QUEUES },
-    Layout { name: name::SOCKETS, key_size: 4, value_size: 4, max_entries: MAX_QUEUES },
-    Layout { name: name::ADMIT_V4[0], key_size: 8, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
-    Layout { name: name::ADMIT_V4[1], key_size: 8, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
-    Layout { name: name::ADMIT_V6[0], key_size: 20, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
-    Layout { name: name::ADMIT_V6[1], key_size: 20, value_size: Admit::SIZE as u32, max_entries: MAX_PREFIXES },
-    Layout { name: name::COUNTERS, key_size: 4, value_size: size_of::<Counters>() as u32, max_entries: 1 },
+    Layout {
+        name: name::CONFIG,
+        key_size: 4,
+        value_size: Config::SIZE as u32,
+        max_entries: 1,
+    },
+    Layout {
+        name: name::HEARTBEATS,
+        key_size: 4,
+        value_size: Heartbeat::SIZE as u32,
+        max_entries: MAX_QUEUES,
+    },
+    Layout {
+        name: name::SOCKETS,
+        key_size: 4,
+        value_size: 4,
+        max_entries: MAX_QUEUES,
+    },
+    Layout {
+        name: name::ADMIT_V4[0],
+        key_size: 8,
+        value_size: Admit::SIZE as u32,
+        max_entries: MAX_PREFIXES,
+    },
+    Layout {
+        name: name::ADMIT_V4[1],
+        key_size: 8,
+        value_size: Admit::SIZE as u32,
+        max_entries: MAX_PREFIXES,
+    },
+    Layout {
+        name: name::ADMIT_V6[0],
+        key_size: 20,
+        value_size: Admit::SIZE as u32,
+        max_entries: MAX_PREFIXES,
+    },
+    Layout {
+        name: name::ADMIT_V6[1],
+        key_size: 20,
+        value_size: Admit::SIZE as u32,
+        max_entries: MAX_PREFIXES,
+    },
+    Layout {
+        name: name::COUNTERS,
+        key_size: 4,
+        value_size: size_of::<Counters>() as u32,
+        max_entries: 1,
+    },
 ];
 
 /// FNV-1a over everything in [`MAPS`]: two builds with the same hash can share pinned maps.
@@ -222,7 +264,30 @@ impl Config {
 
     /// From what the map holds.
     pub const fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, on_failure, s0, s1, reserved @ ..] = bytes;
+        let [
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            i,
+            j,
+            k,
+            l,
+            m,
+            n,
+            o,
+            p,
+            q,
+            r,
+            on_failure,
+            s0,
+            s1,
+            reserved @ ..,
+        ] = bytes;
         Config {
             active: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
             heartbeat_ns: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
@@ -290,6 +355,18 @@ impl Admit {
         }
     }
 
+    /// The value as one word.
+    #[inline(always)]
+    pub const fn word(self) -> u32 {
+        self.0
+    }
+
+    /// From one word.
+    #[inline(always)]
+    pub const fn from_word(word: u32) -> Self {
+        Admit(word)
+    }
+
     /// As the map holds it.
     pub const fn to_bytes(self) -> [u8; Self::SIZE] {
         self.0.to_ne_bytes()
@@ -301,142 +378,12 @@ impl Admit {
     }
 }
 
-/// What the program counts besides drops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Counter {
-    /// Every packet the program was shown.
-    Seen = 0,
-    /// Left to the kernel's stack: not for us.
-    Passed = 1,
-    /// Given to a worker.
-    Redirected = 2,
-    /// Returned by the default action.
-    Returned = 3,
-    /// Returned by the failure action.
-    BypassReturned = 4,
-    /// Left to the kernel's stack by the failure action.
-    BypassPassed = 5,
-    /// Beyond the kernel's limits. Counted in addition to what became of the packet, as are all that follow.
-    BeyondKernelWalk = 6,
-    /// Headers outside the linear part, read by the slow cursor.
-    ColdWalk = 7,
-    /// ICMP errors admitted because of what they quote.
-    QuoteAdmitted = 8,
-    /// The beat was fresh, but no socket took the packet.
-    NoSocket = 9,
-    /// A queue went into bypass.
-    BypassEntered = 10,
-    /// A queue came out of bypass.
-    BypassLeft = 11,
-}
-
-impl Counter {
-    /// Every counter, in the order of its number.
-    pub const ALL: [Counter; 12] = [
-        Counter::Seen,
-        Counter::Passed,
-        Counter::Redirected,
-        Counter::Returned,
-        Counter::BypassReturned,
-        Counter::BypassPassed,
-        Counter::BeyondKernelWalk,
-        Counter::ColdWalk,
-        Counter::QuoteAdmitted,
-        Counter::NoSocket,
-        Counter::BypassEntered,
-        Counter::BypassLeft,
-    ];
-
-    /// The stable kebab-case name used in reports and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Counter::Seen => "seen",
-            Counter::Passed => "passed",
-            Counter::Redirected => "redirected",
-            Counter::Returned => "returned",
-            Counter::BypassReturned => "bypass-returned",
-            Counter::BypassPassed => "bypass-passed",
-            Counter::BeyondKernelWalk => "beyond-kernel-walk",
-            Counter::ColdWalk => "cold-walk",
-            Counter::QuoteAdmitted => "quote-admitted",
-            Counter::NoSocket => "no-socket",
-            Counter::BypassEntered => "bypass-entered",
-            Counter::BypassLeft => "bypass-left",
-        }
-    }
-}
-
-/// Numbers in [`Counters`]: those of [`Counter`], then one for each [`DropReason`].
-pub const COUNTERS: usize = Counter::ALL.len() + DropReason::COUNT;
-
-/// The program's counters on one CPU, or summed over all. As a map's value: `[u64; COUNTERS]`.
-///
-/// Every packet is seen once and ends in one way, so
-/// `seen = passed + redirected + returned + dropped`, see [`Counters::reconciles`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct Counters(pub [u64; COUNTERS]);
-
-impl Default for Counters {
-    fn default() -> Self {
-        Counters([0; COUNTERS])
-    }
-}
-
-impl Counters {
-    /// Adds another CPU's.
-    pub fn add(&mut self, other: &[u64; COUNTERS]) {
-        for (mine, theirs) in self.0.iter_mut().zip(other) {
-            *mine = mine.wrapping_add(*theirs);
-        }
-    }
-
-    /// One counter.
-    pub fn get(&self, counter: Counter) -> u64 {
-        self.0.get(counter as usize).copied().unwrap_or(0)
-    }
-
-    /// Packets dropped for one reason. Those that the failure action drops are under [`DropReason::WorkerDead`].
-    pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.0.get(drop_index(reason)).copied().unwrap_or(0)
-    }
-
-    /// Packets dropped for any reason.
-    pub fn dropped_total(&self) -> u64 {
-        DropReason::ALL.iter().map(|reason| self.dropped(*reason)).sum()
-    }
-
-    /// Packets left to the kernel's stack, for both reasons.
-    pub fn passed_total(&self) -> u64 {
-        self.get(Counter::Passed).wrapping_add(self.get(Counter::BypassPassed))
-    }
-
-    /// Packets sent back by the program, for both reasons.
-    pub fn returned_total(&self) -> u64 {
-        self.get(Counter::Returned).wrapping_add(self.get(Counter::BypassReturned))
-    }
-
-    /// Whether every packet seen is accounted for. Holds exactly only while no packet is on its way.
-    pub fn reconciles(&self) -> bool {
-        let ended = [self.passed_total(), self.get(Counter::Redirected), self.returned_total(), self.dropped_total()];
-        self.get(Counter::Seen) == ended.into_iter().sum()
-    }
-}
-
-/// Where a drop reason is counted.
-#[inline(always)]
-pub const fn drop_index(reason: DropReason) -> usize {
-    Counter::ALL.len() + reason.index()
-}
-
 const _: () = assert!(size_of::<Config>() == Config::SIZE);
 const _: () = assert!(core::mem::offset_of!(Config, active) == Config::ACTIVE_OFFSET);
 const _: () = assert!(size_of::<Heartbeat>() == Heartbeat::SIZE);
 const _: () = assert!(core::mem::offset_of!(Heartbeat, beat) == Heartbeat::BEAT_OFFSET);
 const _: () = assert!(core::mem::offset_of!(Heartbeat, dark) == Heartbeat::DARK_OFFSET);
 const _: () = assert!(size_of::<Admit>() == Admit::SIZE);
-const _: () = assert!(size_of::<Counters>() == COUNTERS * 8);
 
 #[cfg(test)]
 mod tests {
@@ -444,14 +391,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn counters_are_dense_and_names_unique() {
-        for (i, counter) in Counter::ALL.iter().enumerate() {
-            assert_eq!(*counter as usize, i);
-            for other in &Counter::ALL[i + 1..] {
-                assert_ne!(counter.name(), other.name());
-            }
-        }
-        assert_eq!(drop_index(DropReason::Truncated), Counter::ALL.len());
+    fn the_kernel_keeps_whole_names() {
         for map in MAPS {
             assert!(map.name.len() < 16, "{} is longer than the kernel keeps", map.name);
         }
@@ -462,33 +402,32 @@ mod tests {
         assert!(!Heartbeat::is_stale(1_000, 1_000, 80));
         assert!(!Heartbeat::is_stale(1_000, 1_080, 80));
         assert!(Heartbeat::is_stale(1_000, 1_081, 80));
-        assert!(!Heartbeat::is_stale(1_001, 1_000, 80), "a beat after the clock was read");
+        assert!(
+            !Heartbeat::is_stale(1_001, 1_000, 80),
+            "a beat after the clock was read"
+        );
         assert!(Heartbeat::is_stale(0, 1_000_000_000, 80_000_000), "never beaten");
     }
 
     #[test]
     fn the_strictest_failure_action_wins() {
         use FailureAction::{Drop, Pass, Return};
-        for (one, other, strictest) in [(Return, Return, Return), (Return, Pass, Pass), (Pass, Drop, Drop), (Return, Drop, Drop)] {
+        for (one, other, strictest) in [
+            (Return, Return, Return),
+            (Return, Pass, Pass),
+            (Pass, Drop, Drop),
+            (Return, Drop, Drop),
+        ] {
             assert_eq!((one.strictest(other), other.strictest(one)), (strictest, strictest));
         }
         for action in [Return, Drop, Pass] {
             assert_eq!(FailureAction::from_number(action as u8), action);
-            assert_eq!(Admit::from_bytes(Admit::new(Some(action)).to_bytes()).on_failure(), Some(action));
+            assert_eq!(
+                Admit::from_bytes(Admit::new(Some(action)).to_bytes()).on_failure(),
+                Some(action)
+            );
         }
         assert_eq!(Admit::new(None).on_failure(), None);
-    }
-
-    #[test]
-    fn accounting_notices_a_lost_packet() {
-        let mut counters = Counters::default();
-        counters.0[Counter::Seen as usize] = 3;
-        counters.0[Counter::Redirected as usize] = 1;
-        counters.0[drop_index(DropReason::WorkerDead)] = 1;
-        assert!(!counters.reconciles());
-        counters.0[Counter::BypassPassed as usize] = 1;
-        counters.0[Counter::BypassEntered as usize] = 7;
-        assert!(counters.reconciles());
     }
 
     proptest! {

@@ -5,6 +5,11 @@
 //! that were never wrapped (captures). Every loop is bounded by a [`Limits`], every read is bounded by the cursor and by the
 //! length of the datagram or packet around it, so trailing padding is never taken for content.
 
+mod limits;
+mod transport;
+
+pub use limits::{KernelLimits, Limits, UserLimits};
+
 use core::net::{IpAddr, SocketAddr};
 
 use crate::cursor::{Cursor, SliceCursor};
@@ -12,42 +17,10 @@ use crate::drop_reason::DropReason;
 use crate::flow::Tuple;
 use crate::wire::ethernet::{self, Ethernet, VlanTag};
 use crate::wire::geneve::{AwsOption, Geneve, OptionHeader};
-use crate::wire::icmp::Icmp;
 use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::ipv6::{self, Extension, Ipv6};
+use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::protocol;
-use crate::wire::tcp::Tcp;
 use crate::wire::udp::Udp;
-
-/// How many repeated headers a walker follows before it gives up.
-pub trait Limits {
-    /// VLAN tags before the outer IP header. A frame with more is not for us: nothing in it was recognised.
-    const VLAN_TAGS: usize;
-    /// GENEVE options, where they are looked at.
-    const GENEVE_OPTIONS: usize;
-    /// IPv6 extension headers, each kind counted alike.
-    const EXTENSION_HEADERS: usize;
-}
-
-/// What the kernel's verifier can follow within its budget.
-#[derive(Clone, Copy, Debug)]
-pub struct KernelLimits;
-
-impl Limits for KernelLimits {
-    const VLAN_TAGS: usize = 1;
-    const GENEVE_OPTIONS: usize = 8;
-    const EXTENSION_HEADERS: usize = 4;
-}
-
-/// What user space accepts: all options that fit (63 empty ones), and more of the others than any real sender uses.
-#[derive(Clone, Copy, Debug)]
-pub struct UserLimits;
-
-impl Limits for UserLimits {
-    const VLAN_TAGS: usize = 2;
-    const GENEVE_OPTIONS: usize = 63;
-    const EXTENSION_HEADERS: usize = 16;
-}
 
 /// Why a walk ended before its goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +71,17 @@ pub struct Inner {
     next_header: u8,
     payload: usize,
     fragment: Fragment,
+}
+
+impl Inner {
+    /// Whether the packet can be an ICMP error at all, as far as its IP header tells: [`quoted_source`] knows.
+    #[inline(always)]
+    pub const fn may_quote(&self) -> bool {
+        match self.source {
+            IpAddr::V4(_) => self.next_header == protocol::ICMP,
+            IpAddr::V6(_) => self.next_header == protocol::ICMPV6 || ipv6::is_extension(self.next_header),
+        }
+    }
 }
 
 /// Whether a packet is part of a larger one.
@@ -196,9 +180,11 @@ pub fn frame_in<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Wa
     let outer = outer::<L, C>(cursor, geneve_port)?;
     let header = geneve(cursor, &outer)?;
     let mut encapsulation = Encapsulation::default();
-    options::<L, C>(cursor, &outer, &header, |option, at| keep(cursor, &mut encapsulation, option, at))?;
+    options::<L, C>(cursor, &outer, &header, |option, at| {
+        keep(cursor, &mut encapsulation, option, at)
+    })?;
     let inner = payload_ip(cursor, &outer, &header)?;
-    complete::<L, C>(cursor, Some(outer), encapsulation, &inner)
+    transport::complete::<L, C>(cursor, Some(outer), encapsulation, &inner)
 }
 
 /// [`ethernet`] over any cursor.
@@ -224,7 +210,7 @@ pub fn ip_in<L: Limits, C: Cursor>(cursor: &C, offset: usize) -> Result<Walk, St
         6 => inner_v6(cursor, offset, None)?,
         _ => return Err(Stop::NotForUs),
     };
-    complete::<L, C>(cursor, None, Encapsulation::default(), &inner)
+    transport::complete::<L, C>(cursor, None, Encapsulation::default(), &inner)
 }
 
 /// First step of admission: is this GENEVE to this appliance, and are its outer headers sound?
@@ -265,7 +251,12 @@ pub fn outer<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Outer
     if length < Udp::LEN || plus(header_length, length) > total {
         return Err(Stop::Malformed(DropReason::OuterUdpLength));
     }
-    Ok(Outer { vlan: link.vlan, ipv4: link.end, geneve: plus(at, Udp::LEN), end: plus(at, length) })
+    Ok(Outer {
+        vlan: link.vlan,
+        ipv4: link.end,
+        geneve: plus(at, Udp::LEN),
+        end: plus(at, length),
+    })
 }
 
 /// Second step of admission: from the outer headers to the inner addresses. GENEVE options are skipped by their length
@@ -286,8 +277,8 @@ pub fn inner<L: Limits, C: Cursor>(cursor: &C, outer: &Outer) -> Result<Inner, S
 /// error is (RFC 792, RFC 4443 2.2). The condition keeps others from borrowing an admitted address.
 #[inline(always)]
 pub fn quoted_source<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Option<IpAddr> {
-    let upper = upper::<L, C>(cursor, inner).ok()?;
-    let quoted = quoted(cursor, inner, &upper)?;
+    let upper = transport::upper::<L, C>(cursor, inner).ok()?;
+    let quoted = transport::quoted(cursor, inner, &upper)?;
     (quoted.source == inner.destination).then_some(quoted.source)
 }
 
@@ -298,24 +289,25 @@ struct Link {
     end: usize,
 }
 
-/// The transport behind all extension headers.
-struct Upper {
-    protocol: u8,
-    at: usize,
-    fragment: Fragment,
-}
-
 #[inline(always)]
 fn link<L: Limits, C: Cursor>(cursor: &C) -> Result<(Ethernet, Link), Stop> {
     let header = Ethernet::new(whole(cursor, 0)?);
-    let mut link = Link { ether_type: header.ether_type(), vlan: None, end: Ethernet::LEN };
+    let mut link = Link {
+        ether_type: header.ether_type(),
+        vlan: None,
+        end: Ethernet::LEN,
+    };
     for _ in 0..L::VLAN_TAGS {
         if !ethernet::is_vlan(link.ether_type) {
             break;
         }
         let tag = VlanTag::new(whole(cursor, link.end)?);
         let vlan = link.vlan.or(Some(tag.id()));
-        link = Link { ether_type: tag.ether_type(), vlan, end: plus(link.end, VlanTag::LEN) };
+        link = Link {
+            ether_type: tag.ether_type(),
+            vlan,
+            end: plus(link.end, VlanTag::LEN),
+        };
     }
     Ok((header, link))
 }
@@ -349,7 +341,7 @@ fn options<L: Limits, C: Cursor>(
     header: &Geneve,
     mut each: impl FnMut(OptionHeader, usize) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
-    let end = options_end(outer, header);
+    let end = cursor.settle(options_end(outer, header));
     let mut at = plus(outer.geneve, Geneve::LEN);
     for _ in 0..L::GENEVE_OPTIONS {
         if at >= end {
@@ -418,7 +410,11 @@ fn inner_of_v4(ip: Ipv4, at: usize, end: usize) -> Inner {
         destination: IpAddr::V4(ip.destination()),
         next_header: ip.protocol(),
         payload: plus(at, ip.header_length()),
-        fragment: fragment(ip.fragment_offset(), ip.more_fragments(), u32::from(ip.identification())),
+        fragment: fragment(
+            ip.fragment_offset(),
+            ip.more_fragments(),
+            u32::from(ip.identification()),
+        ),
     }
 }
 
@@ -454,140 +450,6 @@ const fn fragment(offset: u16, more: bool, id: u32) -> Fragment {
         (0, true) => Fragment::First { id },
         _ => Fragment::Later { id },
     }
-}
-
-/// Follows the extension headers of IPv6 to the transport; an IPv4 packet's transport is known already.
-#[inline(always)]
-fn upper<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Result<Upper, Stop> {
-    let mut upper = Upper { protocol: inner.next_header, at: inner.payload, fragment: inner.fragment };
-    if inner.source.is_ipv4() {
-        return Ok(upper);
-    }
-    for _ in 0..L::EXTENSION_HEADERS {
-        if !ipv6::is_extension(upper.protocol) {
-            return Ok(upper);
-        }
-        let header = Extension::new(within(cursor, upper.at, inner.end)?);
-        let next = plus(upper.at, header.length(upper.protocol));
-        if next > inner.end {
-            return Err(Stop::Malformed(DropReason::Truncated));
-        }
-        if upper.protocol == protocol::FRAGMENT {
-            let part = fragment(header.fragment_offset(), header.more_fragments(), header.identification());
-            if part != Fragment::None {
-                upper.fragment = part;
-            }
-        }
-        upper.protocol = header.next_header();
-        upper.at = next;
-        if matches!(upper.fragment, Fragment::Later { .. }) {
-            return Ok(upper);
-        }
-    }
-    if ipv6::is_extension(upper.protocol) { Err(Stop::BeyondLimits) } else { Ok(upper) }
-}
-
-/// From the inner IP header to the whole result.
-fn complete<L: Limits, C: Cursor>(
-    cursor: &C,
-    outer: Option<Outer>,
-    encapsulation: Encapsulation,
-    inner: &Inner,
-) -> Result<Walk, Stop> {
-    let upper = upper::<L, C>(cursor, inner)?;
-    let (ports, payload_offset, payload_length) = transport(cursor, inner, &upper)?;
-    Ok(Walk {
-        outer,
-        encapsulation,
-        inner_offset: inner.offset,
-        inner_length: inner.end.saturating_sub(inner.offset),
-        source: inner.source,
-        destination: inner.destination,
-        protocol: upper.protocol,
-        ports,
-        fragment: upper.fragment,
-        payload_offset,
-        payload_length,
-        quoted: quoted_tuple::<L, C>(cursor, inner, &upper, encapsulation.endpoint),
-    })
-}
-
-/// Ports, and where the payload begins and how long it is.
-type Transport = (Option<(u16, u16)>, usize, usize);
-
-fn transport<C: Cursor>(cursor: &C, inner: &Inner, upper: &Upper) -> Result<Transport, Stop> {
-    let room = inner.end.checked_sub(upper.at).ok_or(Stop::Malformed(DropReason::Truncated))?;
-    match (upper.fragment, upper.protocol) {
-        (Fragment::Later { .. }, _) => Ok((None, upper.at, room)),
-        (part, protocol::UDP) => {
-            let udp = Udp::new(within(cursor, upper.at, inner.end)?);
-            let claimed = usize::from(udp.length());
-            // A first fragment holds less than its datagram's length; everything else holds all of it.
-            let length = if part == Fragment::None { claimed } else { room };
-            let payload = length.checked_sub(Udp::LEN).filter(|_| length <= room && claimed >= Udp::LEN);
-            let payload = payload.ok_or(Stop::Malformed(DropReason::InnerUdpLength))?;
-            Ok((Some((udp.source_port(), udp.destination_port())), plus(upper.at, Udp::LEN), payload))
-        }
-        (_, protocol::TCP) => {
-            let tcp = Tcp::new(within(cursor, upper.at, inner.end)?);
-            let header = tcp.header_length();
-            let payload = room.checked_sub(header).filter(|_| header >= Tcp::LEN);
-            let payload = payload.ok_or(Stop::Malformed(DropReason::InnerTcpHeader))?;
-            Ok((Some((tcp.source_port(), tcp.destination_port())), plus(upper.at, header), payload))
-        }
-        _ => Ok((None, upper.at, room)),
-    }
-}
-
-/// The IP header that an ICMP error quotes. The quoted packet is cut short, so its lengths are not judged.
-#[inline(always)]
-fn quoted<C: Cursor>(cursor: &C, inner: &Inner, upper: &Upper) -> Option<Inner> {
-    if upper.fragment != Fragment::None {
-        return None;
-    }
-    let v4 = match upper.protocol {
-        protocol::ICMP if inner.source.is_ipv4() => true,
-        protocol::ICMPV6 if inner.source.is_ipv6() => false,
-        _ => return None,
-    };
-    let message = Icmp::new(within(cursor, upper.at, inner.end).ok()?);
-    let at = plus(upper.at, Icmp::LEN);
-    if v4 && message.is_error() {
-        let ip = Ipv4::new(within(cursor, at, inner.end).ok()?);
-        let sound = ip.version() == 4 && ip.header_length() >= Ipv4::LEN;
-        return sound.then(|| inner_of_v4(ip, at, inner.end));
-    }
-    if !v4 && message.is_v6_error() {
-        let ip = Ipv6::new(within(cursor, at, inner.end).ok()?);
-        return (ip.version() == 6).then(|| inner_of_v6(ip, at, inner.end));
-    }
-    None
-}
-
-/// The quoted packet's tuple; without ports it names no flow of a transport that has them.
-fn quoted_tuple<L: Limits, C: Cursor>(
-    cursor: &C,
-    inner: &Inner,
-    error: &Upper,
-    endpoint: Option<u64>,
-) -> Option<Tuple> {
-    let quoted = quoted(cursor, inner, error)?;
-    let upper = upper::<L, C>(cursor, &quoted).ok()?;
-    let with_ports = matches!(upper.protocol, protocol::UDP | protocol::TCP);
-    let (source_port, destination_port) = match upper.fragment {
-        Fragment::Later { .. } if with_ports => return None,
-        _ if with_ports => {
-            let [s0, s1, d0, d1] = within(cursor, upper.at, quoted.end).ok()?;
-            (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]))
-        }
-        _ => (0, 0),
-    };
-    Some(Tuple {
-        endpoint,
-        protocol: upper.protocol,
-        source: SocketAddr::new(quoted.source, source_port),
-        destination: SocketAddr::new(quoted.destination, destination_port),
-    })
 }
 
 /// Offsets cannot overflow for any packet that exists; should they, they stop at a value that no cursor reaches.

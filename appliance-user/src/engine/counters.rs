@@ -64,7 +64,10 @@ impl Counters {
 
     /// Reasons that occurred, with their counts.
     pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|reason| (*reason, self.dropped[reason.index()])).filter(|(_, count)| *count > 0)
+        DropReason::ALL
+            .iter()
+            .map(|reason| (*reason, self.dropped[reason.index()]))
+            .filter(|(_, count)| *count > 0)
     }
 
     /// Whether every packet seen is accounted for.

@@ -56,10 +56,15 @@ impl Inspection {
                     self.stream.advance(self.clock.now, &mut self.outbox);
                 }
             }
-            let mut digest = PacketDigest { ts_visible: true, ts_count: 1, ..PacketDigest::default() };
+            let mut digest = PacketDigest {
+                ts_visible: true,
+                ts_count: 1,
+                ..PacketDigest::default()
+            };
             digest.ts[0] = mpegts::digest_packet(packet, Content::Full);
             self.count += 1;
-            self.stream.offer(self.clock.now, packet.len(), &digest, &mut self.outbox);
+            self.stream
+                .offer(self.clock.now, packet.len(), &digest, &mut self.outbox);
             // A report has no use for events.
             while self.outbox.fetch().is_some() {}
         }
@@ -133,11 +138,17 @@ mod tests {
     #[test]
     fn a_stream_that_stays_sound_recovers_by_the_clock_of_its_pcr() {
         let report = inspect(5, 0);
-        assert_eq!((report.state, report.worst_state), (StreamState::Degraded, StreamState::Degraded));
+        assert_eq!(
+            (report.state, report.worst_state),
+            (StreamState::Degraded, StreamState::Degraded)
+        );
         // The PCR's base wraps after 26.5 hours; time goes on.
         for start_ms in [0, (1 << 33) / 90 - 5_000] {
             let report = inspect(15, start_ms);
-            assert_eq!((report.state, report.worst_state), (StreamState::Healthy, StreamState::Degraded));
+            assert_eq!(
+                (report.state, report.worst_state),
+                (StreamState::Healthy, StreamState::Degraded)
+            );
             assert_eq!(report.ts.expect("a TS").continuity_errors.source, 2);
         }
     }

@@ -20,7 +20,7 @@ const IDLE_ESTABLISHED: Duration = Duration::from_secs(10);
 
 /// Where a flow lives; valid until the flow is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowIndex(u32);
+pub(super) struct FlowIndex(u32);
 
 #[derive(Debug)]
 struct Slot<T> {
@@ -33,7 +33,7 @@ struct Slot<T> {
 
 /// What became of an insertion.
 #[derive(Debug)]
-pub enum Inserted<T> {
+pub(super) enum Inserted<T> {
     /// There was room.
     Fresh(FlowIndex),
     /// The oldest idle flow of a bounded search made room.
@@ -43,7 +43,7 @@ pub enum Inserted<T> {
 }
 
 /// Flows by key, at most `capacity` of them.
-pub struct FlowTable<T> {
+pub(super) struct FlowTable<T> {
     hasher: SeedableState<'static>,
     index: HashTable<u32>,
     slots: Vec<Option<Slot<T>>>,
@@ -55,7 +55,7 @@ pub struct FlowTable<T> {
 
 impl<T> FlowTable<T> {
     /// A table for `capacity` flows whose hash is keyed with `seed`, which the driver draws at random.
-    pub fn new(capacity: usize, seed: u64) -> Self {
+    pub(super) fn new(capacity: usize, seed: u64) -> Self {
         let capacity = capacity.clamp(1, u32::MAX as usize);
         FlowTable {
             hasher: SeedableState::new(seed),
@@ -69,17 +69,12 @@ impl<T> FlowTable<T> {
     }
 
     /// Flows in the table.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// Whether there is no flow.
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
     /// Finds a flow and marks it as seen at `now`.
-    pub fn find(&mut self, key: &FlowKey, now: Timestamp) -> Option<FlowIndex> {
+    pub(super) fn find(&mut self, key: &FlowKey, now: Timestamp) -> Option<FlowIndex> {
         let hash = self.hasher.hash_one(key);
         let slots = &self.slots;
         let found = self.index.find(hash, |&i| slot_is(slots, i, hash, key)).copied()?;
@@ -88,25 +83,25 @@ impl<T> FlowTable<T> {
     }
 
     /// Whether a flow is in the table, without marking it as seen.
-    pub fn contains(&self, key: &FlowKey) -> bool {
+    pub(super) fn contains(&self, key: &FlowKey) -> bool {
         let hash = self.hasher.hash_one(key);
         self.index.find(hash, |&i| slot_is(&self.slots, i, hash, key)).is_some()
     }
 
     /// The flow at an index, while it is there.
-    pub fn get_mut(&mut self, index: FlowIndex) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, index: FlowIndex) -> Option<&mut T> {
         Some(&mut self.slots.get_mut(index.0 as usize)?.as_mut()?.value)
     }
 
     /// From now on the flow only makes room for another after it fell silent.
-    pub fn establish(&mut self, index: FlowIndex) {
+    pub(super) fn establish(&mut self, index: FlowIndex) {
         if let Some(Some(slot)) = self.slots.get_mut(index.0 as usize) {
             slot.established = true;
         }
     }
 
     /// Enters a flow that [`FlowTable::find`] did not find.
-    pub fn insert(&mut self, key: FlowKey, now: Timestamp, value: T) -> Inserted<T> {
+    pub(super) fn insert(&mut self, key: FlowKey, now: Timestamp, value: T) -> Inserted<T> {
         let evicted = if self.index.len() < self.capacity {
             None
         } else {
@@ -116,7 +111,13 @@ impl<T> FlowTable<T> {
             }
         };
         let hash = self.hasher.hash_one(key);
-        let slot = Some(Slot { key, hash, last_seen: now, established: false, value });
+        let slot = Some(Slot {
+            key,
+            hash,
+            last_seen: now,
+            established: false,
+            value,
+        });
         let place = match self.free.pop() {
             Some(place) => {
                 self.slots[place as usize] = slot;
@@ -128,7 +129,9 @@ impl<T> FlowTable<T> {
             }
         };
         let slots = &self.slots;
-        self.index.insert_unique(hash, place, |&i| slots.get(i as usize).and_then(Option::as_ref).map_or(0, |s| s.hash));
+        self.index.insert_unique(hash, place, |&i| {
+            slots.get(i as usize).and_then(Option::as_ref).map_or(0, |s| s.hash)
+        });
         match evicted {
             Some((_, value)) => Inserted::Evicting(FlowIndex(place), value),
             None => Inserted::Fresh(FlowIndex(place)),
@@ -136,11 +139,13 @@ impl<T> FlowTable<T> {
     }
 
     /// Looks at the next `budget` slots in turn: hands each flow to `visit`, and removes those for which it says so.
-    pub fn sweep(&mut self, budget: usize, mut visit: impl FnMut(&FlowKey, Timestamp, &mut T) -> Sweep) {
+    pub(super) fn sweep(&mut self, budget: usize, mut visit: impl FnMut(&FlowKey, Timestamp, &mut T) -> Sweep) {
         for _ in 0..budget.min(self.slots.len()) {
             let place = self.sweep_hand;
             self.sweep_hand = (self.sweep_hand + 1) % self.slots.len();
-            let Some(Some(slot)) = self.slots.get_mut(place) else { continue };
+            let Some(Some(slot)) = self.slots.get_mut(place) else {
+                continue;
+            };
             if matches!(visit(&slot.key, slot.last_seen, &mut slot.value), Sweep::Remove) {
                 self.remove(place as u32);
             }
@@ -148,12 +153,12 @@ impl<T> FlowTable<T> {
     }
 
     /// Every flow.
-    pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &T)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&FlowKey, &T)> {
         self.slots.iter().flatten().map(|slot| (&slot.key, &slot.value))
     }
 
     /// Every flow, to change.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&FlowKey, &mut T)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&FlowKey, &mut T)> {
         self.slots.iter_mut().flatten().map(|slot| (&slot.key, &mut slot.value))
     }
 
@@ -162,7 +167,9 @@ impl<T> FlowTable<T> {
         for _ in 0..SEARCH.min(self.slots.len()) {
             let place = self.victim_hand;
             self.victim_hand = (self.victim_hand + 1) % self.slots.len();
-            let Some(Some(slot)) = self.slots.get(place) else { continue };
+            let Some(Some(slot)) = self.slots.get(place) else {
+                continue;
+            };
             if slot.established && now.since(slot.last_seen) < IDLE_ESTABLISHED {
                 continue;
             }
@@ -186,7 +193,7 @@ impl<T> FlowTable<T> {
 
 /// What a sweep does with a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sweep {
+pub(super) enum Sweep {
     /// It stays.
     Keep,
     /// It goes.
@@ -194,7 +201,10 @@ pub enum Sweep {
 }
 
 fn slot_is<T>(slots: &[Option<Slot<T>>], place: u32, hash: u64, key: &FlowKey) -> bool {
-    slots.get(place as usize).and_then(Option::as_ref).is_some_and(|slot| slot.hash == hash && slot.key == *key)
+    slots
+        .get(place as usize)
+        .and_then(Option::as_ref)
+        .is_some_and(|slot| slot.hash == hash && slot.key == *key)
 }
 
 #[cfg(test)]
@@ -220,7 +230,9 @@ mod tests {
     #[test]
     fn a_flood_does_not_push_out_a_live_stream() {
         let mut table = FlowTable::new(64, 1);
-        let Inserted::Fresh(live) = table.insert(key(0), at(0), 0u16) else { panic!("an empty table has room") };
+        let Inserted::Fresh(live) = table.insert(key(0), at(0), 0u16) else {
+            panic!("an empty table has room")
+        };
         table.establish(live);
         for n in 1..5000u16 {
             assert!(table.find(&key(0), at(1)).is_some());
@@ -234,7 +246,9 @@ mod tests {
     fn live_streams_refuse_a_newcomer_and_silent_ones_make_room() {
         let mut table = FlowTable::new(8, 1);
         for n in 0..8 {
-            let Inserted::Fresh(index) = table.insert(key(n), at(0), n) else { panic!("room for eight") };
+            let Inserted::Fresh(index) = table.insert(key(n), at(0), n) else {
+                panic!("room for eight")
+            };
             table.establish(index);
         }
         assert!(matches!(table.insert(key(9), at(1), 9), Inserted::Refused));
@@ -249,7 +263,9 @@ mod tests {
             table.insert(key(n), at(u64::from(n)), n);
         }
         table.find(&key(0), at(9));
-        let Inserted::Evicting(_, gone) = table.insert(key(7), at(10), 7) else { panic!("someone must go") };
+        let Inserted::Evicting(_, gone) = table.insert(key(7), at(10), 7) else {
+            panic!("someone must go")
+        };
         assert_eq!(gone, 1);
         assert!(!table.contains(&key(1)));
         assert!(table.contains(&key(7)));

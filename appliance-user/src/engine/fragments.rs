@@ -20,7 +20,7 @@ const LIFETIME: Duration = Duration::from_secs(30);
 
 /// What the parts of one datagram share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FragmentKey {
+pub(super) struct FragmentKey {
     /// GWLB endpoint id.
     pub endpoint: Option<u64>,
     /// Sender.
@@ -34,25 +34,28 @@ pub struct FragmentKey {
 }
 
 /// Verdicts on first fragments.
-pub struct FragmentCache {
+pub(super) struct FragmentCache {
     hasher: SeedableState<'static>,
     entries: Vec<Option<(FragmentKey, Timestamp, Verdict)>>,
 }
 
 impl FragmentCache {
     /// An empty cache whose hash is keyed with `seed`.
-    pub fn new(seed: u64) -> Self {
-        FragmentCache { hasher: SeedableState::new(seed), entries: vec![None; CAPACITY] }
+    pub(super) fn new(seed: u64) -> Self {
+        FragmentCache {
+            hasher: SeedableState::new(seed),
+            entries: vec![None; CAPACITY],
+        }
     }
 
     /// Remembers what was decided on a first fragment.
-    pub fn remember(&mut self, key: FragmentKey, now: Timestamp, verdict: Verdict) {
+    pub(super) fn remember(&mut self, key: FragmentKey, now: Timestamp, verdict: Verdict) {
         let place = self.place(&key);
         self.entries[place] = Some((key, now, verdict));
     }
 
     /// What was decided on the first fragment of the same datagram, if it was seen lately.
-    pub fn recall(&self, key: &FragmentKey, now: Timestamp) -> Option<Verdict> {
+    pub(super) fn recall(&self, key: &FragmentKey, now: Timestamp) -> Option<Verdict> {
         let (known, at, verdict) = self.entries[self.place(key)].as_ref()?;
         (known == key && now.since(*at) < LIFETIME).then_some(*verdict)
     }
@@ -81,7 +84,16 @@ mod tests {
         cache.remember(key, at(0), Verdict::Return);
         assert_eq!(cache.recall(&key, at(29)), Some(Verdict::Return));
         assert_eq!(cache.recall(&FragmentKey { id: 78, ..key }, at(1)), None);
-        assert_eq!(cache.recall(&FragmentKey { endpoint: Some(1), ..key }, at(1)), None);
+        assert_eq!(
+            cache.recall(
+                &FragmentKey {
+                    endpoint: Some(1),
+                    ..key
+                },
+                at(1)
+            ),
+            None
+        );
         assert_eq!(cache.recall(&key, at(31)), None);
     }
 }

@@ -21,6 +21,7 @@ pub mod time;
 mod watch;
 
 use core::time::Duration;
+use std::sync::LazyLock;
 
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::{Direction, FlowKey, Tuple};
@@ -37,7 +38,7 @@ use self::outbox::Outbox;
 use self::report::StreamReport;
 use self::stream::Stream;
 use self::time::Timestamp;
-use crate::policy::{DefaultAction, Policy, Rule};
+use crate::policy::{DefaultAction, Policy, Rule, RuleId};
 
 /// GWLB forgets a UDP flow after 120 s and a TCP flow after 350 s; so does the appliance.
 const IDLE_UDP: Duration = Duration::from_secs(120);
@@ -75,15 +76,19 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { geneve_port: 6081, max_flows: 65_536, seed: 0, content: Content::Sampled, keep_gone: false }
+        Config {
+            geneve_port: 6081,
+            max_flows: 65_536,
+            seed: 0,
+            content: Content::Sampled,
+            keep_gone: false,
+        }
     }
 }
 
 /// The engine. See the module's documentation.
 pub struct Engine {
     config: Config,
-    /// What holds for a flow that is observed without a policy.
-    observer: Rule,
     flows: FlowTable<Flow>,
     fragments: FragmentCache,
     outbox: Outbox,
@@ -97,7 +102,6 @@ impl Engine {
     pub fn new(config: Config) -> Self {
         Engine {
             config,
-            observer: Rule::observer(),
             flows: FlowTable::new(config.max_flows, config.seed),
             fragments: FragmentCache::new(config.seed),
             outbox: Outbox::default(),
@@ -148,7 +152,7 @@ impl Engine {
 
     /// Lets time pass for the next `budget` slots of the flow table: reorder windows, holds, idle flows.
     pub fn tick(&mut self, now: Timestamp, budget: usize) {
-        let (outbox, retired) = (&mut self.outbox, &mut self.retired);
+        let (outbox, retired, streams) = (&mut self.outbox, &mut self.retired, &mut self.counters.streams);
         self.flows.sweep(budget, |key, last_seen, flow| {
             let protocol = key.protocol();
             let idle = now.since(last_seen) > if protocol == TCP { IDLE_TCP } else { IDLE_UDP };
@@ -158,6 +162,7 @@ impl Engine {
             if !idle {
                 return Sweep::Keep;
             }
+            *streams -= flow.streams().len() as u64;
             retire(flow, now, "idle", outbox, retired.as_mut());
             Sweep::Remove
         });
@@ -188,7 +193,11 @@ impl Engine {
 
     /// Reports of the streams followed now, after those kept of streams that are gone.
     pub fn streams(&self) -> Vec<StreamReport> {
-        let live = self.flows.iter().flat_map(|(_, flow)| flow.streams()).map(Stream::report);
+        let live = self
+            .flows
+            .iter()
+            .flat_map(|(_, flow)| flow.streams())
+            .map(Stream::report);
         self.retired.iter().flatten().cloned().chain(live).collect()
     }
 
@@ -227,60 +236,42 @@ impl Engine {
         walk: &Walk,
         packet: Option<&[u8]>,
     ) -> Verdict {
-        let policy = published.policy;
-        if let Some(quoted) = walk.quoted {
-            // An ICMP error belongs to the flow whose packet it quotes (RFC 792, RFC 4443).
-            if self.flows.contains(&quoted.canonical().0) || policy.match_forward(&quoted).is_some() {
-                return Verdict::Return;
-            }
+        if self.is_error_of_admitted_flow(published.policy, walk) {
+            return Verdict::Return;
         }
         let tuple = walk.tuple();
-        let (key, direction) = tuple.canonical();
-        let found = self.flows.find(&key, now);
-        let known = found.and_then(|index| self.flows.get_mut(index)).map(|flow| flow.admission);
-        let admission = match known {
-            Some(admission) if admission.generation == published.generation => admission,
-            _ => match admit(published, &tuple, direction, known) {
-                Ok(admission) => admission,
-                Err(reason) => return by_default(policy, reason),
-            },
+        let (rule, index) = match self.admitted(now, published, &tuple) {
+            Ok(admitted) => admitted,
+            Err(reason) => return by_default(published.policy, reason),
         };
-        let rule = match admission.rule {
-            Some(id) => policy.rule(id),
-            None => Some(&self.observer),
+        let Some(flow) = index.and_then(|index| self.flows.get_mut(index)) else {
+            // A table full of live flows: the packet is admitted, and nothing is remembered of it.
+            return Verdict::Return;
         };
-        let Some(rule) = rule else { return by_default(policy, DropReason::NoRule) };
-        let forward = if admission.forward == direction { tuple } else { tuple.reversed() };
-        let index = match found {
-            Some(index) => index,
-            None => {
-                let flow = Flow::new(admission, rule, &forward);
-                // A table full of live flows: the packet is admitted, and nothing is remembered of it.
-                let Some((index, gone)) = enter(&mut self.flows, &mut self.counters, now, key, flow) else {
-                    return Verdict::Return;
-                };
-                if let Some(mut gone) = gone {
-                    retire(&mut gone, now, "evicted", &mut self.outbox, self.retired.as_mut());
-                }
-                index
-            }
+        // The first part of a datagram is admitted by its ports, and not inspected.
+        let Some(payload) = packet.and_then(|packet| walk.payload(packet)) else {
+            return Verdict::Return;
         };
-        let Some(flow) = self.flows.get_mut(index) else { return Verdict::Return };
-        if flow.admission != admission {
-            flow.admit_anew(admission, rule, &forward);
-        }
-        let Some(payload) = packet.and_then(|packet| walk.payload(packet)) else { return Verdict::Return };
+        let (_, direction) = tuple.canonical();
+        let datagram = Datagram {
+            tuple: &tuple,
+            direction,
+            payload,
+        };
+        let (outbox, counters) = (&mut self.outbox, &mut self.counters);
         let mut context = Context {
             now,
             rule,
             content: self.config.content,
-            outbox: &mut self.outbox,
-            counters: &mut self.counters,
+            outbox,
+            counters,
         };
-        let inspected = flow.inspect(Datagram { tuple: &tuple, direction, payload }, &mut context);
+        let before = flow.streams().len() as u64;
+        let inspected = flow.inspect(datagram, &mut context);
+        self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
         if !flow.marked_established && flow.is_established() {
             flow.marked_established = true;
-            self.flows.establish(index);
+            index.into_iter().for_each(|index| self.flows.establish(index));
         }
         match inspected {
             Ok(()) => Verdict::Return,
@@ -291,29 +282,69 @@ impl Engine {
             }
         }
     }
-}
 
-/// Puts a flow into the table; `None` when it is full of live ones.
-fn enter(
-    flows: &mut FlowTable<Flow>,
-    counters: &mut Counters,
-    now: Timestamp,
-    key: FlowKey,
-    flow: Flow,
-) -> Option<(FlowIndex, Option<Flow>)> {
-    let entered = match flows.insert(key, now, flow) {
-        Inserted::Fresh(index) => (index, None),
-        Inserted::Evicting(index, gone) => {
-            counters.flows_evicted += 1;
-            (index, Some(gone))
+    /// An ICMP error belongs to the flow whose packet it quotes, and goes to that packet's sender (RFC 792, RFC 4443).
+    fn is_error_of_admitted_flow(&self, policy: &Policy, walk: &Walk) -> bool {
+        walk.quoted.is_some_and(|quoted| {
+            let known = || self.flows.contains(&quoted.canonical().0) || policy.match_forward(&quoted).is_some();
+            quoted.source.ip() == walk.destination && known()
+        })
+    }
+
+    /// The rule that admits a packet and its flow, which is entered when it is new; no flow where there is no room.
+    fn admitted<'p>(
+        &mut self,
+        now: Timestamp,
+        published: &Published<'p>,
+        tuple: &Tuple,
+    ) -> Result<(&'p Rule, Option<FlowIndex>), DropReason> {
+        let (key, direction) = tuple.canonical();
+        let found = self.flows.find(&key, now);
+        let known = found
+            .and_then(|index| self.flows.get_mut(index))
+            .map(|flow| flow.admission);
+        let admission = match known {
+            Some(admission) if admission.generation == published.generation => admission,
+            _ => admit(published, tuple, direction, known)?,
+        };
+        let rule = published.rule(admission.rule).ok_or(DropReason::NoRule)?;
+        let forward = || {
+            if admission.forward == direction {
+                *tuple
+            } else {
+                tuple.reversed()
+            }
+        };
+        let Some(index) = found else {
+            let flow = Flow::new(admission, rule, &forward());
+            return Ok((rule, self.enter(now, key, flow)));
+        };
+        if let Some(flow) = self.flows.get_mut(index).filter(|flow| flow.admission != admission) {
+            let before = flow.streams().len() as u64;
+            flow.admit_anew(admission, rule, &forward());
+            self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
         }
-        Inserted::Refused => {
-            counters.flows_refused += 1;
-            return None;
-        }
-    };
-    counters.flows_created += 1;
-    Some(entered)
+        Ok((rule, Some(index)))
+    }
+
+    /// Puts a flow into the table; `None` when it is full of live ones.
+    fn enter(&mut self, now: Timestamp, key: FlowKey, flow: Flow) -> Option<FlowIndex> {
+        let index = match self.flows.insert(key, now, flow) {
+            Inserted::Fresh(index) => index,
+            Inserted::Evicting(index, mut gone) => {
+                self.counters.flows_evicted += 1;
+                self.counters.streams -= gone.streams().len() as u64;
+                retire(&mut gone, now, "evicted", &mut self.outbox, self.retired.as_mut());
+                index
+            }
+            Inserted::Refused => {
+                self.counters.flows_refused += 1;
+                return None;
+            }
+        };
+        self.counters.flows_created += 1;
+        Some(index)
+    }
 }
 
 /// A compiled policy and the number of its publication; a flow admitted under another number is decided anew.
@@ -325,6 +356,17 @@ pub struct Published<'a> {
     pub generation: u64,
 }
 
+impl<'p> Published<'p> {
+    /// The rule of an admission; where everything is observed without a policy, the observer's.
+    fn rule(&self, id: Option<RuleId>) -> Option<&'p Rule> {
+        static OBSERVER: LazyLock<Rule> = LazyLock::new(Rule::observer);
+        match id {
+            Some(id) => self.policy.rule(id),
+            None => Some(&OBSERVER),
+        }
+    }
+}
+
 /// The rule that admits a flow's packet, and in which direction of the flow its source sends.
 fn admit(
     published: &Published<'_>,
@@ -333,7 +375,11 @@ fn admit(
     known: Option<Admission>,
 ) -> Result<Admission, DropReason> {
     let Published { policy, generation } = *published;
-    let by = |rule, forward| Admission { rule, forward, generation };
+    let by = |rule, forward| Admission {
+        rule,
+        forward,
+        generation,
+    };
     if policy.observes_all() {
         return Ok(by(None, direction));
     }

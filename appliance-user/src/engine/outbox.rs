@@ -8,28 +8,32 @@ use super::time::Timestamp;
 
 /// Events waiting for the driver.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(super) struct Outbox {
     events: VecDeque<StreamEvent>,
     shed: u64,
 }
 
 impl Outbox {
     /// Tells something about a stream; sheds and counts it when the outbox is full.
-    pub fn tell(&mut self, at: Timestamp, stream: &StreamIdentity, change: StreamChange) {
+    pub(super) fn tell(&mut self, at: Timestamp, stream: &StreamIdentity, change: StreamChange) {
         if self.events.len() >= EVENT_CAPACITY {
             self.shed += 1;
             return;
         }
-        self.events.push_back(StreamEvent { at, stream: stream.clone(), change });
+        self.events.push_back(StreamEvent {
+            at,
+            stream: stream.clone(),
+            change,
+        });
     }
 
     /// The oldest event that was not fetched yet.
-    pub fn fetch(&mut self) -> Option<StreamEvent> {
+    pub(super) fn fetch(&mut self) -> Option<StreamEvent> {
         self.events.pop_front()
     }
 
     /// Events shed so far.
-    pub fn shed(&self) -> u64 {
+    pub(super) fn shed(&self) -> u64 {
         self.shed
     }
 }

@@ -26,7 +26,7 @@ const ARQ_WINDOW: Duration = Duration::from_secs(1);
 
 /// Security findings of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub(super) enum Finding {
     /// One sequence number came with two contents.
     SequenceConflict,
     /// A lone packet far outside the sequence window.
@@ -39,7 +39,7 @@ impl Finding {
     const ALL: [Finding; 3] = [Finding::SequenceConflict, Finding::OutOfWindow, Finding::SsrcConflict];
 
     /// The name in reports and events.
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Finding::SequenceConflict => "sequence-conflict",
             Finding::OutOfWindow => "out-of-window",
@@ -57,7 +57,7 @@ struct Found {
 
 /// What is counted of a stream, recognised or not.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Totals {
+pub(super) struct Totals {
     /// The engine's streams in the order in which they appeared.
     pub ordinal: u64,
     /// Datagrams.
@@ -68,7 +68,7 @@ pub struct Totals {
 
 /// A stream within a flow.
 #[derive(Debug)]
-pub struct Stream {
+pub(super) struct Stream {
     /// The engine's streams in the order in which they appeared.
     ordinal: u64,
     identity: StreamIdentity,
@@ -90,7 +90,7 @@ pub struct Stream {
 
 impl Stream {
     /// A stream that was just seen for the first time.
-    pub fn new(
+    pub(super) fn new(
         protocol: StreamProtocol,
         rule: &Rule,
         tuple: &Tuple,
@@ -125,42 +125,48 @@ impl Stream {
     }
 
     /// The stream of a `.ts` file.
-    pub fn of_file(rule: &Rule) -> Self {
-        let mut stream =
-            Stream::new(StreamProtocol::File, rule, &Tuple::default(), Direction::Forward, 0, Timestamp::default());
+    pub(super) fn of_file(rule: &Rule) -> Self {
+        let mut stream = Stream::new(
+            StreamProtocol::File,
+            rule,
+            &Tuple::default(),
+            Direction::Forward,
+            0,
+            Timestamp::default(),
+        );
         stream.identity.source = None;
         stream.identity.destination = None;
         stream
     }
 
     /// The policy changed and the stream goes on under `rule`.
-    pub fn readmit(&mut self, rule: &Rule) {
+    pub(super) fn readmit(&mut self, rule: &Rule) {
         self.identity.rule = rule_name(rule);
         self.watch.readmit(rule);
     }
 
-    /// Who it is.
-    pub fn identity(&self) -> &StreamIdentity {
-        &self.identity
-    }
-
     /// When its last packet came.
-    pub fn last_seen(&self) -> Timestamp {
+    pub(super) fn last_seen(&self) -> Timestamp {
         self.last_seen
     }
 
     /// Whether its packets are being dropped.
-    pub fn is_blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         self.watch.state() == StreamState::Blocked
     }
 
     /// Whether it was told of: it has shown more than one packet.
-    pub fn is_confirmed(&self) -> bool {
+    pub(super) fn is_confirmed(&self) -> bool {
         self.announced
     }
 
     /// What the SRT handshake says: cipher, stream id, and the negotiated latency unless the rule sets the window.
-    pub fn describe_srt(&mut self, cipher: &'static str, stream_id: Option<Arc<str>>, latency: Option<Duration>) {
+    pub(super) fn describe_srt(
+        &mut self,
+        cipher: &'static str,
+        stream_id: Option<Arc<str>>,
+        latency: Option<Duration>,
+    ) {
         self.encryption = cipher;
         if stream_id.is_some() {
             self.identity.stream_id = stream_id;
@@ -171,7 +177,7 @@ impl Stream {
     }
 
     /// The stream has shown to be RIST: its sender repeats what was lost, so there is longer to wait.
-    pub fn speaks_rist(&mut self, rule: &Rule) {
+    pub(super) fn speaks_rist(&mut self, rule: &Rule) {
         if self.identity.protocol == StreamProtocol::Rtp {
             self.identity.protocol = StreamProtocol::Rist;
             if let Some(judge) = &mut self.judge {
@@ -181,7 +187,7 @@ impl Stream {
     }
 
     /// The sender came back under another SSRC: the same stream goes on with new counters.
-    pub fn succeed(&mut self, selector: u32) {
+    pub(super) fn succeed(&mut self, selector: u32) {
         self.selector = selector;
         self.identity.ssrc = Some(selector);
         if let Some(judge) = &mut self.judge {
@@ -190,19 +196,23 @@ impl Stream {
     }
 
     /// When it appeared, and its datagrams and bytes so far.
-    pub fn totals(&self) -> Totals {
-        Totals { ordinal: self.ordinal, packets: self.packets, bytes: self.bytes }
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            ordinal: self.ordinal,
+            packets: self.packets,
+            bytes: self.bytes,
+        }
     }
 
     /// Takes over what was counted of it before it was recognised.
-    pub fn adopt(&mut self, totals: Totals) {
+    pub(super) fn adopt(&mut self, totals: Totals) {
         self.ordinal = totals.ordinal;
         self.packets += totals.packets;
         self.bytes += totals.bytes;
     }
 
     /// Counts a packet that carries no media to judge.
-    pub fn count(&mut self, now: Timestamp, bytes: usize, outbox: &mut Outbox) {
+    pub(super) fn count(&mut self, now: Timestamp, bytes: usize, outbox: &mut Outbox) {
         self.packets += 1;
         self.bytes += bytes as u64;
         self.last_seen = now;
@@ -210,19 +220,19 @@ impl Stream {
     }
 
     /// Takes one packet's digest; what the judge finds moves the state.
-    pub fn offer(&mut self, now: Timestamp, bytes: usize, digest: &PacketDigest, outbox: &mut Outbox) {
+    pub(super) fn offer(&mut self, now: Timestamp, bytes: usize, digest: &PacketDigest, outbox: &mut Outbox) {
         self.ts_visible |= digest.ts_visible;
         self.count(now, bytes, outbox);
         self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, verdicts));
     }
 
     /// Notes a finding that is not the judge's.
-    pub fn find(&mut self, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
+    pub(super) fn find(&mut self, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
         note(&mut self.findings, &self.identity, at, finding, outbox);
     }
 
     /// Lets time pass: gaps whose window is over, holds and debounces.
-    pub fn advance(&mut self, now: Timestamp, outbox: &mut Outbox) {
+    pub(super) fn advance(&mut self, now: Timestamp, outbox: &mut Outbox) {
         self.with_judge(outbox, |judge, verdicts| judge.advance(now, verdicts));
         if let Some(transition) = self.watch.advance(now) {
             tell(&self.identity, now, transition, outbox);
@@ -230,20 +240,24 @@ impl Stream {
     }
 
     /// The input ends: what still waits for missing packets is judged now.
-    pub fn flush(&mut self, outbox: &mut Outbox) {
+    pub(super) fn flush(&mut self, outbox: &mut Outbox) {
         self.with_judge(outbox, |judge, verdicts| judge.flush(verdicts));
     }
 
     /// Tells that the stream is gone.
-    pub fn tell_gone(&self, now: Timestamp, cause: &'static str, outbox: &mut Outbox) {
+    pub(super) fn tell_gone(&self, now: Timestamp, cause: &'static str, outbox: &mut Outbox) {
         if self.announced {
-            let change = StreamChange::StreamGone { cause, packets: self.packets, transport: self.transport() };
+            let change = StreamChange::StreamGone {
+                cause,
+                packets: self.packets,
+                transport: self.transport(),
+            };
             outbox.tell(now, &self.identity, change);
         }
     }
 
     /// Everything known of it.
-    pub fn report(&self) -> StreamReport {
+    pub(super) fn report(&self) -> StreamReport {
         let findings = Finding::ALL
             .iter()
             .zip(&self.findings)
@@ -319,8 +333,12 @@ impl Stream {
 
     fn with_judge(&mut self, outbox: &mut Outbox, work: impl FnOnce(&mut Judge, &mut Verdicts<'_>)) {
         let Some(judge) = &mut self.judge else { return };
-        let mut verdicts =
-            Verdicts { identity: &self.identity, watch: &mut self.watch, findings: &mut self.findings, outbox };
+        let mut verdicts = Verdicts {
+            identity: &self.identity,
+            watch: &mut self.watch,
+            findings: &mut self.findings,
+            outbox,
+        };
         work(judge, &mut verdicts);
     }
 }
@@ -336,7 +354,9 @@ struct Verdicts<'a> {
 impl Sink for Verdicts<'_> {
     fn event(&mut self, event: Event) {
         let (at, transition) = match event {
-            Event::ContinuityError { fault: Fault::Network, .. } => return,
+            Event::ContinuityError {
+                fault: Fault::Network, ..
+            } => return,
             Event::ContinuityError { at, pid, tainted, .. } => (at, self.watch.continuity_error(at, pid, tainted)),
             Event::Lost { at, count, tainted } => (at, self.watch.lost(at, count, tainted)),
             Event::SequenceConflict { at } => return self.find(at, Finding::SequenceConflict),
@@ -360,7 +380,14 @@ fn note(findings: &mut [Found; 3], identity: &StreamIdentity, at: Timestamp, fin
     found.count += 1;
     if found.told.is_none_or(|told| at.since(told) >= TELL_EVERY) {
         found.told = Some(at);
-        outbox.tell(at, identity, StreamChange::Finding { finding: finding.name(), count: found.count });
+        outbox.tell(
+            at,
+            identity,
+            StreamChange::Finding {
+                finding: finding.name(),
+                count: found.count,
+            },
+        );
     }
 }
 

@@ -44,8 +44,15 @@ fn udp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
 
 /// An inner IPv4 UDP packet, wrapped as GWLB wraps it.
 fn wrapped(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
-    let (IpAddr::V4(from), IpAddr::V4(to)) = (source.ip(), destination.ip()) else { panic!("IPv4 here") };
-    wrap(&ipv4(from.octets(), to.octets(), 17, &udp(source.port(), destination.port(), payload)))
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (source.ip(), destination.ip()) else {
+        panic!("IPv4 here")
+    };
+    wrap(&ipv4(
+        from.octets(),
+        to.octets(),
+        17,
+        &udp(source.port(), destination.port(), payload),
+    ))
 }
 
 fn wrap(inner: &[u8]) -> Vec<u8> {
@@ -108,11 +115,20 @@ struct Bench {
 
 impl Bench {
     fn new(policy: Policy) -> Self {
-        Bench { engine: Engine::new(Config { keep_gone: true, ..Config::default() }), policy }
+        Bench {
+            engine: Engine::new(Config {
+                keep_gone: true,
+                ..Config::default()
+            }),
+            policy,
+        }
     }
 
     fn offer(&mut self, ms: u64, mut frame: Vec<u8>) -> Verdict {
-        let published = Published { policy: &self.policy, generation: 1 };
+        let published = Published {
+            policy: &self.policy,
+            generation: 1,
+        };
         let verdict = self.engine.process(at_ms(ms), &published, &mut frame);
         assert!(self.engine.counters().reconciles());
         verdict
@@ -141,10 +157,16 @@ fn a_sound_rtp_stream_is_returned_and_reported() {
     assert_eq!(stream.identity.rule.as_deref(), Some("studio"));
     assert_eq!(stream.identity.endpoint, Some(ENDPOINT));
     assert_eq!(stream.identity.ssrc, Some(7));
-    assert_eq!((stream.packets, stream.transport.lost, stream.transport.reordered), (200, 0, 0));
+    assert_eq!(
+        (stream.packets, stream.transport.lost, stream.transport.reordered),
+        (200, 0, 0)
+    );
     let ts = stream.ts.expect("the TS is in the clear");
     assert_eq!(ts.packets, 1400);
-    assert_eq!(ts.continuity_errors.source + ts.continuity_errors.network + ts.continuity_errors.unknown, 0);
+    assert_eq!(
+        ts.continuity_errors.source + ts.continuity_errors.network + ts.continuity_errors.unknown,
+        0
+    );
     assert_eq!(stream.worst_state, StreamState::Healthy);
 }
 
@@ -155,14 +177,25 @@ fn a_returned_frame_differs_in_macs_outer_addresses_ttl_and_checksum_only() {
     let before = wrapped(sender(), receiver(), &rtp(1, 7));
     let mut after = before.clone();
     assert_eq!(
-        engine.process(at_ms(0), &Published { policy: &policy, generation: 1 }, &mut after),
+        engine.process(
+            at_ms(0),
+            &Published {
+                policy: &policy,
+                generation: 1
+            },
+            &mut after
+        ),
         Verdict::Return
     );
     assert_eq!((&after[0..6], &after[6..12]), (&before[6..12], &before[0..6]));
     assert_eq!((&after[26..30], &after[30..34]), (&before[30..34], &before[26..30]));
     assert_eq!(after[22], 64);
     assert_eq!(ones_complement(&after[14..34]), 0);
-    assert_eq!(after[34..], before[34..], "UDP ports, GENEVE and everything inside stay");
+    assert_eq!(
+        after[34..],
+        before[34..],
+        "UDP ports, GENEVE and everything inside stay"
+    );
     assert_eq!(after[12..22], before[12..22]);
 }
 
@@ -170,9 +203,15 @@ fn a_returned_frame_differs_in_macs_outer_addresses_ttl_and_checksum_only() {
 fn what_no_rule_admits_is_dropped_under_its_own_reason() {
     let mut bench = Bench::new(rtp_policy(""));
     let stranger = SocketAddr::from(([10, 66, 0, 1], 40_000));
-    assert_eq!(bench.offer(0, wrapped(stranger, receiver(), &rtp(0, 1))), Verdict::Drop(DropReason::SourceNotListed));
+    assert_eq!(
+        bench.offer(0, wrapped(stranger, receiver(), &rtp(0, 1))),
+        Verdict::Drop(DropReason::SourceNotListed)
+    );
     let elsewhere = SocketAddr::from(([10, 0, 9, 9], 7000));
-    assert_eq!(bench.offer(0, wrapped(sender(), elsewhere, &rtp(0, 1))), Verdict::Drop(DropReason::NoRule));
+    assert_eq!(
+        bench.offer(0, wrapped(sender(), elsewhere, &rtp(0, 1))),
+        Verdict::Drop(DropReason::NoRule)
+    );
     assert_eq!(bench.send(0, b"no rtp at all"), Verdict::Drop(DropReason::NotRtp));
     let mut unused = Bench::new(rtp_policy(""));
     let reply = wrapped(receiver(), sender(), &rtp(0, 1));
@@ -219,12 +258,16 @@ fn a_source_fault_degrades_the_stream_and_it_recovers() {
         bench.engine.tick(at_ms(ms), 16);
     }
     let stream = bench.only_stream();
-    assert_eq!((stream.state, stream.worst_state), (StreamState::Healthy, StreamState::Degraded));
+    assert_eq!(
+        (stream.state, stream.worst_state),
+        (StreamState::Healthy, StreamState::Degraded)
+    );
 }
 
 #[test]
 fn a_block_holds_and_ends_in_probation() {
-    let block = "[rule.ts]\ncontinuity = { max_incidents = 0, window = \"1s\", on_exceed = \"block\", hold = \"2s\" }\n";
+    let block =
+        "[rule.ts]\ncontinuity = { max_incidents = 0, window = \"1s\", on_exceed = \"block\", hold = \"2s\" }\n";
     let mut bench = Bench::new(rtp_policy(block));
     for n in 0..20u16 {
         bench.send(u64::from(n), &rtp(n, 7));
@@ -234,15 +277,25 @@ fn a_block_holds_and_ends_in_probation() {
     bench.send(20, &bad);
     // A block waits until it is known that nobody was injecting packets around the fault.
     let verdicts: Vec<Verdict> = (21..400u16).map(|n| bench.send(n.into(), &rtp(n, 7))).collect();
-    let first = verdicts.iter().position(|v| *v == Verdict::Drop(DropReason::StreamBlocked)).expect("it is blocked");
+    let first = verdicts
+        .iter()
+        .position(|v| *v == Verdict::Drop(DropReason::StreamBlocked))
+        .expect("it is blocked");
     assert!((50..=200).contains(&first), "blocked after {first} ms");
-    assert!(verdicts[first..].iter().all(|v| *v == Verdict::Drop(DropReason::StreamBlocked)));
+    assert!(
+        verdicts[first..]
+            .iter()
+            .all(|v| *v == Verdict::Drop(DropReason::StreamBlocked))
+    );
     bench.engine.tick(at_ms(2600), 16);
     for n in 400..500u16 {
         assert_eq!(bench.send(2600 + u64::from(n - 400), &rtp(n, 7)), Verdict::Return);
     }
     let stream = bench.only_stream();
-    assert_eq!((stream.state, stream.worst_state), (StreamState::Degraded, StreamState::Blocked));
+    assert_eq!(
+        (stream.state, stream.worst_state),
+        (StreamState::Degraded, StreamState::Blocked)
+    );
 }
 
 #[test]
@@ -271,7 +324,13 @@ fn without_a_policy_protocols_show_themselves() {
         bench.offer(u64::from(n), wrapped(from(3), receiver(), b"what is this"));
     }
     bench.engine.finish();
-    let mut seen: Vec<_> = bench.engine.streams().iter().map(|s| (s.identity.protocol.name(), s.packets)).collect();
+    assert_eq!(bench.engine.counters().streams, 3);
+    let mut seen: Vec<_> = bench
+        .engine
+        .streams()
+        .iter()
+        .map(|s| (s.identity.protocol.name(), s.packets))
+        .collect();
     seen.sort_unstable();
     assert_eq!(seen, [("other", 5), ("rtp", 5), ("ts-udp", 5)]);
 }
@@ -282,8 +341,14 @@ fn a_new_policy_generation_decides_flows_anew() {
     assert_eq!(bench.send(0, &rtp(0, 7)), Verdict::Return);
     let stricter = policy("[[rule]]\nname = \"other\"\nprotocol = \"rtp\"\nsource = [\"10.5.0.0/24\"]\n");
     let mut frame = wrapped(sender(), receiver(), &rtp(1, 7));
-    let published = Published { policy: &stricter, generation: 2 };
-    assert_eq!(bench.engine.process(at_ms(1), &published, &mut frame), Verdict::Drop(DropReason::SourceNotListed));
+    let published = Published {
+        policy: &stricter,
+        generation: 2,
+    };
+    assert_eq!(
+        bench.engine.process(at_ms(1), &published, &mut frame),
+        Verdict::Drop(DropReason::SourceNotListed)
+    );
 }
 
 #[test]
@@ -302,5 +367,8 @@ fn later_fragments_follow_the_first_and_orphans_take_the_default_action() {
     first[4..6].copy_from_slice(&200u16.to_be_bytes());
     assert_eq!(bench.offer(0, fragment(0x2000, 5, &first)), Verdict::Return);
     assert_eq!(bench.offer(1, fragment(9, 5, &[0; 64])), Verdict::Return);
-    assert_eq!(bench.offer(2, fragment(9, 6, &[0; 64])), Verdict::Drop(DropReason::FragmentWithoutFirst));
+    assert_eq!(
+        bench.offer(2, fragment(9, 6, &[0; 64])),
+        Verdict::Drop(DropReason::FragmentWithoutFirst)
+    );
 }

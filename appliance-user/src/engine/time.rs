@@ -25,6 +25,10 @@ impl Timestamp {
     /// This instant moved on by `duration`.
     pub const fn after(self, duration: Duration) -> Self {
         let nanos = duration.as_nanos();
-        Timestamp(self.0.saturating_add(if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }))
+        Timestamp(self.0.saturating_add(if nanos > u64::MAX as u128 {
+            u64::MAX
+        } else {
+            nanos as u64
+        }))
     }
 }

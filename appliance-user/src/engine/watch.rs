@@ -18,7 +18,7 @@ const CLEAR_AFTER: Duration = Duration::from_secs(10);
 
 /// A change of state and what caused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transition {
+pub(super) struct Transition {
     /// State before.
     pub from: StreamState,
     /// State now.
@@ -61,7 +61,7 @@ impl Account {
 
 /// The state machine of one stream.
 #[derive(Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     state: StreamState,
     worst: StreamState,
     until: Timestamp,
@@ -74,7 +74,7 @@ pub struct Watch {
 
 impl Watch {
     /// A healthy stream under `rule`. With `enforce = false` the rule's blocks become alerts.
-    pub fn new(rule: &Rule) -> Self {
+    pub(super) fn new(rule: &Rule) -> Self {
         let continuity = &rule.ts.continuity;
         let loss = &rule.ts.network_loss;
         let blocks = |on_exceed| rule.enforce && matches!(on_exceed, OnExceed::Block);
@@ -103,40 +103,51 @@ impl Watch {
     }
 
     /// The policy changed: the limits are the new rule's, the state stays until they say otherwise.
-    pub fn readmit(&mut self, rule: &Rule) {
-        *self = Watch { state: self.state, worst: self.worst, until: self.until, ..Watch::new(rule) };
+    pub(super) fn readmit(&mut self, rule: &Rule) {
+        *self = Watch {
+            state: self.state,
+            worst: self.worst,
+            until: self.until,
+            ..Watch::new(rule)
+        };
     }
 
     /// The state now.
-    pub fn state(&self) -> StreamState {
+    pub(super) fn state(&self) -> StreamState {
         self.state
     }
 
     /// The worst state so far.
-    pub fn worst(&self) -> StreamState {
+    pub(super) fn worst(&self) -> StreamState {
         self.worst
     }
 
     /// A continuity error that the network did not make.
-    pub fn continuity_error(&mut self, at: Timestamp, pid: u16, tainted: bool) -> Option<Transition> {
+    pub(super) fn continuity_error(&mut self, at: Timestamp, pid: u16, tainted: bool) -> Option<Transition> {
         if self.ignored_pids.contains(pid) {
             return None;
         }
         let fresh = u64::from(self.incidents.event(at));
         let fresh_untainted = u64::from(!tainted && self.untainted_incidents.event(at));
-        let (all, untainted) = (self.continuity.all.add(at, fresh), self.continuity.untainted.add(at, fresh_untainted));
+        let (all, untainted) = (
+            self.continuity.all.add(at, fresh),
+            self.continuity.untainted.add(at, fresh_untainted),
+        );
         self.judge(at, all, untainted, |watch| &watch.continuity)
     }
 
     /// Packets that the network lost.
-    pub fn lost(&mut self, at: Timestamp, packets: u64, tainted: bool) -> Option<Transition> {
+    pub(super) fn lost(&mut self, at: Timestamp, packets: u64, tainted: bool) -> Option<Transition> {
         let untainted = if tainted { 0 } else { packets };
-        let (all, untainted) = (self.network_loss.all.add(at, packets), self.network_loss.untainted.add(at, untainted));
+        let (all, untainted) = (
+            self.network_loss.all.add(at, packets),
+            self.network_loss.untainted.add(at, untainted),
+        );
         self.judge(at, all, untainted, |watch| &watch.network_loss)
     }
 
     /// Lets time pass: a block's hold ends in probation (degraded, but flowing), a quiet degraded stream is healthy again.
-    pub fn advance(&mut self, now: Timestamp) -> Option<Transition> {
+    pub(super) fn advance(&mut self, now: Timestamp) -> Option<Transition> {
         if self.state == StreamState::Healthy || now < self.until {
             return None;
         }
@@ -159,13 +170,25 @@ impl Watch {
         if to < self.state {
             return None;
         }
-        self.enter(to, until, cause).map(|t| Transition { count, limit, window, ..t })
+        self.enter(to, until, cause).map(|t| Transition {
+            count,
+            limit,
+            window,
+            ..t
+        })
     }
 
     fn enter(&mut self, to: StreamState, until: Timestamp, cause: &'static str) -> Option<Transition> {
         let from = core::mem::replace(&mut self.state, to);
         self.until = until;
         self.worst = self.worst.max(to);
-        (from != to).then_some(Transition { from, to, cause, count: 0, limit: 0, window: Duration::ZERO })
+        (from != to).then_some(Transition {
+            from,
+            to,
+            cause,
+            count: 0,
+            limit: 0,
+            window: Duration::ZERO,
+        })
     }
 }

@@ -53,7 +53,9 @@ impl LinkType {
         };
         let packet = match self {
             // Up to two 802.1Q or 802.1ad tags stand before the EtherType.
-            LinkType::Ethernet => (0..=2).map(|tags| 14 + 4 * tags).find_map(|end| behind(data.get(end - 2..end), end)),
+            LinkType::Ethernet => (0..=2)
+                .map(|tags| 14 + 4 * tags)
+                .find_map(|end| behind(data.get(end - 2..end), end)),
             LinkType::LinuxSll => behind(data.get(14..16), 16),
             LinkType::LinuxSll2 => behind(data.get(0..2), 20),
             LinkType::Null | LinkType::Loop => data.get(4..),

@@ -101,13 +101,14 @@ enum Word {
     Note0 = 1,
     Note1 = 2,
     Note2 = 3,
+    Note3 = 4,
     Dark = Heartbeat::DARK_OFFSET / WORD,
 }
 
 /// Bytes of a word.
 const WORD: usize = size_of::<u64>();
 /// The words for notes.
-const NOTES: [Word; 3] = [Word::Note0, Word::Note1, Word::Note2];
+const NOTES: [Word; 4] = [Word::Note0, Word::Note1, Word::Note2, Word::Note3];
 const _: () = assert!(offset_of!(Heartbeat, notes) == Word::Note0 as usize * WORD);
 const _: () = assert!((Word::Dark as usize + 1) * WORD <= STRIDE && STRIDE.is_multiple_of(WORD));
 
@@ -149,15 +150,15 @@ impl HeartbeatSlot {
         self.word(Word::Dark).load(Ordering::Relaxed) != 0
     }
 
-    /// Leaves three numbers for whoever maps the array next, should this process die: the line outlives it.
-    pub fn leave_note(&self, note: [u64; 3]) {
+    /// Leaves four numbers for whoever maps the array next, should this process die: the line outlives it.
+    pub fn leave_note(&self, note: [u64; 4]) {
         for (word, value) in NOTES.into_iter().zip(note) {
             self.word(word).store(value, Ordering::Relaxed);
         }
     }
 
     /// The numbers that were left, zeros if none were. Not to be read while another process writes them.
-    pub fn note(&self) -> [u64; 3] {
+    pub fn note(&self) -> [u64; 4] {
         NOTES.map(|word| self.word(word).load(Ordering::Relaxed))
     }
 
@@ -212,9 +213,9 @@ mod tests {
         let map = heartbeats(2);
         let (first, second) = (map.slot(0).unwrap(), map.slot(1).unwrap());
         first.beat(7);
-        first.leave_note([1, 2, 3]);
-        assert_eq!((first.last(), first.note()), (Some(7), [1, 2, 3]));
-        assert_eq!((second.last(), second.note()), (None, [0; 3]));
+        first.leave_note([1, 2, 3, 4]);
+        assert_eq!((first.last(), first.note()), (Some(7), [1, 2, 3, 4]));
+        assert_eq!((second.last(), second.note()), (None, [0; 4]));
     }
 
     #[test]

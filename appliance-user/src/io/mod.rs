@@ -2,7 +2,7 @@
 //! stream files. Nothing here knows what is inside a packet.
 //!
 //! `frame`, `packet` and `pool` make the ownership of a UMEM frame a type; `xsk` joins them to the rings of a socket, which
-//! `open` creates; `sys` holds the few system calls that no crate wraps. `unsafe` is allowed in `frame`, `xsk`, `open` and
+//! `open` creates; `sys` holds the few system calls that no crate wraps. `unsafe` is allowed in `frame`, `heartbeat`, `xsk`, `open` and
 //! `sys` only.
 
 mod blocks;

@@ -259,7 +259,9 @@ pub struct RtpRule {
 impl RtpRule {
     /// Whether media packets may have this payload type.
     pub fn admits_payload_type(&self, payload_type: u8) -> bool {
-        self.payload_types.as_ref().is_none_or(|types| types.contains(payload_type))
+        self.payload_types
+            .as_ref()
+            .is_none_or(|types| types.contains(payload_type))
     }
 }
 

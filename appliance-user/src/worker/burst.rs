@@ -27,6 +27,8 @@ const TICK_BUDGET: usize = 256;
 const HOUSEKEEPING: Duration = Duration::from_millis(5);
 /// How often percentiles are worked out anew: it takes a walk over the whole histogram.
 const SUMMARY: Duration = Duration::from_secs(1);
+/// How long a worker that stops goes on with what is in its rings.
+const LAST_BURSTS: Duration = Duration::from_millis(50);
 /// How long an adaptive worker looks again before it sleeps.
 const SPIN_BEFORE_SLEEP: Duration = Duration::from_micros(100);
 
@@ -114,7 +116,7 @@ impl Loop {
                 self.rest(now);
             }
         }
-        self.finish()
+        self.finish(burst)
     }
 
     /// Beats; but when its own heartbeat is stale, what has queued up meanwhile is discarded first. XDP has been sending
@@ -123,7 +125,8 @@ impl Loop {
         let mut now = now();
         if now.since(self.last_beat) > self.config.heartbeat {
             let discarded = self.socket.discard_backlog();
-            self.engine.driver_dropped(DropReason::StaleAfterStall, discarded.received);
+            self.engine
+                .driver_dropped(DropReason::StaleAfterStall, discarded.received);
             self.figures.stalls += 1;
             now = self::now();
         }
@@ -134,7 +137,10 @@ impl Loop {
 
     fn work(&mut self, now: Timestamp, burst: &mut Burst) {
         let published = Arc::clone(self.policy.load());
-        let policy = engine::Published { policy: &published.policy, generation: published.generation };
+        let policy = engine::Published {
+            policy: &published.policy,
+            generation: published.generation,
+        };
         let packets = burst.len() as u64;
         let mut returning_bytes = 0;
         for mut packet in burst.drain() {
@@ -170,7 +176,8 @@ impl Loop {
 
     /// The thread was stopped in the middle of a burst for longer than the heartbeat allows: the burst is stale too.
     fn revoke(&mut self, bytes: u64) {
-        self.engine.revoke(DropReason::StaleAfterStall, self.returning.len() as u64, bytes);
+        self.engine
+            .revoke(DropReason::StaleAfterStall, self.returning.len() as u64, bytes);
         for packet in self.returning.drain(..) {
             self.socket.recycle(packet);
         }
@@ -238,9 +245,19 @@ impl Loop {
         let _ = self.socket.wait(nap);
     }
 
-    fn finish(mut self) -> WorkerSnapshot {
-        // Packets on their way out get the chance to leave: what the ring holds at the end is lost.
-        let deadline = now().after(Duration::from_millis(100));
+    fn finish(mut self, mut burst: Burst) -> WorkerSnapshot {
+        // From now on XDP takes the failure action, or is detached already: what it gave to this worker before that is
+        // still sent, for nobody else can.
+        self.beat.retire();
+        self.last_beat = now();
+        let deadline = self.last_beat.after(LAST_BURSTS);
+        while self.socket.receive(&mut burst) > 0 && now() < deadline {
+            let now = now();
+            self.work(now, &mut burst);
+            if self.flush().is_err() {
+                break;
+            }
+        }
         while self.socket.frames().transmit > 0 && now() < deadline && self.flush().is_ok() {
             std::thread::yield_now();
         }
@@ -251,7 +268,6 @@ impl Loop {
         }
         self.figures.residence = self.residence.summary();
         self.gather(now());
-        self.beat.retire();
         self.figures
     }
 }

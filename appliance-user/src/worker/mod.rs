@@ -19,8 +19,8 @@ pub use self::residence::Residence;
 use crate::engine::counters::Counters;
 use crate::engine::event::StreamEvent;
 use crate::engine::report::StreamReport;
-use crate::io::heartbeat::HeartbeatSlot;
 use crate::io::FrameAccount;
+use crate::io::heartbeat::HeartbeatSlot;
 use crate::io::xsk::{Socket, Statistics};
 use crate::policy::Policy;
 
@@ -140,8 +140,10 @@ impl Worker {
     ) -> io::Result<Worker> {
         let (questions, mailbox) = channel::bounded(MAILBOX);
         let (ready, started) = channel::bounded(1);
-        let shared =
-            Arc::new(Shared { stop: AtomicBool::new(false), snapshot: Mutex::new(WorkerSnapshot::default()) });
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            snapshot: Mutex::new(WorkerSnapshot::default()),
+        });
         let queue = config.queue;
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new().name(format!("worker-{queue}")).spawn(move || {
@@ -155,7 +157,12 @@ impl Worker {
             burst::Loop::new(config, socket, beat, policy, events, mailbox, theirs).run()
         })?;
         match started.recv() {
-            Ok(Ok(())) => Ok(Worker { queue, shared, questions, thread }),
+            Ok(Ok(())) => Ok(Worker {
+                queue,
+                shared,
+                questions,
+                thread,
+            }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the worker's thread ended before it began")),
         }
@@ -198,11 +205,18 @@ impl Worker {
 fn pin_to(core: usize) -> io::Result<()> {
     let mut cores = rustix::thread::CpuSet::new();
     if core >= rustix::thread::CpuSet::MAX_CPU {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("there is no core {core}")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("there is no core {core}"),
+        ));
     }
     cores.set(core);
-    rustix::thread::sched_setaffinity(None, &cores)
-        .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("cannot run on core {core}: {error}")))
+    rustix::thread::sched_setaffinity(None, &cores).map_err(|error| {
+        io::Error::new(
+            io::Error::from(error).kind(),
+            format!("cannot run on core {core}: {error}"),
+        )
+    })
 }
 
 /// The mailbox from the worker's side.

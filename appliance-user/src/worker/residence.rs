@@ -30,7 +30,9 @@ impl ResidenceTimes {
     /// An empty histogram, with all the memory it will ever need.
     pub(super) fn new() -> Self {
         let nanos = MAX.as_nanos() as u64;
-        ResidenceTimes(Histogram::new_with_bounds(1, nanos, 3).expect("1 ns to 10 s with 3 digits is a valid histogram"))
+        ResidenceTimes(
+            Histogram::new_with_bounds(1, nanos, 3).expect("1 ns to 10 s with 3 digits is a valid histogram"),
+        )
     }
 
     /// Notes a burst of `packets` that all stayed this long.
@@ -63,6 +65,9 @@ mod tests {
         let summary = times.summary();
         assert_eq!(summary.count, 100);
         assert!((9_900..=10_100).contains(&summary.p50), "{summary:?}");
-        assert!(summary.p999 >= 9_900_000_000 && summary.max <= 10_100_000_000, "{summary:?}");
+        assert!(
+            summary.p999 >= 9_900_000_000 && summary.max <= 10_100_000_000,
+            "{summary:?}"
+        );
     }
 }

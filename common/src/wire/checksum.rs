@@ -61,7 +61,7 @@ mod tests {
             let incremental = updated(before, old, new);
             let full = internet(&bytes);
             // One's complement has two zeros; both verify. They differ only where every covered byte is zero.
-            prop_assert!(incremental == full || (incremental ^ full) == 0xffff && full % 0xffff == 0);
+            prop_assert!(incremental == full || (incremental ^ full) == 0xffff && full.is_multiple_of(0xffff));
         }
 
         #[test]

@@ -182,7 +182,11 @@ mod tests {
             ((CLASS_AWS, 0x81, 2), None),
             ((0x0107, 1, 2), None),
         ] {
-            assert_eq!(OptionHeader::build(header.0, header.1, header.2).aws(), aws, "{header:?}");
+            assert_eq!(
+                OptionHeader::build(header.0, header.1, header.2).aws(),
+                aws,
+                "{header:?}"
+            );
         }
     }
 

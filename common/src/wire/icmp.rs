@@ -58,7 +58,13 @@ mod tests {
 
     #[test]
     fn errors_and_others() {
-        for (kind, v4, v6) in [(0, false, false), (1, false, true), (3, true, true), (5, false, false), (8, false, false)] {
+        for (kind, v4, v6) in [
+            (0, false, false),
+            (1, false, true),
+            (3, true, true),
+            (5, false, false),
+            (8, false, false),
+        ] {
             let view = Icmp::new(Icmp::build(kind, 1, 2).bytes());
             assert_eq!((view.kind(), view.code()), (kind, 1));
             assert_eq!((view.is_error(), view.is_v6_error()), (v4, v6), "type {kind}");

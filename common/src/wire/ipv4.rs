@@ -45,7 +45,26 @@ impl Ipv4 {
         let [s0, s1, s2, s3] = fields.source.octets();
         let [d0, d1, d2, d3] = fields.destination.octets();
         let mut bytes = [
-            0x45, 0, l0, l1, i0, i1, f0, f1, fields.ttl, fields.protocol, 0, 0, s0, s1, s2, s3, d0, d1, d2, d3,
+            0x45,
+            0,
+            l0,
+            l1,
+            i0,
+            i1,
+            f0,
+            f1,
+            fields.ttl,
+            fields.protocol,
+            0,
+            0,
+            s0,
+            s1,
+            s2,
+            s3,
+            d0,
+            d1,
+            d2,
+            d3,
         ];
         [bytes[10], bytes[11]] = checksum::internet(&bytes).to_be_bytes();
         Ipv4(bytes)
@@ -144,7 +163,10 @@ mod tests {
             0x00, 0xc7,
         ];
         let view = Ipv4::new(bytes);
-        assert_eq!((view.version(), view.header_length(), view.total_length()), (4, 20, 115));
+        assert_eq!(
+            (view.version(), view.header_length(), view.total_length()),
+            (4, 20, 115)
+        );
         assert_eq!((view.more_fragments(), view.fragment_offset()), (false, 0));
         assert_eq!((view.ttl(), view.protocol(), view.checksum()), (64, 17, 0xb861));
         assert_eq!(view.source(), Ipv4Addr::new(192, 168, 0, 1));

@@ -77,7 +77,33 @@ impl Ipv6 {
     /// Sender.
     #[inline(always)]
     pub const fn source(self) -> Ipv6Addr {
-        let [_, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = self.0;
+        let [
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            i,
+            j,
+            k,
+            l,
+            m,
+            n,
+            o,
+            p,
+            ..,
+        ] = self.0;
         Ipv6Addr::from_octets([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
     }
 
@@ -181,7 +207,15 @@ mod tests {
         bytes[24..26].copy_from_slice(&[0x20, 0x02]);
         bytes[39] = 2;
         let view = Ipv6::new(bytes);
-        assert_eq!((view.version(), view.payload_length(), view.next_header(), view.hop_limit()), (6, 1328, 17, 63));
+        assert_eq!(
+            (
+                view.version(),
+                view.payload_length(),
+                view.next_header(),
+                view.hop_limit()
+            ),
+            (6, 1328, 17, 63)
+        );
         assert_eq!(view.source(), "2001::1".parse::<Ipv6Addr>().expect("an address"));
         assert_eq!(view.destination(), "2002::2".parse::<Ipv6Addr>().expect("an address"));
     }

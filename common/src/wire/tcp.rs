@@ -18,7 +18,28 @@ impl Tcp {
     pub const fn build(source_port: u16, destination_port: u16, data_offset: u8, flags: u8) -> Self {
         let [s0, s1] = source_port.to_be_bytes();
         let [d0, d1] = destination_port.to_be_bytes();
-        Tcp([s0, s1, d0, d1, 0, 0, 0, 0, 0, 0, 0, 0, data_offset << 4, flags, 0, 0, 0, 0, 0, 0])
+        Tcp([
+            s0,
+            s1,
+            d0,
+            d1,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            data_offset << 4,
+            flags,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ])
     }
 
     /// The header as it stands on the wire.

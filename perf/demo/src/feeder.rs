@@ -23,7 +23,7 @@ const FAULT_EVERY: u64 = 500;
 
 /// How datagrams are framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub(crate) enum Framing {
     /// RTP (RFC 2250) with this SSRC.
     Rtp(u32),
     /// TS packets alone.
@@ -32,7 +32,7 @@ pub enum Framing {
 
 /// What a feeder did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fed {
+pub(crate) struct Fed {
     /// Datagrams sent.
     pub datagrams: u64,
     /// TS packets that were taken out of their PID, each followed by another packet of that PID: continuity errors that a
@@ -41,7 +41,7 @@ pub struct Fed {
 }
 
 /// Sends datagrams until the transport stream ends.
-pub struct Feeder {
+pub(crate) struct Feeder {
     framing: Framing,
     faulty: bool,
     sequence: u16,
@@ -53,15 +53,22 @@ pub struct Feeder {
 
 impl Feeder {
     /// A feeder that sends what it reads, or, when `faulty`, takes a packet out now and then.
-    pub fn new(framing: Framing, faulty: bool) -> Self {
-        Feeder { framing, faulty, sequence: 65_000, video_packets: 0, pending_fault: false, fed: Fed::default() }
+    pub(crate) fn new(framing: Framing, faulty: bool) -> Self {
+        Feeder {
+            framing,
+            faulty,
+            sequence: 65_000,
+            video_packets: 0,
+            pending_fault: false,
+            fed: Fed::default(),
+        }
     }
 
     /// Reads `stream` to its end, sends it through `socket` (which is connected), and writes what was sent to `record`.
     ///
     /// # Errors
     /// When the record cannot be written, or the stream cannot be read. A datagram that nobody takes is not an error.
-    pub fn run(mut self, mut stream: impl Read, socket: &UdpSocket, record: &Path) -> anyhow::Result<Fed> {
+    pub(crate) fn run(mut self, mut stream: impl Read, socket: &UdpSocket, record: &Path) -> anyhow::Result<Fed> {
         let file = File::create(record).with_context(|| format!("cannot create {}", record.display()))?;
         let mut record = BufWriter::new(file);
         let mut chunk = [0; TS_PACKET * PER_DATAGRAM];
@@ -81,7 +88,9 @@ impl Feeder {
     }
 
     fn frame(&mut self, chunk: &[u8]) -> Vec<u8> {
-        let Framing::Rtp(ssrc) = self.framing else { return chunk.to_vec() };
+        let Framing::Rtp(ssrc) = self.framing else {
+            return chunk.to_vec();
+        };
         let mut datagram = Vec::with_capacity(12 + chunk.len());
         datagram.extend_from_slice(&[0x80, PAYLOAD_TYPE_MP2T]);
         datagram.extend_from_slice(&self.sequence.to_be_bytes());
@@ -96,7 +105,10 @@ impl Feeder {
     /// Turns a video packet into a null packet, so that its continuity counter is missing from the PID.
     fn maybe_take_out(&mut self, packet: &mut [u8]) {
         let pid = u16::from_be_bytes([packet[1] & 0x1f, packet[2]]);
-        let (has_payload, discontinuity) = (packet[3] & 0x10 != 0, packet[3] & 0x20 != 0 && packet[4] > 0 && packet[5] & 0x80 != 0);
+        let (has_payload, discontinuity) = (
+            packet[3] & 0x10 != 0,
+            packet[3] & 0x20 != 0 && packet[4] > 0 && packet[5] & 0x80 != 0,
+        );
         if pid != VIDEO_PID || !has_payload || discontinuity {
             return;
         }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Receives datagrams until it is told to stop.
-pub struct Receiver {
+pub(crate) struct Receiver {
     stop: Arc<AtomicBool>,
     count: Arc<AtomicU64>,
     thread: JoinHandle<Vec<Vec<u8>>>,
@@ -20,7 +20,7 @@ impl Receiver {
     ///
     /// # Errors
     /// When the socket cannot be set up.
-    pub fn start(socket: UdpSocket) -> io::Result<Receiver> {
+    pub(crate) fn start(socket: UdpSocket) -> io::Result<Receiver> {
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&count));
@@ -39,12 +39,12 @@ impl Receiver {
     }
 
     /// Datagrams so far.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
     /// Stops and hands out what came.
-    pub fn finish(self) -> Vec<Vec<u8>> {
+    pub(crate) fn finish(self) -> Vec<Vec<u8>> {
         self.stop.store(true, Ordering::Release);
         self.thread.join().unwrap_or_default()
     }

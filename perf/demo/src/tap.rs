@@ -15,12 +15,14 @@ use pcap_file::pcapng::{Block, PcapNgReader};
 ///
 /// # Errors
 /// When the capture cannot be read.
-pub fn udp_payloads(capture: &Path, port: u16) -> anyhow::Result<Vec<Vec<u8>>> {
+pub(crate) fn udp_payloads(capture: &Path, port: u16) -> anyhow::Result<Vec<Vec<u8>>> {
     let file = File::open(capture).with_context(|| format!("cannot open {}", capture.display()))?;
     let mut reader = PcapNgReader::new(BufReader::new(file))?;
     let mut payloads = Vec::new();
     while let Some(block) = reader.next_block() {
-        let Block::EnhancedPacket(packet) = block? else { continue };
+        let Block::EnhancedPacket(packet) = block? else {
+            continue;
+        };
         if let Some((destination, payload)) = udp_of_ethernet(&packet.data)
             && destination == port
         {
@@ -43,12 +45,14 @@ fn udp_of_ethernet(frame: &[u8]) -> Option<(u16, &[u8])> {
 }
 
 /// The TS of RTP packets by sequence number, beginning with the first one captured; the sequence may wrap.
-pub fn rtp_payloads(packets: &[Vec<u8>]) -> BTreeMap<u64, &[u8]> {
+pub(crate) fn rtp_payloads(packets: &[Vec<u8>]) -> BTreeMap<u64, &[u8]> {
     let mut ordered = BTreeMap::new();
     let mut last: Option<u64> = None;
     for packet in packets {
-        let (Some(sequence), Some(payload)) = (packet.get(2..4), packet.get(12..)) else { continue };
-        if packet[0] >> 6 != 2 || !(packet[1] & 0x7f == 33) {
+        let (Some(sequence), Some(payload)) = (packet.get(2..4), packet.get(12..)) else {
+            continue;
+        };
+        if packet[0] >> 6 != 2 || packet[1] & 0x7f != 33 {
             continue;
         }
         let sequence = u16::from_be_bytes([sequence[0], sequence[1]]);
@@ -66,7 +70,7 @@ pub fn rtp_payloads(packets: &[Vec<u8>]) -> BTreeMap<u64, &[u8]> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_stream<'a>(path: &Path, payloads: impl IntoIterator<Item = &'a [u8]>) -> anyhow::Result<()> {
+pub(crate) fn write_stream<'a>(path: &Path, payloads: impl IntoIterator<Item = &'a [u8]>) -> anyhow::Result<()> {
     let mut file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
     for payload in payloads {
         file.write_all(payload)?;

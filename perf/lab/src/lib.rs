@@ -22,6 +22,8 @@ pub use error::{Error, Result};
 pub use namespace::Namespace;
 pub use process::Process;
 pub use registry::teardown_all;
+/// What [`Process::signal`] takes.
+pub use rustix::process::Signal;
 pub use sweep::sweep;
 pub use topology::{Appliance, Topology, TopologyOptions};
 pub use veth::{MacAddr, VethEnd, veth};

@@ -1,10 +1,15 @@
 //! veth links between namespaces.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::command::run;
 use crate::error::Result;
 use crate::namespace::Namespace;
+use crate::wait::wait_until;
+
+/// Far more than the link watcher needs.
+const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +77,20 @@ pub fn veth(a: VethEnd<'_>, b: VethEnd<'_>, queues: u32, mtu: u32) -> Result<()>
         run(namespace.command("ethtool").args(["-K", name, "tx", "off"]))?;
         namespace.ip(&["link", "set", name, "up"])?;
     }
+    for VethEnd { namespace, name, .. } in [a, b] {
+        wait_for_carrier(namespace, name)?;
+    }
     Ok(())
+}
+
+/// A link drops what it is given until the kernel's link watcher has noticed the carrier and started its queues.
+fn wait_for_carrier(namespace: &Namespace, name: &str) -> Result<()> {
+    let what = format!("{name} in {} to run", namespace.name());
+    wait_until(&what, CARRIER_TIMEOUT, || {
+        namespace
+            .ip(&["-o", "link", "show", name])
+            .is_ok_and(|line| line.contains("state UP"))
+    })
 }
 
 #[cfg(test)]

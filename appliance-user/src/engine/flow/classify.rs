@@ -32,7 +32,9 @@ struct Candidate {
 impl Flow {
     /// Looks for proof of a protocol in one more packet.
     pub(super) fn classify(&mut self, datagram: &Datagram<'_>) {
-        let Speaks::Undecided(evidence) = &mut self.speaks else { return };
+        let Speaks::Undecided(evidence) = &mut self.speaks else {
+            return;
+        };
         let decided = evidence.weigh(datagram);
         if decided.is_none() {
             evidence.packets = evidence.packets.saturating_add(1);
@@ -70,7 +72,10 @@ impl Evidence {
                         sender: data.destination_socket_id(),
                         next: data.sequence_number(),
                     };
-                    let next = Candidate { next: (seen.next + 1) & srt_wire::SEQUENCE_MASK, ..seen };
+                    let next = Candidate {
+                        next: (seen.next + 1) & srt_wire::SEQUENCE_MASK,
+                        ..seen
+                    };
                     if self.srt.replace(next) == Some(seen) || mpegts::looks_like_ts(data.payload()) {
                         return Some(Speaks::Srt(Box::<srt::Sessions>::default()));
                     }
@@ -84,7 +89,10 @@ impl Evidence {
             sender: packet.ssrc(),
             next: packet.sequence_number().into(),
         };
-        let next = Candidate { next: u32::from(packet.sequence_number().wrapping_add(1)), ..seen };
+        let next = Candidate {
+            next: u32::from(packet.sequence_number().wrapping_add(1)),
+            ..seen
+        };
         let consecutive = self.rtp.replace(next) == Some(seen);
         (consecutive || mpegts::looks_like_ts(packet.payload())).then_some(Speaks::Rtp)
     }

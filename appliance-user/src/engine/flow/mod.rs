@@ -25,7 +25,7 @@ const MAX_STREAMS: usize = 8;
 
 /// Who admitted a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admission {
+pub(in crate::engine) struct Admission {
     /// The rule; `None` where everything is observed without a policy.
     pub rule: Option<RuleId>,
     /// The direction in which the rule's source sends.
@@ -48,7 +48,7 @@ enum Speaks {
 
 /// An admitted flow.
 #[derive(Debug)]
-pub struct Flow {
+pub(in crate::engine) struct Flow {
     /// Who admitted it.
     pub admission: Admission,
     /// The flow table knows that the flow carries a confirmed stream.
@@ -60,7 +60,7 @@ pub struct Flow {
 }
 
 /// What inspecting a packet needs besides the packet.
-pub struct Context<'a> {
+pub(in crate::engine) struct Context<'a> {
     /// The burst's time.
     pub now: Timestamp,
     /// The rule that admitted the flow.
@@ -75,7 +75,7 @@ pub struct Context<'a> {
 
 /// A packet of an admitted flow.
 #[derive(Clone, Copy)]
-pub struct Datagram<'a> {
+pub(in crate::engine) struct Datagram<'a> {
     /// Its addresses as on the wire.
     pub tuple: &'a Tuple,
     /// Its direction in the flow's key.
@@ -86,7 +86,7 @@ pub struct Datagram<'a> {
 
 impl Flow {
     /// A flow that was just admitted by `rule`; `forward` is the tuple of its packets in the rule's direction.
-    pub fn new(admission: Admission, rule: &Rule, forward: &Tuple) -> Self {
+    pub(in crate::engine) fn new(admission: Admission, rule: &Rule, forward: &Tuple) -> Self {
         Flow {
             admission,
             marked_established: false,
@@ -97,7 +97,7 @@ impl Flow {
     }
 
     /// The policy changed: the flow keeps its streams where the same protocol goes on.
-    pub fn admit_anew(&mut self, admission: Admission, rule: &Rule, forward: &Tuple) {
+    pub(in crate::engine) fn admit_anew(&mut self, admission: Admission, rule: &Rule, forward: &Tuple) {
         let fresh = Speaks::by_rule(rule, forward);
         let goes_on = matches!(fresh, Speaks::Undecided(_))
             || core::mem::discriminant(&fresh) == core::mem::discriminant(&self.speaks);
@@ -112,22 +112,26 @@ impl Flow {
     }
 
     /// Its streams.
-    pub fn streams(&self) -> &[Stream] {
+    pub(in crate::engine) fn streams(&self) -> &[Stream] {
         &self.streams
     }
 
     /// Its streams, to change.
-    pub fn streams_mut(&mut self) -> &mut [Stream] {
+    pub(in crate::engine) fn streams_mut(&mut self) -> &mut [Stream] {
         &mut self.streams
     }
 
     /// Whether it carries a stream that was confirmed.
-    pub fn is_established(&self) -> bool {
+    pub(in crate::engine) fn is_established(&self) -> bool {
         self.streams.iter().any(Stream::is_confirmed)
     }
 
     /// Inspects a packet. `Err` is the reason for which the rule would have it dropped.
-    pub fn inspect(&mut self, datagram: Datagram<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
+    pub(in crate::engine) fn inspect(
+        &mut self,
+        datagram: Datagram<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
         if matches!(self.speaks, Speaks::Undecided(_)) {
             self.classify(&datagram);
         }
@@ -159,7 +163,10 @@ impl Flow {
     /// Counts a packet whose content is not judged, in one stream for the whole flow.
     fn opaque(&mut self, datagram: &Datagram<'_>, protocol: StreamProtocol, context: &mut Context<'_>) {
         // The first packet's sender names the stream; what goes the other way belongs to it.
-        let direction = self.streams.first().map_or(datagram.direction, |stream| stream.direction);
+        let direction = self
+            .streams
+            .first()
+            .map_or(datagram.direction, |stream| stream.direction);
         let place = self.stream(protocol, direction, 0, datagram, context);
         if let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) {
             stream.count(context.now, datagram.payload.len(), context.outbox);
@@ -175,7 +182,10 @@ impl Flow {
         datagram: &Datagram<'_>,
         context: &mut Context<'_>,
     ) -> Option<usize> {
-        let known = self.streams.iter().position(|stream| stream.selector == selector && stream.direction == direction);
+        let known = self
+            .streams
+            .iter()
+            .position(|stream| stream.selector == selector && stream.direction == direction);
         if known.is_some() {
             return known;
         }
@@ -186,7 +196,10 @@ impl Flow {
         let mut stream = Stream::new(protocol, context.rule, datagram.tuple, direction, selector, context.now);
         stream.adopt(self.unattributed.take().unwrap_or_else(|| {
             context.counters.streams_created += 1;
-            Totals { ordinal: context.counters.streams_created, ..Totals::default() }
+            Totals {
+                ordinal: context.counters.streams_created,
+                ..Totals::default()
+            }
         }));
         self.streams.push(stream);
         Some(self.streams.len() - 1)
@@ -199,7 +212,9 @@ impl Speaks {
         match rule.protocol {
             _ if forward.protocol != UDP => Speaks::Other,
             Protocol::Rtp | Protocol::RtpFec | Protocol::Rist => match rule.port_role(forward.destination.port()) {
-                Some(PortRole::Companion { kind: Companion::Rtcp, .. }) => Speaks::Rtcp,
+                Some(PortRole::Companion {
+                    kind: Companion::Rtcp, ..
+                }) => Speaks::Rtcp,
                 Some(PortRole::Companion { .. }) => Speaks::Fec,
                 Some(PortRole::Media) | None => Speaks::Rtp,
             },

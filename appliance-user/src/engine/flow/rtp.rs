@@ -31,8 +31,12 @@ impl Flow {
             return Err(DropReason::RtpPayloadType);
         }
         let sender = self.sender(packet.ssrc(), datagram.direction, context.rule);
-        let Some(place) = self.rtp_stream(&sender, datagram, context) else { return Ok(()) };
-        let Some(stream) = self.streams.get_mut(place) else { return Ok(()) };
+        let Some(place) = self.rtp_stream(&sender, datagram, context) else {
+            return Ok(());
+        };
+        let Some(stream) = self.streams.get_mut(place) else {
+            return Ok(());
+        };
         if sender.rist {
             stream.speaks_rist(context.rule);
         }
@@ -71,9 +75,17 @@ impl Flow {
         let rist = rule.protocol == Protocol::Rist
             || rule.protocol == Protocol::Any && ssrc != original && self.streams.iter().any(is_known);
         if rist {
-            Sender { ssrc: original, retransmits: ssrc != original, rist }
+            Sender {
+                ssrc: original,
+                retransmits: ssrc != original,
+                rist,
+            }
         } else {
-            Sender { ssrc, retransmits: false, rist }
+            Sender {
+                ssrc,
+                retransmits: false,
+                rist,
+            }
         }
     }
 
@@ -81,18 +93,35 @@ impl Flow {
     fn rtp_stream(&mut self, sender: &Sender, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Option<usize> {
         let ssrc = sender.ssrc;
         let same_way = |stream: &Stream| stream.direction == datagram.direction;
-        let known = self.streams.iter().position(|stream| same_way(stream) && stream.selector == ssrc);
+        let known = self
+            .streams
+            .iter()
+            .position(|stream| same_way(stream) && stream.selector == ssrc);
         if known.is_some() {
             return known;
         }
         // RFC 3550 A.1: one packet does not make a source, so one forged packet cannot challenge the genuine stream.
-        if let Some(place) = self.streams.iter().position(|stream| same_way(stream) && !stream.is_confirmed()) {
+        if let Some(place) = self
+            .streams
+            .iter()
+            .position(|stream| same_way(stream) && !stream.is_confirmed())
+        {
             let ordinal = self.streams.remove(place).totals().ordinal;
-            self.unattributed = Some(Totals { ordinal, ..Totals::default() });
+            self.unattributed = Some(Totals {
+                ordinal,
+                ..Totals::default()
+            });
         }
         let alive = |stream: &Stream| context.now.since(stream.last_seen()) < SSRC_SILENCE;
-        let concurrent = self.streams.iter().filter(|stream| same_way(stream) && alive(stream)).count();
-        let silent = self.streams.iter().position(|stream| same_way(stream) && !alive(stream));
+        let concurrent = self
+            .streams
+            .iter()
+            .filter(|stream| same_way(stream) && alive(stream))
+            .count();
+        let silent = self
+            .streams
+            .iter()
+            .position(|stream| same_way(stream) && !alive(stream));
         if concurrent >= usize::from(context.rule.rtp.max_ssrc) {
             // The longest-standing stream is the one that the newcomer challenges.
             if let Some(first) = self.streams.iter_mut().find(|stream| same_way(stream)) {
@@ -106,7 +135,11 @@ impl Flow {
             }
             return Some(place);
         }
-        let protocol = if sender.rist { StreamProtocol::Rist } else { StreamProtocol::Rtp };
+        let protocol = if sender.rist {
+            StreamProtocol::Rist
+        } else {
+            StreamProtocol::Rtp
+        };
         self.stream(protocol, datagram.direction, ssrc, datagram, context)
     }
 }

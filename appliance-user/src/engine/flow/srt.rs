@@ -45,7 +45,9 @@ impl Flow {
         match Packet::parse(datagram.payload).map_err(|_| DropReason::NotSrt)? {
             Packet::Data(data) => self.srt_data(&data, datagram, context),
             Packet::Control(control) => {
-                let Speaks::Srt(sessions) = &mut self.speaks else { return Ok(()) };
+                let Speaks::Srt(sessions) = &mut self.speaks else {
+                    return Ok(());
+                };
                 if let Some(handshake) = control.handshake() {
                     return sessions.handshake(handshake, datagram.direction, context);
                 }
@@ -63,14 +65,23 @@ impl Flow {
         datagram: &Datagram<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        let Speaks::Srt(sessions) = &mut self.speaks else { return Ok(()) };
+        let Speaks::Srt(sessions) = &mut self.speaks else {
+            return Ok(());
+        };
+        if data.is_filter_control() {
+            // The packet filter's FEC borrows the numbers of the media packets that it protects.
+            return Ok(());
+        }
         let id = data.destination_socket_id();
         let session = sessions.of_data(id, datagram.direction);
         let rule = &context.rule.srt;
         if session.is_none() && rule.on_unverified == OnUnverified::Drop {
             return Err(DropReason::SrtUnverified);
         }
-        if matches!((rule.encryption, data.is_encrypted()), (Encryption::Required, false) | (Encryption::Forbidden, true)) {
+        if matches!(
+            (rule.encryption, data.is_encrypted()),
+            (Encryption::Required, false) | (Encryption::Forbidden, true)
+        ) {
             return Err(DropReason::SrtEncryption);
         }
         let (cipher, stream_id, latency) = match session {
@@ -79,8 +90,14 @@ impl Flow {
             None => (CLEAR, None, None),
         };
         let place = self.stream(StreamProtocol::Srt, datagram.direction, id, datagram, context);
-        let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) else { return Ok(()) };
-        stream.describe_srt(cipher, stream_id, latency.filter(|_| context.rule.reorder_window.is_none()));
+        let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) else {
+            return Ok(());
+        };
+        stream.describe_srt(
+            cipher,
+            stream_id,
+            latency.filter(|_| context.rule.reorder_window.is_none()),
+        );
         let mut digest = PacketDigest {
             sequence: data.sequence_number(),
             retransmitted: data.is_retransmitted(),
@@ -93,7 +110,11 @@ impl Flow {
             digest.hash = mpegts::hash_payload(data.payload(), context.content);
         }
         stream.offer(context.now, datagram.payload.len(), &digest, context.outbox);
-        if stream.is_blocked() { Err(DropReason::StreamBlocked) } else { Ok(()) }
+        if stream.is_blocked() {
+            Err(DropReason::StreamBlocked)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -114,7 +135,10 @@ impl Sessions {
         let id = handshake.socket_id();
         // The listener's conclusion answers a caller's from the other direction.
         if let Some(latency) = handshake.response_latency() {
-            let answered = self.0.iter_mut().find(|session| session.caller != direction && session.listener_id.is_none());
+            let answered = self
+                .0
+                .iter_mut()
+                .find(|session| session.caller != direction && session.listener_id.is_none());
             if let Some(session) = answered {
                 session.listener_id = Some(id);
                 session.latency = Some(clamp(latency));
@@ -127,10 +151,17 @@ impl Sessions {
             return Err(DropReason::SrtStreamId);
         }
         let cipher = cipher_name(handshake);
-        if matches!((rule.encryption, cipher == CLEAR), (Encryption::Required, true) | (Encryption::Forbidden, false)) {
+        if matches!(
+            (rule.encryption, cipher == CLEAR),
+            (Encryption::Required, true) | (Encryption::Forbidden, false)
+        ) {
             return Err(DropReason::SrtEncryption);
         }
-        if self.0.iter().any(|session| session.caller == direction && session.caller_id == id) {
+        if self
+            .0
+            .iter()
+            .any(|session| session.caller == direction && session.caller_id == id)
+        {
             return Ok(());
         }
         if self.0.len() >= MAX_SESSIONS {
@@ -170,7 +201,11 @@ impl Sessions {
 impl Session {
     /// Whether a packet with this destination socket id, going this way, is of this session.
     fn receives(&self, id: u32, direction: Direction) -> bool {
-        if self.caller == direction { self.listener_id == Some(id) } else { self.caller_id == id }
+        if self.caller == direction {
+            self.listener_id == Some(id)
+        } else {
+            self.caller_id == id
+        }
     }
 }
 
@@ -179,7 +214,9 @@ fn clamp(latency: Duration) -> Duration {
 }
 
 fn cipher_name(handshake: &Handshake<'_>) -> &'static str {
-    let Some(key_material) = handshake.key_material() else { return CLEAR };
+    let Some(key_material) = handshake.key_material() else {
+        return CLEAR;
+    };
     match (key_material.cipher, key_material.key_length) {
         (Cipher::AesCtr, 16) => "aes-128-ctr",
         (Cipher::AesCtr, 24) => "aes-192-ctr",

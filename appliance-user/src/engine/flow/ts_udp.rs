@@ -13,11 +13,15 @@ impl Flow {
     pub(super) fn ts_udp(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
         let mut digest = PacketDigest::default();
         let shape = mpegts::digest_datagram(datagram.payload, context.content, &mut digest);
-        if digest.ts_count == 0 || digest.bad_sync & 1 != 0 && digest.bad_sync.count_ones() == u32::from(digest.ts_count) {
+        if digest.ts_count == 0
+            || digest.bad_sync & 1 != 0 && digest.bad_sync.count_ones() == u32::from(digest.ts_count)
+        {
             return Err(DropReason::NotTs);
         }
         let place = self.stream(StreamProtocol::TsUdp, datagram.direction, 0, datagram, context);
-        let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) else { return Ok(()) };
+        let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) else {
+            return Ok(());
+        };
         stream.offer(context.now, datagram.payload.len(), &digest, context.outbox);
         if stream.is_blocked() {
             return Err(DropReason::StreamBlocked);
@@ -33,6 +37,10 @@ pub(super) fn malformed(digest: &PacketDigest, bad_shape: bool, context: &Contex
     }
     let bad = bad_shape
         || digest.bad_sync != 0
-        || digest.ts.iter().take(digest.ts_count.into()).any(|packet| packet.transport_error());
+        || digest
+            .ts
+            .iter()
+            .take(digest.ts_count.into())
+            .any(|packet| packet.transport_error());
     if bad { Err(DropReason::MalformedTs) } else { Ok(()) }
 }

@@ -2,8 +2,10 @@
 
 use tidegate_common::digest::PacketDigest;
 
-/// Numbers remembered of a quiet stream: its hashes take 8 KiB.
-const FIRST_NUMBERS: usize = 2048;
+/// Numbers remembered of a stream that has just begun: ten thousand senders of one packet each take little room.
+const FIRST_NUMBERS: usize = 128;
+/// Numbers remembered of a stream that goes on: their hashes take 8 KiB.
+pub(super) const STEADY_NUMBERS: u64 = 2048;
 /// Numbers remembered at most, and so the longest gap that can be waited for: one second at 170 Mb/s.
 pub(super) const MAX_NUMBERS: usize = 16_384;
 /// Digests that there is room for after the first gap.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use tidegate_common::digest::PacketDigest;
 
 use super::pace::Pace;
-use super::pending::{History, MAX_NUMBERS, Pending};
+use super::pending::{History, MAX_NUMBERS, Pending, STEADY_NUMBERS};
 use super::{ResetCause, TransportCounters};
 use crate::engine::time::Timestamp;
 
@@ -113,6 +113,12 @@ impl Sequencer {
         self.pending.room()
     }
 
+    /// Numbers that are remembered now.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> u64 {
+        self.history.capacity()
+    }
+
     pub(super) fn offer(&mut self, now: Timestamp, digest: &PacketDigest, bench: &mut impl Bench) {
         if !self.started {
             return self.begin(now, digest, bench);
@@ -195,6 +201,11 @@ impl Sequencer {
         }
         if number != self.next {
             self.make_room(number, bench);
+        }
+        let remembered = self.history.capacity();
+        if remembered < STEADY_NUMBERS && number - self.first >= remembered {
+            // The stream goes on: twice as much is remembered, until it is a second or two.
+            self.history.reserve(remembered, self.highest);
         }
         if number == self.next {
             self.history.mark(number, digest.hash);

@@ -624,7 +624,18 @@ fn a_quiet_stream_takes_little_memory_and_gives_the_rest_back() {
     rig.judge.set_window(Duration::from_secs(1));
     let mut sent = Sender::new(5, 0x7fff_ffff, 2).take(3000);
     sent.remove(400);
-    rig.feed(&sent);
+    rig.feed(&sent[..1]);
+    assert_eq!(
+        rig.judge.sequencer.as_ref().unwrap().remembered(),
+        128,
+        "half a KiB for a lone packet"
+    );
+    rig.feed(&sent[1..]);
+    assert_eq!(
+        rig.judge.sequencer.as_ref().unwrap().remembered(),
+        2048,
+        "8 KiB for a stream"
+    );
     assert!(rig.judge.sequencer.as_ref().unwrap().waiting_room() >= 1000);
     rig.pause(Duration::from_secs(11));
     assert_eq!(rig.judge.sequencer.as_ref().unwrap().waiting_room(), 0);

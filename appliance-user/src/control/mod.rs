@@ -1,0 +1,26 @@
+//! The control plane: loads and attaches the XDP program, watches the workers, tells the load balancer, the operator and
+//! the event log what is true. It never sees a frame or a flow table.
+
+#![forbid(unsafe_code)]
+
+pub mod appliance;
+pub mod bypass;
+pub mod clock;
+pub mod detach;
+pub mod events;
+pub mod figures;
+pub mod health;
+pub mod http;
+pub mod metrics;
+pub mod monitor;
+pub mod netlink;
+pub mod object;
+pub mod options;
+pub mod pins;
+pub mod program;
+mod sockets;
+mod start;
+pub mod start_error;
+pub mod summary;
+pub mod tables;
+pub mod workers;

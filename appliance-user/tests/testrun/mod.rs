@@ -1,0 +1,243 @@
+//! The XDP program in the kernel's test run: loaded with maps of its own, shown one packet at a time.
+//!
+//! aya has no test run, so the `bpf` system call is made here; all `unsafe` of these tests lives in this file.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, Map, PerCpuArray, RingBuf, XskMap};
+use aya::programs::{ProgramFd, ProgramInfo, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use tidegate::control::object;
+use tidegate_common::maps::{self, Admit, Config, Counters, FailureAction, Heartbeat, name};
+
+/// `BPF_PROG_TEST_RUN`.
+const TEST_RUN: libc::c_long = 10;
+
+/// `struct xdp_md`.
+#[repr(C)]
+#[derive(Default)]
+struct XdpMd {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue_index: u32,
+    egress_ifindex: u32,
+}
+
+/// The `test` member of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    padding: u32,
+}
+
+/// What the program did with a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The XDP action.
+    pub(crate) action: u32,
+    /// The packet afterwards.
+    pub(crate) packet: Vec<u8>,
+    /// Nanoseconds a run took, averaged over the repeats.
+    pub(crate) nanoseconds: u32,
+}
+
+/// A loaded program with empty maps.
+pub(crate) struct Bench {
+    ebpf: Ebpf,
+    program: ProgramFd,
+    info: ProgramInfo,
+    _socket: Option<OwnedFd>,
+}
+
+impl Bench {
+    /// Loads the embedded program. Panics with what is missing: these tests are not skipped.
+    pub(crate) fn load() -> Self {
+        // SAFETY: holds because geteuid takes nothing and cannot fail.
+        let user = unsafe { libc::geteuid() };
+        assert_eq!(
+            user, 0,
+            "these tests load an XDP program into the kernel and need root: run them with sudo"
+        );
+        let object = object::OBJECT.unwrap_or_else(|| panic!("{}", object::MISSING));
+        let mut ebpf = EbpfLoader::new().load(object).expect("the object's maps can be made");
+        let program: &mut Xdp = ebpf
+            .program_mut(maps::PROGRAM)
+            .expect("the object has the program")
+            .try_into()
+            .expect("the program is an XDP program");
+        program.load().expect("the verifier accepts the program");
+        let info = program.info().expect("the kernel tells about the program");
+        let program = program
+            .fd()
+            .expect("a loaded program has a descriptor")
+            .try_clone()
+            .expect("a spare descriptor");
+        Bench {
+            ebpf,
+            program,
+            info,
+            _socket: None,
+        }
+    }
+
+    /// How many instructions the verifier looked at.
+    pub(crate) fn verified_instructions(&self) -> Option<u32> {
+        self.info.verified_instruction_count()
+    }
+
+    /// Key size, value size and entries of a map, as the kernel made it.
+    pub(crate) fn layout(&self, name: &str) -> Option<(u32, u32, u32)> {
+        let (Map::Array(data) | Map::PerCpuArray(data) | Map::LpmTrie(data) | Map::XskMap(data) | Map::RingBuf(data)) =
+            self.ebpf.map(name)?
+        else {
+            return None;
+        };
+        let info = data.info().ok()?;
+        Some((info.key_size(), info.value_size(), info.max_entries()))
+    }
+
+    /// Writes the settings.
+    pub(crate) fn configure(&mut self, config: &Config) {
+        let map = self.ebpf.map_mut(name::CONFIG).expect("the map is there");
+        let mut map: Array<_, [u8; Config::SIZE]> = map.try_into().expect("an array of settings");
+        map.set(0, config.to_bytes(), 0).expect("settings can be written");
+    }
+
+    /// Lists a prefix in a policy slot.
+    pub(crate) fn list(&mut self, slot: usize, address: IpAddr, length: u32, on_failure: Option<FailureAction>) {
+        let value = Admit::new(on_failure).to_bytes();
+        match address {
+            IpAddr::V4(address) => {
+                let map = self.ebpf.map_mut(name::ADMIT_V4[slot]).expect("the map is there");
+                let mut map: LpmTrie<_, [u8; 4], [u8; 4]> = map.try_into().expect("a trie");
+                map.insert(&Key::new(length, address.octets()), value, 0)
+                    .expect("a prefix can be listed");
+            }
+            IpAddr::V6(address) => {
+                let map = self.ebpf.map_mut(name::ADMIT_V6[slot]).expect("the map is there");
+                let mut map: LpmTrie<_, [u8; 16], [u8; 4]> = map.try_into().expect("a trie");
+                map.insert(&Key::new(length, address.octets()), value, 0)
+                    .expect("a prefix can be listed");
+            }
+        }
+    }
+
+    /// Sets the beat of queue 0, nothing else.
+    pub(crate) fn beat(&mut self, at: u64) {
+        let map = self.ebpf.map_mut(name::HEARTBEATS).expect("the map is there");
+        let mut map: Array<_, [u8; Heartbeat::SIZE]> = map.try_into().expect("an array of heartbeats");
+        let mut line = map.get(&0, 0).expect("a heartbeat can be read");
+        line[Heartbeat::BEAT_OFFSET..8].copy_from_slice(&at.to_ne_bytes());
+        map.set(0, line, 0).expect("a heartbeat can be written");
+    }
+
+    /// Whether queue 0 is marked as dark.
+    pub(crate) fn is_dark(&self) -> bool {
+        let map = self.ebpf.map(name::HEARTBEATS).expect("the map is there");
+        let map: Array<_, [u8; Heartbeat::SIZE]> = map.try_into().expect("an array of heartbeats");
+        let line = map.get(&0, 0).expect("a heartbeat can be read");
+        line[Heartbeat::DARK_OFFSET] != 0
+    }
+
+    /// Enters an AF_XDP socket for queue 0. It is bound to nothing: a test run decides and delivers nowhere.
+    pub(crate) fn open_socket(&mut self) {
+        // SAFETY: holds because socket takes three numbers and returns a new descriptor or -1.
+        let socket = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        assert!(socket >= 0, "no AF_XDP socket: {}", io::Error::last_os_error());
+        // SAFETY: holds because the descriptor was just made and nobody else owns it.
+        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+        let map = self.ebpf.map_mut(name::SOCKETS).expect("the map is there");
+        let mut map: XskMap<_> = map.try_into().expect("a map of sockets");
+        map.set(0, socket.as_raw_fd(), 0).expect("a socket can be entered");
+        self._socket = Some(socket);
+    }
+
+    /// Takes the records that the program has logged since the last time, and counts them.
+    pub(crate) fn log_records(&mut self) -> usize {
+        let map = self.ebpf.map_mut("AYA_LOGS").expect("the map is there");
+        let mut records: RingBuf<_> = map.try_into().expect("a ring buffer");
+        let mut count = 0;
+        while records.next().is_some() {
+            count += 1;
+        }
+        count
+    }
+
+    /// The counters, summed over all CPUs.
+    pub(crate) fn counters(&self) -> Counters {
+        let map = self.ebpf.map(name::COUNTERS).expect("the map is there");
+        let map: PerCpuArray<_, [u64; maps::COUNTERS]> = map.try_into().expect("per-CPU counters");
+        let mut sum = Counters::default();
+        for cpu in map.get(&0, 0).expect("counters can be read").iter() {
+            sum.add(cpu);
+        }
+        sum
+    }
+
+    /// Shows the program a packet whose linear part is its first `linear` bytes, `repeat` times.
+    ///
+    /// # Errors
+    /// The kernel's: `EINVAL` for a packet or a linear part shorter than an Ethernet header.
+    pub(crate) fn try_run(&self, packet: &[u8], linear: usize, repeat: u32) -> io::Result<Run> {
+        let context = XdpMd {
+            data_end: linear as u32,
+            ..XdpMd::default()
+        };
+        let mut output = vec![0u8; packet.len() + 256];
+        let mut attributes = Attributes {
+            prog_fd: self.program.as_fd().as_raw_fd() as u32,
+            data_size_in: packet.len() as u32,
+            data_size_out: output.len() as u32,
+            data_in: packet.as_ptr() as u64,
+            data_out: output.as_mut_ptr() as u64,
+            repeat,
+            ctx_size_in: size_of::<XdpMd>() as u32,
+            ctx_in: (&raw const context) as u64,
+            ..Attributes::default()
+        };
+        // SAFETY: holds because the attributes are those of this command, every pointer in them is to memory that outlives the
+        // call, with its right size beside it, and the kernel writes to `output` and `attributes` only.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, TEST_RUN, &raw mut attributes, size_of::<Attributes>()) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        output.truncate(attributes.data_size_out as usize);
+        Ok(Run {
+            action: attributes.retval,
+            packet: output,
+            nanoseconds: attributes.duration,
+        })
+    }
+
+    /// Shows the program a packet in one piece, once.
+    pub(crate) fn run(&self, packet: &[u8]) -> Run {
+        self.try_run(packet, packet.len(), 1)
+            .expect("the kernel runs the program")
+    }
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+pub(crate) fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
