@@ -120,6 +120,31 @@ fn one_forged_packet_before_the_stream_does_not_challenge_it() {
     assert_eq!(number(&told, "/packets/returned"), 100);
 }
 
+#[test]
+fn an_intruder_between_all_packets_does_not_keep_the_first_source_from_being_judged() {
+    let intruder = (0..100u16).map(|n| (u64::from(n) * 10 + 5, 5000, rtp_ts(20_000 + n, 8)));
+    let (code, told) = report(media(0..100, 7).filter(|(ms, ..)| *ms != 500).chain(intruder));
+    assert_eq!((code, streams(&told)), (Some(1), 1), "{told:#}");
+    assert_eq!(
+        (number(&told, "/streams/0/ssrc"), number(&told, "/streams/0/packets")),
+        (7, 99)
+    );
+    assert_eq!(number(&told, "/streams/0/transport/lost"), 1);
+    assert_eq!(
+        number(&told, "/streams/0/findings/ssrc-conflict"),
+        99,
+        "its first packet was on probation"
+    );
+    // A flood of sources that send once each keeps nobody out.
+    let flood = (0..60u16).map(|n| (u64::from(n / 3) * 10 + 5, 5000, rtp_ts(n, 1000 + 2 * u32::from(n))));
+    let (_, told) = report(flood.chain(media(1..100, 7)));
+    assert_eq!(
+        (streams(&told), number(&told, "/streams/0/packets")),
+        (1, 99),
+        "{told:#}"
+    );
+}
+
 /// RIST: number 50 is lost and comes again 300 ms later with the SSRC's lowest bit set; so does 20 without need.
 fn rist() -> Vec<(u64, u16, Vec<u8>)> {
     let again = [(323, 5000, rtp_ts(20, 7)), (800, 5000, rtp_ts(50, 7))];
@@ -185,7 +210,7 @@ fn ts_straight_in_udp_is_judged_in_arrival_order_and_blames_nobody() {
         0,
         "without numbers nobody can say how much was lost"
     );
-    // Swapped datagrams: three events, as every tool counts two packets that changed places (FACTS 3).
+    // Swapped datagrams: three events, as every tool counts two packets that changed places.
     let mut swapped: Vec<u32> = (0..100).collect();
     swapped.swap(50, 51);
     let order = swapped

@@ -58,7 +58,7 @@ pub(crate) fn ethernet(ip: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// An IP packet wrapped as GWLB wraps it (FACTS 1: three AWS options, UDP port 6081), in Ethernet.
+/// An IP packet wrapped as GWLB wraps it (three AWS options, UDP port 6081), in Ethernet.
 pub(crate) fn wrapped(ip: &[u8]) -> Vec<u8> {
     let ether_type = if ip[0] >> 4 == 6 { [0x86, 0xdd] } else { [0x08, 0x00] };
     let mut geneve = vec![8, 0, ether_type[0], ether_type[1], 0, 0, 0, 0, 0x01, 0x08, 1, 2];
