@@ -1,5 +1,7 @@
 //! A transport stream without a transport: the packets of a `.ts` file, in file order, with the PCR as their clock.
 
+use core::time::Duration;
+
 use tidegate_common::digest::PacketDigest;
 
 use super::media::mpegts::{self, Content};
@@ -14,11 +16,15 @@ const PCR_MODULUS: u64 = (1 << 33) * 300;
 /// A step of more than this is a new time base, not time that passed.
 const PCR_STEP: u64 = 10 * 27_000_000;
 
+/// How often the stream's state is given time to pass.
+const ADVANCE_EVERY: Duration = Duration::from_millis(100);
+
 /// The inspection of one file.
 pub struct Inspection {
     stream: Stream,
     outbox: Outbox,
     clock: PcrClock,
+    advanced: Timestamp,
     count: u64,
 }
 
@@ -35,6 +41,7 @@ impl Inspection {
             stream: Stream::of_file(&Rule::observer()),
             outbox: Outbox::default(),
             clock: PcrClock::default(),
+            advanced: Timestamp::default(),
             count: 0,
         }
     }
@@ -44,6 +51,10 @@ impl Inspection {
         for packet in packets {
             if let Some((pid, pcr)) = mpegts::pcr(packet) {
                 self.clock.tick(pid, pcr);
+                if self.clock.now.since(self.advanced) >= ADVANCE_EVERY {
+                    self.advanced = self.clock.now;
+                    self.stream.advance(self.clock.now, &mut self.outbox);
+                }
             }
             let mut digest = PacketDigest {
                 ts_visible: true,
@@ -96,6 +107,49 @@ impl PcrClock {
         self.last = pcr;
         if step <= PCR_STEP {
             self.now = Timestamp::from_nanos(self.now.nanos() + step * 1000 / 27);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::report::StreamState;
+
+    /// A packet with PCR and payload (ISO/IEC 13818-1 2.4.3.4) at a time in milliseconds.
+    fn packet(counter: u8, ms: u64) -> [u8; mpegts::PACKET_SIZE] {
+        let base = ms * 90;
+        let mut packet = [0xff; mpegts::PACKET_SIZE];
+        packet[..6].copy_from_slice(&[0x47, 1, 0, 0x30 | counter & 0x0f, 7, 0x10]);
+        packet[6..12].copy_from_slice(&(base << 15 | 0x7e00).to_be_bytes()[2..]);
+        packet
+    }
+
+    fn inspect(seconds: u64, start_ms: u64) -> StreamReport {
+        let mut inspection = Inspection::new();
+        let packets: Vec<_> = (0..seconds * 25)
+            .map(|n| packet(n as u8 ^ if n == 25 { 8 } else { 0 }, start_ms + n * 40))
+            .collect();
+        inspection.packets(packets.iter());
+        assert_eq!(inspection.count(), seconds * 25);
+        inspection.finish(0)
+    }
+
+    #[test]
+    fn a_stream_that_stays_sound_recovers_by_the_clock_of_its_pcr() {
+        let report = inspect(5, 0);
+        assert_eq!(
+            (report.state, report.worst_state),
+            (StreamState::Degraded, StreamState::Degraded)
+        );
+        // The PCR's base wraps after 26.5 hours; time goes on.
+        for start_ms in [0, (1 << 33) / 90 - 5_000] {
+            let report = inspect(15, start_ms);
+            assert_eq!(
+                (report.state, report.worst_state),
+                (StreamState::Healthy, StreamState::Degraded)
+            );
+            assert_eq!(report.ts.expect("a TS").continuity_errors.source, 2);
         }
     }
 }

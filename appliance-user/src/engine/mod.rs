@@ -404,9 +404,15 @@ fn admit(
     })
 }
 
-/// Whether an Ethernet frame is GENEVE to this port.
+/// Whether an Ethernet frame is GENEVE to this port, sound or not. A frame that is broken before its GENEVE header begins
+/// (cut short, or with the zero length that segmentation offload leaves in captures) says nothing.
 pub fn is_geneve(frame: &[u8], geneve_port: u16) -> bool {
-    !matches!(walk::frame::<UserLimits>(frame, geneve_port), Err(Stop::NotForUs))
+    use DropReason::{OuterFragment, OuterIpv4, OuterUdpLength, Truncated};
+    match walk::frame::<UserLimits>(frame, geneve_port) {
+        Ok(_) | Err(Stop::BeyondLimits) => true,
+        Err(Stop::Malformed(reason)) => !matches!(reason, Truncated | OuterIpv4 | OuterFragment | OuterUdpLength),
+        Err(Stop::NotForUs) => false,
+    }
 }
 
 /// What happens to a packet that no rule admits.

@@ -25,6 +25,8 @@ pub struct InputReport {
     pub packets: PacketTotals,
     /// Drops by reason; only reasons that occurred.
     pub drop_reasons: BTreeMap<&'static str, u64>,
+    /// Packets returned that their rule would have dropped, had it said `enforce = true`.
+    pub shadow_drops: u64,
     /// Streams in the order in which they appeared.
     pub streams: Vec<StreamReport>,
 }
@@ -87,6 +89,16 @@ pub enum StreamProtocol {
 }
 
 impl StreamProtocol {
+    /// Whether its packets carry sequence numbers that are judged.
+    pub const fn is_sequenced(self) -> bool {
+        matches!(self, StreamProtocol::Rtp | StreamProtocol::Rist | StreamProtocol::Srt)
+    }
+
+    /// Whether a judge follows it; else its packets are only counted.
+    pub const fn is_judged(self) -> bool {
+        self.is_sequenced() || matches!(self, StreamProtocol::TsUdp | StreamProtocol::File)
+    }
+
     /// The name used in reports, policies and metrics.
     pub const fn name(self) -> &'static str {
         match self {
@@ -130,6 +142,9 @@ impl StreamState {
 /// Everything known of one stream.
 #[derive(Clone, Debug, Serialize)]
 pub struct StreamReport {
+    /// The engine's streams in the order in which they appeared.
+    #[serde(skip)]
+    pub ordinal: u64,
     /// Who it is.
     #[serde(flatten)]
     pub identity: StreamIdentity,

@@ -55,9 +55,22 @@ struct Found {
     told: Option<Timestamp>,
 }
 
+/// What is counted of a stream, recognised or not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    /// The engine's streams in the order in which they appeared.
+    pub ordinal: u64,
+    /// Datagrams.
+    pub packets: u64,
+    /// UDP payload bytes.
+    pub bytes: u64,
+}
+
 /// A stream within a flow.
 #[derive(Debug)]
 pub(super) struct Stream {
+    /// The engine's streams in the order in which they appeared.
+    ordinal: u64,
     identity: StreamIdentity,
     /// Which way of its flow the media goes.
     pub direction: Direction,
@@ -95,6 +108,7 @@ impl Stream {
             stream_id: None,
         };
         Stream {
+            ordinal: 0,
             identity,
             direction,
             selector,
@@ -162,6 +176,16 @@ impl Stream {
         }
     }
 
+    /// The stream has shown to be RIST: its sender repeats what was lost, so there is longer to wait.
+    pub(super) fn speaks_rist(&mut self, rule: &Rule) {
+        if self.identity.protocol == StreamProtocol::Rtp {
+            self.identity.protocol = StreamProtocol::Rist;
+            if let Some(judge) = &mut self.judge {
+                judge.set_window(rule.reorder_window.unwrap_or(ARQ_WINDOW));
+            }
+        }
+    }
+
     /// The sender came back under another SSRC: the same stream goes on with new counters.
     pub(super) fn succeed(&mut self, selector: u32) {
         self.selector = selector;
@@ -171,15 +195,20 @@ impl Stream {
         }
     }
 
-    /// Datagrams and bytes so far.
-    pub(super) fn totals(&self) -> (u64, u64) {
-        (self.packets, self.bytes)
+    /// When it appeared, and its datagrams and bytes so far.
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            ordinal: self.ordinal,
+            packets: self.packets,
+            bytes: self.bytes,
+        }
     }
 
     /// Takes over what was counted of it before it was recognised.
-    pub(super) fn adopt(&mut self, (packets, bytes): (u64, u64)) {
-        self.packets += packets;
-        self.bytes += bytes;
+    pub(super) fn adopt(&mut self, totals: Totals) {
+        self.ordinal = totals.ordinal;
+        self.packets += totals.packets;
+        self.bytes += totals.bytes;
     }
 
     /// Counts a packet that carries no media to judge.
@@ -236,6 +265,7 @@ impl Stream {
             .map(|(finding, found)| (finding.name(), found.count))
             .collect();
         StreamReport {
+            ordinal: self.ordinal,
             identity: self.identity.clone(),
             encryption: self.encryption,
             decrypted: false,

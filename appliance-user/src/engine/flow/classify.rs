@@ -45,7 +45,7 @@ impl Flow {
         }
         if let Some(speaks) = decided {
             // What was counted as opaque was of this protocol: its stream takes the figures over.
-            self.unattributed = self.streams.first().map_or((0, 0), Stream::totals);
+            self.unattributed = self.streams.first().map(Stream::totals);
             self.streams.clear();
             self.speaks = speaks;
         }

@@ -15,7 +15,7 @@ use super::Content;
 use super::counters::Counters;
 use super::outbox::Outbox;
 use super::report::StreamProtocol;
-use super::stream::Stream;
+use super::stream::{Stream, Totals};
 use super::time::Timestamp;
 use crate::policy::rule::{Companion, PortRole};
 use crate::policy::{Protocol, Rule, RuleId};
@@ -55,8 +55,8 @@ pub(in crate::engine) struct Flow {
     pub marked_established: bool,
     speaks: Speaks,
     streams: Vec<Stream>,
-    /// Packets and bytes counted before it was known what the flow speaks.
-    unattributed: (u64, u64),
+    /// What was counted before it was known what the flow speaks; the next stream takes it over.
+    unattributed: Option<Totals>,
 }
 
 /// What inspecting a packet needs besides the packet.
@@ -92,7 +92,7 @@ impl Flow {
             marked_established: false,
             speaks: Speaks::by_rule(rule, forward),
             streams: Vec::new(),
-            unattributed: (0, 0),
+            unattributed: None,
         }
     }
 
@@ -135,7 +135,7 @@ impl Flow {
         if matches!(self.speaks, Speaks::Undecided(_)) {
             self.classify(&datagram);
         }
-        match &self.speaks {
+        let inspected = match &self.speaks {
             Speaks::Rtp => self.rtp(&datagram, context),
             Speaks::Srt(_) => self.srt(&datagram, context),
             Speaks::TsUdp => self.ts_udp(&datagram, context),
@@ -148,6 +148,15 @@ impl Flow {
                 self.opaque(&datagram, StreamProtocol::Other, context);
                 Ok(())
             }
+        };
+        match inspected {
+            // Where no rule names the protocol, a packet of another one breaks no rule.
+            Err(DropReason::NotRtp | DropReason::NotSrt | DropReason::NotTs)
+                if context.rule.protocol == Protocol::Any =>
+            {
+                Ok(())
+            }
+            inspected => inspected,
         }
     }
 
@@ -184,9 +193,14 @@ impl Flow {
             context.counters.streams_refused += 1;
             return None;
         }
-        context.counters.streams_created += 1;
         let mut stream = Stream::new(protocol, context.rule, datagram.tuple, direction, selector, context.now);
-        stream.adopt(core::mem::take(&mut self.unattributed));
+        stream.adopt(self.unattributed.take().unwrap_or_else(|| {
+            context.counters.streams_created += 1;
+            Totals {
+                ordinal: context.counters.streams_created,
+                ..Totals::default()
+            }
+        }));
         self.streams.push(stream);
         Some(self.streams.len() - 1)
     }

@@ -4,16 +4,20 @@ use core::time::Duration;
 
 use tidegate_common::digest::PacketDigest;
 use tidegate_common::drop_reason::DropReason;
+use tidegate_common::flow::Direction;
 
 use super::ts_udp::malformed;
 use super::{Context, Datagram, Flow};
 use crate::engine::media::{mpegts, rtp};
 use crate::engine::report::StreamProtocol;
 use crate::engine::stream::{Finding, Stream};
-use crate::policy::Protocol;
+use crate::policy::{Protocol, Rule};
 
 /// A newcomer's SSRC succeeds one that has been silent for this long, and is a conflict before.
 const SSRC_SILENCE: Duration = Duration::from_secs(1);
+
+/// Sources of one direction that have sent a single packet, remembered at most.
+const MAX_PROBATION: usize = 4;
 
 impl Flow {
     /// A packet of a flow that carries RTP.
@@ -29,14 +33,19 @@ impl Flow {
         if !context.rule.rtp.admits_payload_type(packet.payload_type()) {
             return Err(DropReason::RtpPayloadType);
         }
-        let Some(place) = self.rtp_stream(packet.ssrc(), datagram, context) else {
+        let sender = self.sender(packet.ssrc(), datagram.direction, context.rule);
+        let Some(place) = self.rtp_stream(&sender, datagram, context) else {
             return Ok(());
         };
         let Some(stream) = self.streams.get_mut(place) else {
             return Ok(());
         };
+        if sender.rist {
+            stream.speaks_rist(context.rule);
+        }
         let mut digest = PacketDigest {
             sequence: packet.sequence_number().into(),
+            retransmitted: sender.retransmits,
             ..PacketDigest::default()
         };
         let shape = if mpegts::looks_like_ts(packet.payload()) || packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T {
@@ -61,26 +70,49 @@ impl Flow {
         Ok(())
     }
 
+    /// Whose packet it is. RIST sets the SSRC's lowest bit in what it sends again (VSF TR-06-1); where no rule says RIST,
+    /// an SSRC that differs from a known even one in nothing else shows it, for chance does not.
+    fn sender(&self, ssrc: u32, direction: Direction, rule: &Rule) -> Sender {
+        let original = ssrc & !1;
+        let is_known = |stream: &Stream| stream.direction == direction && stream.selector == original;
+        let rist = rule.protocol == Protocol::Rist
+            || rule.protocol == Protocol::Any && ssrc != original && self.streams.iter().any(is_known);
+        if rist {
+            Sender {
+                ssrc: original,
+                retransmits: ssrc != original,
+                rist,
+            }
+        } else {
+            Sender {
+                ssrc,
+                retransmits: false,
+                rist,
+            }
+        }
+    }
+
     /// The stream of an SSRC: a known one, a successor, a new one where the rule allows one more; else a conflict.
-    fn rtp_stream(&mut self, ssrc: u32, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Option<usize> {
+    fn rtp_stream(&mut self, sender: &Sender, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Option<usize> {
+        let ssrc = sender.ssrc;
         let same_way = |stream: &Stream| stream.direction == datagram.direction;
         let known = self
             .streams
             .iter()
             .position(|stream| same_way(stream) && stream.selector == ssrc);
-        if known.is_some() {
-            return known;
+        if let Some(place) = known {
+            return self.of_known_source(place);
         }
         let alive = |stream: &Stream| context.now.since(stream.last_seen()) < SSRC_SILENCE;
         let concurrent = self
             .streams
             .iter()
-            .filter(|stream| same_way(stream) && alive(stream))
+            .filter(|stream| same_way(stream) && stream.is_confirmed() && alive(stream))
             .count();
         let silent = self
             .streams
             .iter()
-            .position(|stream| same_way(stream) && !alive(stream));
+            .position(|stream| same_way(stream) && stream.is_confirmed() && !alive(stream));
         if concurrent >= usize::from(context.rule.rtp.max_ssrc) {
             // The longest-standing stream is the one that the newcomer challenges.
             if let Some(first) = self.streams.iter_mut().find(|stream| same_way(stream)) {
@@ -94,6 +126,48 @@ impl Flow {
             }
             return Some(place);
         }
-        self.stream(StreamProtocol::Rtp, datagram.direction, ssrc, datagram, context)
+        self.make_room_for_probation(datagram.direction);
+        let protocol = if sender.rist {
+            StreamProtocol::Rist
+        } else {
+            StreamProtocol::Rtp
+        };
+        self.stream(protocol, datagram.direction, ssrc, datagram, context)
     }
+
+    /// A source's second packet confirms it (RFC 3550 A.1), and who is still on probation beside it was none: one forged
+    /// packet cannot challenge a genuine stream.
+    fn of_known_source(&mut self, place: usize) -> Option<usize> {
+        let source = self.streams.get(place)?;
+        if source.is_confirmed() {
+            return Some(place);
+        }
+        let (direction, selector) = (source.direction, source.selector);
+        self.streams
+            .retain(|stream| stream.direction != direction || stream.selector == selector || stream.is_confirmed());
+        self.streams
+            .iter()
+            .position(|stream| stream.direction == direction && stream.selector == selector)
+    }
+
+    /// The oldest source on probation gives way to a newer one where there are many.
+    fn make_room_for_probation(&mut self, direction: Direction) {
+        let on_probation = |stream: &Stream| stream.direction == direction && !stream.is_confirmed();
+        if self.streams.iter().filter(|stream| on_probation(stream)).count() >= MAX_PROBATION
+            && let Some(oldest) = self.streams.iter().position(on_probation)
+        {
+            self.streams.remove(oldest);
+        }
+    }
+}
+
+/// Who sent an RTP packet.
+#[derive(Clone, Copy, Debug)]
+struct Sender {
+    /// The SSRC of the stream.
+    ssrc: u32,
+    /// The packet is sent again because the receiver asked for it.
+    retransmits: bool,
+    /// The stream is RIST.
+    rist: bool,
 }

@@ -1,0 +1,186 @@
+//! A capture through the engine: every packet as the appliance would have received it, at the time of its capture.
+
+use std::io::Read;
+
+use crate::engine::report::{InputReport, PacketTotals};
+use crate::engine::time::Timestamp;
+use crate::engine::{self, Content, Engine, Published};
+use crate::io::capture::{CaptureReader, Captured, LinkType};
+use crate::policy::Policy;
+
+/// Slots of the flow table that get time to pass per packet: enough to sweep a busy table within a second of capture.
+const TICK_BUDGET: usize = 4;
+
+/// Packets looked at, and kept meanwhile, to tell whether a capture is of GENEVE; and their bytes.
+const PACKETS_TO_TELL: usize = 10_000;
+const BYTES_TO_TELL: usize = 32 << 20;
+
+/// Judges a capture. Whatever was read before an error is in the report.
+pub(super) fn inspect<R: Read>(
+    mut reader: CaptureReader<R>,
+    policy: &Policy,
+    geneve_port: u16,
+    report: &mut InputReport,
+) -> anyhow::Result<()> {
+    let mut inspection = Inspection::new(policy, geneve_port);
+    let mut outcome = Ok(());
+    while let Some(next) = reader.next() {
+        match next {
+            Ok(captured) => inspection.packet(&captured),
+            Err(error) => {
+                outcome = Err(error.into());
+                break;
+            }
+        }
+    }
+    let cut = inspection.cut;
+    inspection.finish(report);
+    if let (Ok(()), Some((first, count))) = (&outcome, cut) {
+        anyhow::bail!("captured without their ends (snap length): {count} packets, the first is packet {first}");
+    }
+    outcome
+}
+
+/// A packet that waits until it is known what kind of capture it is from.
+struct Early {
+    timestamp: u64,
+    link: LinkType,
+    data: Vec<u8>,
+}
+
+/// Where a capture was made.
+enum Place {
+    /// Not known yet: no packet so far was GENEVE. Kept in memory, for a pipe cannot be read twice.
+    Unknown(Vec<Early>, usize),
+    /// Between load balancer and appliance: only GENEVE is for the appliance, all else was left to the kernel.
+    Wrapped,
+    /// Somewhere else: judged as if every packet had come wrapped.
+    Bare,
+}
+
+struct Inspection<'p> {
+    engine: Engine,
+    published: Published<'p>,
+    geneve_port: u16,
+    place: Place,
+    frame: Vec<u8>,
+    /// Packets without IP, which no appliance is given.
+    no_ip: u64,
+    /// Number of the first packet that the capture cut, and how many it cut.
+    cut: Option<(u64, u64)>,
+    now: Timestamp,
+}
+
+impl<'p> Inspection<'p> {
+    fn new(policy: &'p Policy, geneve_port: u16) -> Self {
+        let config = engine::Config {
+            geneve_port,
+            content: Content::Full,
+            keep_gone: true,
+            ..Default::default()
+        };
+        Inspection {
+            engine: Engine::new(config),
+            published: Published { policy, generation: 1 },
+            geneve_port,
+            place: Place::Unknown(Vec::new(), 0),
+            frame: Vec::new(),
+            no_ip: 0,
+            cut: None,
+            now: Timestamp::default(),
+        }
+    }
+
+    fn packet(&mut self, captured: &Captured<'_>) {
+        if captured.data.len() < captured.original_len as usize {
+            let (first, count) = self.cut.unwrap_or((captured.number, 0));
+            self.cut = Some((first, count + 1));
+        }
+        let &Captured {
+            timestamp, link, data, ..
+        } = captured;
+        let Place::Unknown(early, bytes) = &mut self.place else {
+            return self.judge(timestamp, link, data);
+        };
+        early.push(Early {
+            timestamp,
+            link,
+            data: data.to_vec(),
+        });
+        *bytes += data.len();
+        let enough = early.len() >= PACKETS_TO_TELL || *bytes >= BYTES_TO_TELL;
+        if as_ethernet(link, data, &mut self.frame) && engine::is_geneve(&self.frame, self.geneve_port) {
+            self.decide(Place::Wrapped);
+        } else if enough {
+            self.decide(Place::Bare);
+        }
+    }
+
+    fn decide(&mut self, place: Place) {
+        if let Place::Unknown(early, _) = core::mem::replace(&mut self.place, place) {
+            for packet in early {
+                self.judge(packet.timestamp, packet.link, &packet.data);
+            }
+        }
+    }
+
+    fn judge(&mut self, timestamp: u64, link: LinkType, data: &[u8]) {
+        self.now = Timestamp::from_nanos(timestamp);
+        if matches!(self.place, Place::Wrapped) {
+            if as_ethernet(link, data, &mut self.frame) {
+                self.engine.process(self.now, &self.published, &mut self.frame);
+            } else {
+                self.no_ip += 1;
+            }
+        } else {
+            match link.ip_packet(data) {
+                [] => self.no_ip += 1,
+                packet => {
+                    self.engine.process_bare(self.now, &self.published, packet);
+                }
+            }
+        }
+        self.engine.tick(self.now, TICK_BUDGET);
+        // A report has no use for events; they would only fill the outbox.
+        while self.engine.next_event().is_some() {}
+    }
+
+    fn finish(mut self, report: &mut InputReport) {
+        if matches!(self.place, Place::Unknown(..)) {
+            self.decide(Place::Bare);
+        }
+        self.engine.tick(self.now, usize::MAX);
+        self.engine.finish();
+        let counters = self.engine.counters();
+        report.packets = PacketTotals {
+            seen: counters.seen + self.no_ip,
+            returned: counters.returned,
+            dropped: counters.dropped_total(),
+            passed: counters.passed + self.no_ip,
+        };
+        report.drop_reasons = counters.drops().map(|(reason, count)| (reason.name(), count)).collect();
+        report.shadow_drops = counters.shadow_drops;
+        report.streams = self.engine.streams();
+        report.streams.sort_by_key(|stream| stream.ordinal);
+    }
+}
+
+/// Puts a captured packet into `frame` as the appliance's interface would have received it: captures of other link types
+/// get an Ethernet header. `false` for what cannot be such a frame.
+fn as_ethernet(link: LinkType, data: &[u8], frame: &mut Vec<u8>) -> bool {
+    frame.clear();
+    if link == LinkType::Ethernet {
+        frame.extend_from_slice(data);
+        return true;
+    }
+    let ip = link.ip_packet(data);
+    let ether_type: [u8; 2] = match ip.first() {
+        None => return false,
+        Some(first) if first >> 4 == 6 => [0x86, 0xdd],
+        Some(_) => [0x08, 0x00],
+    };
+    frame.extend_from_slice(&[0x02; 12]);
+    frame.extend_from_slice(&ether_type);
+    frame.extend_from_slice(ip);
+    true
+}
