@@ -160,6 +160,11 @@ impl Stream {
         self.announced
     }
 
+    /// Whether it is the SRT stream to that destination socket id.
+    pub(super) fn is_session(&self, direction: Direction, id: u32) -> bool {
+        self.direction == direction && self.selector == id
+    }
+
     /// What the SRT handshake says: cipher, stream id, and the negotiated latency unless the rule sets the window.
     pub(super) fn describe_srt(
         &mut self,

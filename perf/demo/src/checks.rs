@@ -74,7 +74,8 @@ pub(crate) fn judge(finale: &Finale) -> anyhow::Result<Outcome> {
     checks.push(faults_are_found(finale));
     checks.push(sound_streams_are_sound(finale));
     checks.push(headers_came_back(finale));
-    checks.push(latency_was_measured(finale));
+    checks.push(round_trip_was_measured(finale));
+    checks.push(residence_was_measured(finale));
     checks.push(Check {
         claim: "the appliance stopped cleanly",
         holds: finale.exit == Some(0),
@@ -227,14 +228,25 @@ fn headers_came_back(finale: &Finale) -> Check {
     }
 }
 
-fn latency_was_measured(finale: &Finale) -> Check {
+fn round_trip_was_measured(finale: &Finale) -> Check {
     let trip = &finale.gwlb.rtt_us;
     Check {
-        claim: "round trip of the appliance, us: p50 p90 p99 p99.9 max",
+        claim: "round trip at the GWLB, us: p50 p90 p99 p99.9 max",
         holds: trip.count > 0,
         figures: format!(
             "{:.0} {:.0} {:.0} {:.0} {:.0}",
             trip.p50, trip.p90, trip.p99, trip.p999, trip.max
         ),
+    }
+}
+
+fn residence_was_measured(finale: &Finale) -> Check {
+    let times: Vec<&Value> = queues(finale).map(|queue| &queue["residence_ns"]).collect();
+    let longest = |key: &str| times.iter().map(|time| number(&time[key])).max().unwrap_or(0) as f64 / 1000.0;
+    let [p50, p99, p999, max] = ["p50", "p99", "p999", "max"].map(longest);
+    Check {
+        claim: "of it in the worker, us: p50 p99 p99.9 max",
+        holds: times.iter().map(|time| number(&time["count"])).sum::<u64>() > 0,
+        figures: format!("{p50:.0} {p99:.0} {p999:.0} {max:.0}"),
     }
 }
