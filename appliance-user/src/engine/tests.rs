@@ -372,3 +372,38 @@ fn later_fragments_follow_the_first_and_orphans_take_the_default_action() {
         Verdict::Drop(DropReason::FragmentWithoutFirst)
     );
 }
+
+/// SRT data to a socket id that nobody negotiated.
+fn srt_data(sequence: u32, socket_id: u32) -> Vec<u8> {
+    let mut packet = Vec::new();
+    for word in [sequence, 0xe000_0001, 7, socket_id] {
+        packet.extend_from_slice(&word.to_be_bytes());
+    }
+    packet.extend_from_slice(&ts_packet(256, sequence as u8, 1));
+    packet
+}
+
+#[test]
+fn forged_socket_ids_neither_push_out_a_live_srt_stream_nor_keep_a_new_one_out() {
+    let mut bench = Bench::new(policy(
+        "[[rule]]\nname = \"srt\"\nprotocol = \"srt\"\nsource = [\"10.0.0.0/24\"]\ndestination = [\"10.0.9.9\"]\ndestination_port = [5000]\n",
+    ));
+    for n in 0..500u32 {
+        assert_eq!(bench.send(n.into(), &srt_data(n, 1)), Verdict::Return);
+        bench.send(n.into(), &srt_data(9, 1000 + n));
+    }
+    for n in 0..10u32 {
+        bench.send(500 + u64::from(n), &srt_data(n, 2));
+    }
+    bench.engine.finish();
+    let of = |packets: u64| {
+        bench
+            .engine
+            .streams()
+            .iter()
+            .filter(|stream| stream.packets == packets)
+            .count()
+    };
+    assert_eq!((of(500), of(10)), (1, 1));
+    assert!(bench.engine.counters().streams <= 8);
+}

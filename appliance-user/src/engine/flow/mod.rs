@@ -8,6 +8,8 @@ mod rtp;
 mod srt;
 mod ts_udp;
 
+use core::time::Duration;
+
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::{Direction, Tuple};
 
@@ -22,6 +24,9 @@ use crate::policy::{Protocol, Rule, RuleId};
 
 /// Streams followed within one flow, at most: SSRCs, or SRT sessions behind one pair of ports.
 const MAX_STREAMS: usize = 8;
+
+/// A stream this long without a packet may make room for another of its flow.
+const STREAM_SILENCE: Duration = Duration::from_secs(10);
 
 /// Who admitted a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +178,32 @@ impl Flow {
         }
     }
 
+    /// Room for one more stream: one that never came past its first packet goes, else one that fell silent. A live stream
+    /// stays, whoever sends what beside it.
+    fn make_room(&mut self, context: &mut Context<'_>) -> bool {
+        if self.streams.len() < MAX_STREAMS {
+            return true;
+        }
+        let now = context.now;
+        let dispensable = |stream: &&Stream| !stream.is_confirmed() || now.since(stream.last_seen()) >= STREAM_SILENCE;
+        let victim = self
+            .streams
+            .iter()
+            .filter(dispensable)
+            .min_by_key(|stream| (stream.is_confirmed(), stream.last_seen()));
+        let Some(selector) = victim.map(|stream| (stream.selector, stream.direction)) else {
+            return false;
+        };
+        self.streams.retain(|stream| {
+            let stays = (stream.selector, stream.direction) != selector;
+            if !stays {
+                stream.tell_gone(now, "replaced", context.outbox);
+            }
+            stays
+        });
+        true
+    }
+
     /// The place of a stream by its selector, made when it is new; `None` when the flow holds as many as it may.
     fn stream(
         &mut self,
@@ -189,7 +220,7 @@ impl Flow {
         if known.is_some() {
             return known;
         }
-        if self.streams.len() >= MAX_STREAMS {
+        if !self.make_room(context) {
             context.counters.streams_refused += 1;
             return None;
         }
