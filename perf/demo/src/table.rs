@@ -85,7 +85,7 @@ impl Table {
             "continuity",
             "round trip, us"
         )?;
-        writeln!(text, "{:>65}  {:>16}  {:>17}", "", "source / network", "p50 / p99")?;
+        writeln!(text, "{:>64}  {:>16}  {:>17}", "", "source / network", "p50 / p99")?;
         let mut streams = scene.streams()?;
         // RTCP is a companion, not media.
         streams.retain(|stream| stream["protocol"] != "rtcp");
