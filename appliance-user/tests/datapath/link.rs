@@ -9,7 +9,8 @@ use crate::bench::wire::Wire;
 use crate::bench::{Site, require_means};
 use crate::fixtures::{APPLIANCE, APPLIANCE_MAC, GWLB, GWLB_MAC, naive_checksum};
 
-/// Admits the fixtures' sources whatever they send, and a second network on one port only.
+/// Admits whatever the fixtures' sources send to their destinations, and from a second network one port only. The destinations
+/// are named because these rules admit answers too: open destinations would open the kernel's whitelist.
 pub(crate) const POLICY: &str = r#"version = 1
 default_action = "drop"
 
@@ -17,11 +18,13 @@ default_action = "drop"
 name = "media"
 protocol = "any"
 source = ["10.1.2.0/24", "2001:db8:1::/48"]
+destination = ["10.9.0.0/16", "2001:db8:9::/48"]
 
 [[rule]]
 name = "one-port"
 protocol = "any"
 source = ["10.1.3.0/24"]
+destination = ["10.9.0.0/16"]
 destination_port = [5000]
 "#;
 /// The appliance's interface, and the other end's.
