@@ -65,23 +65,37 @@ impl<'a> Site<'a> {
     /// `tidegate` in the namespace with interface and pins given.
     pub fn command(&self, subcommand: &str) -> Command {
         let mut command = self.namespace.command(TIDEGATE);
-        command.args([subcommand, "--interface", self.interface]).arg("--pins").arg(&self.pins);
+        command
+            .args([subcommand, "--interface", self.interface])
+            .arg("--pins")
+            .arg(&self.pins);
         command
     }
 
     /// `tidegate run`, not started yet.
     pub fn run_command(&self, more: &[&str]) -> Command {
         let mut command = self.command("run");
-        command.arg("--policy").arg(self.policy()).arg("--events").arg(self.events());
-        command.args(["--frames", "4096", "--ring-size", "2048", "--cores", "none"]).args(more);
+        command
+            .arg("--policy")
+            .arg(self.policy())
+            .arg("--events")
+            .arg(self.events());
+        command
+            .args(["--frames", "4096", "--ring-size", "2048", "--cores", "none"])
+            .args(more);
         command
     }
 
     /// Starts `tidegate run` and returns when it says that it is healthy.
     pub fn run(&self, more: &[&str]) -> Process {
-        let log = self.scratch.path().join(format!("tidegate-{}.log", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let log = self
+            .scratch
+            .path()
+            .join(format!("tidegate-{}.log", NEXT.fetch_add(1, Ordering::Relaxed)));
         let process = Process::spawn("tidegate", self.run_command(more), &log).expect("started");
-        process.wait_until("health is ok", SOON, || self.is_healthy()).expect("healthy");
+        process
+            .wait_until("health is ok", SOON, || self.is_healthy())
+            .expect("healthy");
         process
     }
 
@@ -125,12 +139,19 @@ impl<'a> Site<'a> {
     }
 
     pub fn streams(&self) -> Vec<Value> {
-        self.api("/api/v1/streams")["streams"].as_array().cloned().expect("a list of streams")
+        self.api("/api/v1/streams")["streams"]
+            .as_array()
+            .cloned()
+            .expect("a list of streams")
     }
 
     /// The program on the interface.
     pub fn program(&self) -> Option<(XdpAttachment, u32)> {
-        self.namespace.run_in(|| link_state(self.interface)).expect("entered").expect("the link is there").xdp
+        self.namespace
+            .run_in(|| link_state(self.interface))
+            .expect("entered")
+            .expect("the link is there")
+            .xdp
     }
 
     pub fn is_pinned(&self) -> bool {
@@ -180,7 +201,11 @@ pub fn get(namespace: &Namespace, address: SocketAddr, path: &str) -> io::Result
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .ok_or(io::ErrorKind::InvalidData)?;
         Ok((status, body.to_owned()))
     };
     namespace.run_in(ask).map_err(io::Error::other)?
@@ -188,12 +213,20 @@ pub fn get(namespace: &Namespace, address: SocketAddr, path: &str) -> io::Result
 
 /// A number in a status.
 pub fn number(value: &Value, path: &str) -> u64 {
-    value.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no number at {path} in {value:#}"))
+    value
+        .pointer(path)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("no number at {path} in {value:#}"))
 }
 
 /// The sum of a number over all queues.
 pub fn over_queues(status: &Value, path: &str) -> u64 {
-    status["queues"].as_array().expect("queues").iter().map(|queue| number(queue, path)).sum()
+    status["queues"]
+        .as_array()
+        .expect("queues")
+        .iter()
+        .map(|queue| number(queue, path))
+        .sum()
 }
 
 /// Packets dropped so far, by who dropped them and why: `kernel source-not-listed`, `worker no-rule`.
@@ -214,8 +247,10 @@ pub fn drops(status: &Value) -> BTreeMap<String, u64> {
 /// What does not add up; `fresh`: the program was attached anew, so that kernel and workers count from the same moment.
 fn imbalance(status: &Value, fresh: bool) -> Option<&'static str> {
     let kernel = |name: &str| number(status, &format!("/kernel/{name}"));
-    let decided: u64 =
-        ["passed", "redirected", "returned", "dropped"].iter().map(|name| kernel(&format!("packets/{name}"))).sum();
+    let decided: u64 = ["passed", "redirected", "returned", "dropped"]
+        .iter()
+        .map(|name| kernel(&format!("packets/{name}")))
+        .sum();
     let bypassed = kernel("bypass/returned") + kernel("bypass/passed");
     if kernel("packets/seen") != decided + bypassed {
         return Some("the kernel saw packets that it neither passed, redirected, returned nor dropped");

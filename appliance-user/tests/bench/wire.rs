@@ -26,7 +26,11 @@ impl Wire {
         let everything = (libc::ETH_P_ALL as u16).to_be();
         // SAFETY: holds because the call takes no pointers; the descriptor it returns is new and nobody else's.
         let fd = unsafe {
-            let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(everything));
+            let fd = libc::socket(
+                libc::AF_PACKET,
+                libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+                i32::from(everything),
+            );
             if fd < 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -39,9 +43,8 @@ impl Wire {
         ] {
             let length = size_of::<libc::c_int>() as libc::socklen_t;
             // SAFETY: holds because the option's value is a live integer of the length given, which the kernel only reads.
-            let set = unsafe {
-                libc::setsockopt(fd.as_raw_fd(), level, option, std::ptr::from_ref(&value).cast(), length)
-            };
+            let set =
+                unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, std::ptr::from_ref(&value).cast(), length) };
             if set < 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -96,7 +99,10 @@ impl Wire {
         let mut frame = vec![0; LARGEST];
         // Eight-byte words, so that control messages are aligned.
         let mut control = [0u64; 16];
-        let mut part = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
+        let mut part = libc::iovec {
+            iov_base: frame.as_mut_ptr().cast(),
+            iov_len: frame.len(),
+        };
         // SAFETY: holds because all zeroes are a valid `msghdr`: no buffers at all.
         let mut message: libc::msghdr = unsafe { zeroed() };
         message.msg_iov = &raw mut part;

@@ -28,28 +28,64 @@ fn known() -> Vec<u8> {
 fn shapes() -> Vec<(&'static str, Frame)> {
     let aws = known();
     let reversed = [&aws[24..32], &aws[12..24], &aws[..12]].concat();
-    let with = |options: Vec<u8>| Frame { options, ..wrapped(media_v4()) };
+    let with = |options: Vec<u8>| Frame {
+        options,
+        ..wrapped(media_v4())
+    };
     let inner = |payload| wrapped(v4(SOURCE, DESTINATION, protocol::UDP, &udp(5004, 5000, payload)));
     vec![
         ("IPv4", wrapped(media_v4())),
         ("IPv6", wrapped(media_v6())),
-        ("802.1Q", Frame { vlans: vec![0x2064], ..wrapped(media_v4()) }),
-        ("802.1Q, IPv6 inside", Frame { vlans: vec![7], ..wrapped(media_v6()) }),
+        (
+            "802.1Q",
+            Frame {
+                vlans: vec![0x2064],
+                ..wrapped(media_v4())
+            },
+        ),
+        (
+            "802.1Q, IPv6 inside",
+            Frame {
+                vlans: vec![7],
+                ..wrapped(media_v6())
+            },
+        ),
         ("no option", with(Vec::new())),
         ("an unknown option", with(unknown())),
-        ("an unknown option before the others", with([unknown(), known()].concat())),
-        ("an unknown option behind the others", with([known(), unknown()].concat())),
+        (
+            "an unknown option before the others",
+            with([unknown(), known()].concat()),
+        ),
+        (
+            "an unknown option behind the others",
+            with([known(), unknown()].concat()),
+        ),
         ("options in another order", with(reversed)),
         ("an empty option", with([option(CLASS_AWS, 9, 0), known()].concat())),
-        ("more options than the kernel's program looks at", with(option(0x0fff, 0x11, 0).repeat(60))),
-        ("IPv6 with an unknown option", Frame { options: unknown(), ..wrapped(media_v6()) }),
+        (
+            "more options than the kernel's program looks at",
+            with(option(0x0fff, 0x11, 0).repeat(60)),
+        ),
+        (
+            "IPv6 with an unknown option",
+            Frame {
+                options: unknown(),
+                ..wrapped(media_v6())
+            },
+        ),
         ("a bare inner IPv4 header", wrapped(v4(SOURCE, DESTINATION, 253, &[]))),
         ("a bare inner IPv6 header", wrapped(v6(SOURCE6, DESTINATION6, 59, &[]))),
         ("an empty inner datagram", inner(0)),
         ("an inner packet of 1,500 bytes", inner(1472)),
         ("an odd inner length", inner(187)),
-        ("inner TCP", wrapped(v4(SOURCE, DESTINATION, protocol::TCP, &tcp(5004, 5000, 100)))),
-        ("inner ICMP", wrapped(v4(SOURCE, DESTINATION, protocol::ICMP, &icmp(8, &[7; 56])))),
+        (
+            "inner TCP",
+            wrapped(v4(SOURCE, DESTINATION, protocol::TCP, &tcp(5004, 5000, 100))),
+        ),
+        (
+            "inner ICMP",
+            wrapped(v4(SOURCE, DESTINATION, protocol::ICMP, &icmp(8, &[7; 56]))),
+        ),
         (
             "inner IPv6 extension headers",
             wrapped(v6(
@@ -59,12 +95,48 @@ fn shapes() -> Vec<(&'static str, Frame)> {
                 &extensions(6, protocol::UDP, &udp(5004, 5000, 99)),
             )),
         ),
-        ("outer IPv4 options", Frame { ip_options: vec![1; 12], ..wrapped(media_v4()) }),
-        ("the longest outer IPv4 header", Frame { ip_options: vec![1; 40], ..wrapped(media_v6()) }),
-        ("outer TTL 1", Frame { ttl: 1, ..wrapped(media_v4()) }),
-        ("outer TTL 64", Frame { ttl: 64, ..wrapped(media_v4()) }),
-        ("outer without DF", Frame { flags_and_offset: 0, ..wrapped(media_v4()) }),
-        ("padding behind the packet", Frame { padding: 22, ..wrapped(media_v4()) }),
+        (
+            "outer IPv4 options",
+            Frame {
+                ip_options: vec![1; 12],
+                ..wrapped(media_v4())
+            },
+        ),
+        (
+            "the longest outer IPv4 header",
+            Frame {
+                ip_options: vec![1; 40],
+                ..wrapped(media_v6())
+            },
+        ),
+        (
+            "outer TTL 1",
+            Frame {
+                ttl: 1,
+                ..wrapped(media_v4())
+            },
+        ),
+        (
+            "outer TTL 64",
+            Frame {
+                ttl: 64,
+                ..wrapped(media_v4())
+            },
+        ),
+        (
+            "outer without DF",
+            Frame {
+                flags_and_offset: 0,
+                ..wrapped(media_v4())
+            },
+        ),
+        (
+            "padding behind the packet",
+            Frame {
+                padding: 22,
+                ..wrapped(media_v4())
+            },
+        ),
     ]
 }
 
@@ -87,14 +159,24 @@ fn every_shape_comes_back_unaltered() {
     for (name, frame) in &shapes {
         for checksum in [false, true] {
             let (ipv4, udp) = (frame.ipv4_at(), frame.udp_at());
-            let sent = if checksum { with_udp_checksum(frame.bytes(), ipv4, udp) } else { frame.bytes() };
-            let came = link.send(&sent).unwrap_or_else(|| panic!("{name} did not come back: {:?}", drops(&site.status())));
+            let sent = if checksum {
+                with_udp_checksum(frame.bytes(), ipv4, udp)
+            } else {
+                frame.bytes()
+            };
+            let came = link
+                .send(&sent)
+                .unwrap_or_else(|| panic!("{name} did not come back: {:?}", drops(&site.status())));
             assert_returned(name, frame, &sent, &came);
         }
     }
     link.silent();
     let status = site.settled();
-    assert_eq!(number(&status, "/kernel/packets/redirected"), 2 * shapes.len() as u64, "each through a worker");
+    assert_eq!(
+        number(&status, "/kernel/packets/redirected"),
+        2 * shapes.len() as u64,
+        "each through a worker"
+    );
     assert_eq!(over_queues(&status, "/packets/returned"), 2 * shapes.len() as u64);
     assert_eq!(drops(&status).values().sum::<u64>(), 0);
     stop(&site, process);
@@ -124,7 +206,10 @@ fn bursts_come_back_whole_and_in_order() {
         }
     }
     let status = site.settled();
-    assert_eq!(over_queues(&status, "/packets/returned"), u64::from(ROUNDS) * shapes.len() as u64);
+    assert_eq!(
+        over_queues(&status, "/packets/returned"),
+        u64::from(ROUNDS) * shapes.len() as u64
+    );
     stop(&site, process);
 }
 
@@ -144,7 +229,14 @@ fn an_unlisted_source_ends_in_the_kernel() {
     assert_eq!(drops(&status), [("kernel source-not-listed".to_owned(), 300)].into());
     assert_eq!(over_queues(&status, "/packets/seen"), 0, "a worker saw it");
     // Listed, but not there: the kernel knows sources, the worker rules.
-    let other = |port| wrapped(v4(Ipv4Addr::new(10, 1, 3, 1), DESTINATION, protocol::UDP, &udp(5004, port, 188)));
+    let other = |port| {
+        wrapped(v4(
+            Ipv4Addr::new(10, 1, 3, 1),
+            DESTINATION,
+            protocol::UDP,
+            &udp(5004, port, 188),
+        ))
+    };
     assert!(link.send(&other(5000).bytes()).is_some());
     link.wire.send(&other(5001).bytes());
     link.silent();
@@ -160,8 +252,14 @@ fn a_default_of_return_sends_the_unlisted_back_from_the_kernel() {
     let frames = [
         wrapped(v4(UNLISTED, DESTINATION, protocol::UDP, &udp(5004, 5000, 188))),
         wrapped(v6(UNLISTED6, DESTINATION6, protocol::UDP, &udp(5004, 5000, 188))),
-        Frame { vlans: vec![9], ..wrapped(v4(UNLISTED, DESTINATION, protocol::UDP, &udp(5004, 5000, 1))) },
-        Frame { ip_options: vec![1; 8], ..wrapped(large) },
+        Frame {
+            vlans: vec![9],
+            ..wrapped(v4(UNLISTED, DESTINATION, protocol::UDP, &udp(5004, 5000, 1)))
+        },
+        Frame {
+            ip_options: vec![1; 8],
+            ..wrapped(large)
+        },
     ];
     for frame in &frames {
         let sent = with_udp_checksum(frame.bytes(), frame.ipv4_at(), frame.udp_at());
@@ -181,17 +279,26 @@ fn icmp_errors_follow_the_flow_they_quote() {
     assert!(link.send(&wrapped(media_v4()).bytes()).is_some() && link.send(&wrapped(media_v6()).bytes()).is_some());
     let (quoted, quoted6) = (media_v4(), media_v6());
     for (name, inner) in [
-        ("unreachable", v4(ROUTER, SOURCE, protocol::ICMP, &icmp(3, &quoted[..28]))),
+        (
+            "unreachable",
+            v4(ROUTER, SOURCE, protocol::ICMP, &icmp(3, &quoted[..28])),
+        ),
         ("time exceeded", v4(ROUTER, SOURCE, protocol::ICMP, &icmp(11, &quoted))),
-        ("packet too big", v6(ROUTER6, SOURCE6, protocol::ICMPV6, &icmp(2, &quoted6))),
+        (
+            "packet too big",
+            v6(ROUTER6, SOURCE6, protocol::ICMPV6, &icmp(2, &quoted6)),
+        ),
     ] {
         let frame = wrapped(inner);
         let sent = frame.bytes();
-        let came = link.send(&sent).unwrap_or_else(|| panic!("{name}: {:?}", drops(&site.status())));
+        let came = link
+            .send(&sent)
+            .unwrap_or_else(|| panic!("{name}: {:?}", drops(&site.status())));
         assert_returned(name, &frame, &sent, &came);
     }
     // Errors go to the sender of what they quote; this one only borrows an admitted address.
-    link.wire.send(&wrapped(v4(ROUTER, DESTINATION, protocol::ICMP, &icmp(3, &quoted))).bytes());
+    link.wire
+        .send(&wrapped(v4(ROUTER, DESTINATION, protocol::ICMP, &icmp(3, &quoted))).bytes());
     link.silent();
     let status = site.settled();
     assert_eq!(drops(&status), [("kernel source-not-listed".to_owned(), 1)].into());
@@ -213,7 +320,10 @@ fn fragments_follow_their_first() {
     let lone = [v4_part(185, tail), v6_part(185, false, 77, tail)];
     lone.iter().for_each(|frame| link.wire.send(&frame.bytes()));
     link.silent();
-    assert_eq!(drops(&site.settled()), [("worker fragment-without-first".to_owned(), 2)].into());
+    assert_eq!(
+        drops(&site.settled()),
+        [("worker fragment-without-first".to_owned(), 2)].into()
+    );
     for (name, frame) in [
         ("first, IPv4", v4_part(0x2000, head)),
         ("later, IPv4", v4_part(185, tail)),
@@ -221,7 +331,9 @@ fn fragments_follow_their_first() {
         ("later, IPv6", v6_part(185, false, 78, tail)),
     ] {
         let sent = frame.bytes();
-        let came = link.send(&sent).unwrap_or_else(|| panic!("{name}: {:?}", drops(&site.status())));
+        let came = link
+            .send(&sent)
+            .unwrap_or_else(|| panic!("{name}: {:?}", drops(&site.status())));
         assert_returned(name, &frame, &sent, &came);
     }
     site.settled();
@@ -235,24 +347,33 @@ fn jumbo_packets_come_back_whole() {
     let inner = |length: usize| v4(SOURCE, DESTINATION, protocol::UDP, &udp(5004, 5000, length - 28));
     let inner6 = |length: usize| v6(SOURCE6, DESTINATION6, protocol::UDP, &udp(5004, 5000, length - 48));
     // Around one, two and three buffers of 4,096 bytes, and the largest that GWLB carries.
-    let lengths = [1500, 3600, 3700, 3752, 3753, 3800, 4000, 4096, 7600, 7848, 7849, 8000, 8191, 8192, 8500];
+    let lengths = [
+        1500, 3600, 3700, 3752, 3753, 3800, 4000, 4096, 7600, 7848, 7849, 8000, 8191, 8192, 8500,
+    ];
     let mut sent = 0;
     for length in lengths {
         let shapes = [
             wrapped(inner(length)),
             wrapped(inner6(length)),
-            Frame { vlans: vec![5], ip_options: vec![1; 40], ..wrapped(inner(length)) },
+            Frame {
+                vlans: vec![5],
+                ip_options: vec![1; 40],
+                ..wrapped(inner(length))
+            },
         ];
         for frame in shapes {
             let bytes = with_udp_checksum(frame.bytes(), frame.ipv4_at(), frame.udp_at());
-            let came = link.send(&bytes).unwrap_or_else(|| panic!("{length}: {:#}", site.status()));
+            let came = link
+                .send(&bytes)
+                .unwrap_or_else(|| panic!("{length}: {:#}", site.status()));
             assert_returned("jumbo", &frame, &bytes, &came);
             sent += 1;
         }
     }
     // Packets of several buffers between small ones, in one go: they straddle bursts.
-    let mixed: Vec<Vec<u8>> =
-        (0..300).map(|i| wrapped(inner(if i % 3 == 0 { 100 + i } else { 8500 - i })).bytes()).collect();
+    let mixed: Vec<Vec<u8>> = (0..300)
+        .map(|i| wrapped(inner(if i % 3 == 0 { 100 + i } else { 8500 - i })).bytes())
+        .collect();
     let came = link.round_trip(&mixed);
     assert_eq!(came.len(), mixed.len(), "{:#}", site.status());
     for (sent, came) in mixed.iter().zip(&came) {

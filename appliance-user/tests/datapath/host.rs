@@ -24,7 +24,11 @@ fn arp_request() -> Vec<u8> {
 
 /// An ICMP echo request (8) or reply (0) between load balancer and appliance (RFC 792).
 fn ping(kind: u8, number: u8, mac: [u8; 6], from: Ipv4Addr) -> Vec<u8> {
-    let (mac_to, to) = if from == GWLB { (APPLIANCE_MAC, APPLIANCE) } else { (GWLB_MAC, GWLB) };
+    let (mac_to, to) = if from == GWLB {
+        (APPLIANCE_MAC, APPLIANCE)
+    } else {
+        (GWLB_MAC, GWLB)
+    };
     let mut message = icmp(kind, &[number + 1; 32]);
     let sum = naive_checksum(&message);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
@@ -34,7 +38,9 @@ fn ping(kind: u8, number: u8, mac: [u8; 6], from: Ipv4Addr) -> Vec<u8> {
 }
 
 fn is_arp_reply(frame: &[u8]) -> bool {
-    frame.get(12..14) == Some(&[0x08, 0x06]) && frame.get(20..22) == Some(&[0, 2]) && frame.get(22..28) == Some(&APPLIANCE_MAC)
+    frame.get(12..14) == Some(&[0x08, 0x06])
+        && frame.get(20..22) == Some(&[0, 2])
+        && frame.get(22..28) == Some(&APPLIANCE_MAC)
 }
 
 /// Raises a flag when it goes out of scope.
@@ -52,7 +58,11 @@ fn arp_ping_and_health_are_answered_while_traffic_flows() {
     let (site, process) = link.serve(POLICY, &[]);
     let (done, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let media = [wrapped(media_v4()).bytes(), wrapped(media_v6()).bytes()];
-    let sender = link.gwlb.run_in(|| crate::bench::wire::Wire::open("tgd1")).expect("entered").expect("opened");
+    let sender = link
+        .gwlb
+        .run_in(|| crate::bench::wire::Wire::open("tgd1"))
+        .expect("entered")
+        .expect("opened");
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
@@ -69,8 +79,13 @@ fn arp_ping_and_health_are_answered_while_traffic_flows() {
             link.wire.send(&ping(8, number, GWLB_MAC, GWLB));
             let answer = ping(0, number, APPLIANCE_MAC, APPLIANCE);
             // What a kernel answers with has an identification and a TTL of its own: the message itself is compared.
-            let is_answer = |frame: &[u8]| frame.get(6..12) == Some(&APPLIANCE_MAC) && frame.get(34..) == Some(&answer[34..]);
-            assert_eq!(link.wire.collect(1, RETURN, is_answer).len(), 1, "ping {number} is not answered");
+            let is_answer =
+                |frame: &[u8]| frame.get(6..12) == Some(&APPLIANCE_MAC) && frame.get(34..) == Some(&answer[34..]);
+            assert_eq!(
+                link.wire.collect(1, RETURN, is_answer).len(),
+                1,
+                "ping {number} is not answered"
+            );
             let (status, body) = get(&link.gwlb, (APPLIANCE, 80).into(), "/health").expect("an answer");
             assert_eq!(status, 200, "{body}");
             assert!(body.contains("\"status\":\"ok\""), "{body}");
@@ -82,7 +97,10 @@ fn arp_ping_and_health_are_answered_while_traffic_flows() {
     let status = site.settled();
     // What the kernel's own answers took the place of is not lost either.
     assert_eq!(number(&status, "/queues/0/packets/returned"), sent);
-    let came = link.wire.collect(usize::MAX, Duration::from_millis(300), is_returned).len() as u64;
+    let came = link
+        .wire
+        .collect(usize::MAX, Duration::from_millis(300), is_returned)
+        .len() as u64;
     assert!(came <= sent && came > 0, "{came} of {sent}");
     stop(&site, process);
 }

@@ -50,19 +50,46 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(queues: u32, mtu: u32) -> Link {
         require_means();
-        let (appliance, gwlb) = (Namespace::new("appliance").expect("made"), Namespace::new("gwlb").expect("made"));
+        let (appliance, gwlb) = (
+            Namespace::new("appliance").expect("made"),
+            Namespace::new("gwlb").expect("made"),
+        );
         for namespace in [&appliance, &gwlb] {
-            namespace.set_sysctl("ipv6/conf/default/disable_ipv6", "1").expect("set");
+            namespace
+                .set_sysctl("ipv6/conf/default/disable_ipv6", "1")
+                .expect("set");
         }
-        let near = VethEnd { namespace: &appliance, name: INTERFACE, mac: MacAddr(APPLIANCE_MAC) };
-        let far = VethEnd { namespace: &gwlb, name: FAR, mac: MacAddr(GWLB_MAC) };
+        let near = VethEnd {
+            namespace: &appliance,
+            name: INTERFACE,
+            mac: MacAddr(APPLIANCE_MAC),
+        };
+        let far = VethEnd {
+            namespace: &gwlb,
+            name: FAR,
+            mac: MacAddr(GWLB_MAC),
+        };
         veth(near, far, queues, mtu).expect("a link");
-        appliance.add_address(INTERFACE, &format!("{APPLIANCE}/24")).expect("added");
+        appliance
+            .add_address(INTERFACE, &format!("{APPLIANCE}/24"))
+            .expect("added");
         gwlb.add_address(FAR, &format!("{GWLB}/24")).expect("added");
         let pass = XdpPass::attach(&gwlb, FAR).expect("attached");
-        let wire = gwlb.run_in(|| Wire::open(FAR)).expect("entered").expect("a packet socket");
-        let port = gwlb.run_in(|| UdpSocket::bind((GWLB, 6081))).expect("entered").expect("bound");
-        Link { appliance, gwlb, wire, _pass: pass, _port: port }
+        let wire = gwlb
+            .run_in(|| Wire::open(FAR))
+            .expect("entered")
+            .expect("a packet socket");
+        let port = gwlb
+            .run_in(|| UdpSocket::bind((GWLB, 6081)))
+            .expect("entered")
+            .expect("bound");
+        Link {
+            appliance,
+            gwlb,
+            wire,
+            _pass: pass,
+            _port: port,
+        }
     }
 
     /// An appliance that serves this link with that policy.
@@ -95,7 +122,10 @@ impl Link {
         let output = self.gwlb.command("ethtool").args(["-S", FAR]).output().expect("ran");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let name = format!("rx_queue_{queue}_xdp_packets:");
-        let line = text.lines().find_map(|line| line.trim().strip_prefix(&name)).expect("veth counts by queue");
+        let line = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(&name))
+            .expect("veth counts by queue");
         line.trim().parse().expect("a number")
     }
 }
@@ -111,7 +141,11 @@ pub(crate) fn stop(site: &Site<'_>, mut process: Process) {
 
 /// Whether a frame is GENEVE from the appliance, or at least UDP: the appliance's kernel sends none by itself.
 pub(crate) fn is_returned(frame: &[u8]) -> bool {
-    let at = if frame.get(12..14) == Some(&[0x81, 0x00]) { 18 } else { 14 };
+    let at = if frame.get(12..14) == Some(&[0x81, 0x00]) {
+        18
+    } else {
+        14
+    };
     frame.get(6..12) == Some(&APPLIANCE_MAC)
         && frame.get(at - 2..at) == Some(&[0x08, 0x00])
         && frame.get(at + 9) == Some(&17)

@@ -33,7 +33,9 @@ fn both_workers_return_on_the_queue_the_packet_came_by() {
     assert_eq!(came.len(), sent.len(), "{:?}", drops(&site.status()));
     let mut next = BTreeMap::<u16, u16>::new();
     for frame in &came {
-        let [.., f0, f1, n0, n1] = frame.as_slice() else { panic!("too short") };
+        let [.., f0, f1, n0, n1] = frame.as_slice() else {
+            panic!("too short")
+        };
         let expected = next.entry(u16::from_be_bytes([*f0, *f1])).or_default();
         assert_eq!(u16::from_be_bytes([*n0, *n1]), *expected, "out of order within a flow");
         *expected += 1;
@@ -45,7 +47,10 @@ fn both_workers_return_on_the_queue_the_packet_came_by() {
         assert!(returned >= u64::from(PACKETS), "queue {queue} got {returned} packets");
         let arrived = link.arrived_at(queue) - before[queue as usize];
         // The kernel's own answers (health, closed connections) stay inside the appliance; nothing else is on this link.
-        assert_eq!(arrived, returned, "returned by worker {queue}, and arrived at queue {queue}");
+        assert_eq!(
+            arrived, returned,
+            "returned by worker {queue}, and arrived at queue {queue}"
+        );
     }
     stop(&site, process);
 }

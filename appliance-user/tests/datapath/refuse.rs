@@ -40,35 +40,86 @@ fn outer() -> Vec<Case> {
     vec![
         ("outer IHL 4", header(|ip| ip[0] = 0x44), "kernel outer-ipv4"),
         ("outer version 6", header(|ip| ip[0] = 0x65), "kernel outer-ipv4"),
-        ("outer total length beyond the frame", header(|ip| ip[2] = 0x20), "kernel outer-ipv4"),
-        ("outer total length below the header", header(|ip| (ip[2], ip[3]) = (0, 19)), "kernel outer-ipv4"),
-        ("first outer fragment", header(|ip| ip[6] = 0x20), "kernel outer-fragment"),
-        ("outer UDP length beyond the packet", edited(media(), |b| b[38] = 0x20), "kernel outer-udp-length"),
-        ("outer UDP length below its header", edited(media(), |b| (b[38], b[39]) = (0, 7)), "kernel outer-udp-length"),
-        ("a frame that ends in the UDP header", edited(media(), |b| b.truncate(39)), "kernel truncated"),
+        (
+            "outer total length beyond the frame",
+            header(|ip| ip[2] = 0x20),
+            "kernel outer-ipv4",
+        ),
+        (
+            "outer total length below the header",
+            header(|ip| (ip[2], ip[3]) = (0, 19)),
+            "kernel outer-ipv4",
+        ),
+        (
+            "first outer fragment",
+            header(|ip| ip[6] = 0x20),
+            "kernel outer-fragment",
+        ),
+        (
+            "outer UDP length beyond the packet",
+            edited(media(), |b| b[38] = 0x20),
+            "kernel outer-udp-length",
+        ),
+        (
+            "outer UDP length below its header",
+            edited(media(), |b| (b[38], b[39]) = (0, 7)),
+            "kernel outer-udp-length",
+        ),
+        (
+            "a frame that ends in the UDP header",
+            edited(media(), |b| b.truncate(39)),
+            "kernel truncated",
+        ),
     ]
 }
 
 fn geneve() -> Vec<Case> {
     let at = wrapped(media_v4()).geneve_at();
     let byte = |offset: usize, value: u8| edited(wrapped(media_v4()), |bytes| bytes[at + offset] = value);
-    let options = |options: Vec<u8>, critical| Frame { options, critical, ..wrapped(media_v4()) }.bytes();
+    let options = |options: Vec<u8>, critical| {
+        Frame {
+            options,
+            critical,
+            ..wrapped(media_v4())
+        }
+        .bytes()
+    };
     let overlong = [option(0x0fff, 0x11, 1), vec![0x0f, 0xff, 0x12, 5, 0, 0, 0, 0]].concat();
     vec![
         ("version 1", byte(0, 0x48), "kernel geneve-version"),
         ("version 3", byte(0, 0xc8), "kernel geneve-version"),
         ("a control packet", byte(1, 0x80), "kernel geneve-control"),
-        ("an unknown critical option", options(option(0x0fff, 0x91, 1), true), "kernel geneve-critical-option"),
-        ("a known option that claims to be critical", options(option(0x0108, 0x81, 2), true), "kernel geneve-critical-option"),
-        ("an option beyond the options' length", options(overlong.clone(), false), "worker geneve-options"),
-        ("the same, announced as critical", options(overlong, true), "kernel geneve-options"),
+        (
+            "an unknown critical option",
+            options(option(0x0fff, 0x91, 1), true),
+            "kernel geneve-critical-option",
+        ),
+        (
+            "a known option that claims to be critical",
+            options(option(0x0108, 0x81, 2), true),
+            "kernel geneve-critical-option",
+        ),
+        (
+            "an option beyond the options' length",
+            options(overlong.clone(), false),
+            "worker geneve-options",
+        ),
+        (
+            "the same, announced as critical",
+            options(overlong, true),
+            "kernel geneve-options",
+        ),
         ("Ethernet inside", byte(2, 0x65), "kernel geneve-protocol"),
         ("ARP inside", byte(3, 0x06), "kernel geneve-protocol"),
         ("no GENEVE header", cut(wrapped(media_v4()), 0), "kernel truncated"),
         ("a cut GENEVE header", cut(wrapped(media_v4()), 7), "kernel truncated"),
         ("cut options", cut(wrapped(media_v4()), 8 + 20), "kernel truncated"),
         ("no inner packet", cut(wrapped(media_v4()), 8 + 32), "kernel truncated"),
-        ("options longer than the packet", edited(wrapped(v4(SOURCE, DESTINATION, 253, &[])), |b| b[at] = 0x3f), "kernel truncated"),
+        (
+            "options longer than the packet",
+            edited(wrapped(v4(SOURCE, DESTINATION, 253, &[])), |b| b[at] = 0x3f),
+            "kernel truncated",
+        ),
     ]
 }
 
@@ -83,20 +134,72 @@ fn inner() -> Vec<Case> {
     };
     let chain = extensions(20, protocol::UDP, &udp(5004, 5000, 8));
     vec![
-        ("a cut inner IPv4 header", cut(wrapped(media_v4()), 40 + 19), "kernel truncated"),
-        ("a cut inner IPv6 header", cut(wrapped(media_v6()), 40 + 39), "kernel truncated"),
-        ("a cut inner IPv4 payload", cut(wrapped(media_v4()), 40 + 100), "kernel inner-ipv4"),
-        ("a cut inner IPv6 payload", cut(wrapped(media_v6()), 40 + 100), "kernel inner-ipv6"),
+        (
+            "a cut inner IPv4 header",
+            cut(wrapped(media_v4()), 40 + 19),
+            "kernel truncated",
+        ),
+        (
+            "a cut inner IPv6 header",
+            cut(wrapped(media_v6()), 40 + 39),
+            "kernel truncated",
+        ),
+        (
+            "a cut inner IPv4 payload",
+            cut(wrapped(media_v4()), 40 + 100),
+            "kernel inner-ipv4",
+        ),
+        (
+            "a cut inner IPv6 payload",
+            cut(wrapped(media_v6()), 40 + 100),
+            "kernel inner-ipv6",
+        ),
         ("inner IHL 4", v4_byte(0, 0x44), "kernel inner-ipv4"),
-        ("inner version 6 under the type of IPv4", v4_byte(0, 0x65), "kernel inner-ipv4"),
-        ("inner version 4 under the type of IPv6", v6_byte(0, 0x45), "kernel inner-ipv6"),
-        ("inner total length beyond the packet", v4_byte(2, 0x20), "kernel inner-ipv4"),
-        ("inner IPv6 length beyond the packet", v6_byte(4, 0x20), "kernel inner-ipv6"),
-        ("inner UDP length beyond the packet", v4_byte(24, 0x20), "worker inner-udp-length"),
-        ("inner UDP length below its header", edited(wrapped(media_v4()), |b| (b[at + 24], b[at + 25]) = (0, 7)), "worker inner-udp-length"),
-        ("an inner UDP header that is cut", wrapped(v4(SOURCE, DESTINATION, protocol::UDP, &[0; 7])).bytes(), "worker truncated"),
-        ("an inner TCP header longer than its packet", wrapped(v4(SOURCE, DESTINATION, protocol::TCP, &short_tcp)).bytes(), "worker inner-tcp-header"),
-        ("20 inner extension headers", wrapped(v6(SOURCE6, DESTINATION6, protocol::DESTINATION_OPTIONS, &chain)).bytes(), "worker too-many-headers"),
+        (
+            "inner version 6 under the type of IPv4",
+            v4_byte(0, 0x65),
+            "kernel inner-ipv4",
+        ),
+        (
+            "inner version 4 under the type of IPv6",
+            v6_byte(0, 0x45),
+            "kernel inner-ipv6",
+        ),
+        (
+            "inner total length beyond the packet",
+            v4_byte(2, 0x20),
+            "kernel inner-ipv4",
+        ),
+        (
+            "inner IPv6 length beyond the packet",
+            v6_byte(4, 0x20),
+            "kernel inner-ipv6",
+        ),
+        (
+            "inner UDP length beyond the packet",
+            v4_byte(24, 0x20),
+            "worker inner-udp-length",
+        ),
+        (
+            "inner UDP length below its header",
+            edited(wrapped(media_v4()), |b| (b[at + 24], b[at + 25]) = (0, 7)),
+            "worker inner-udp-length",
+        ),
+        (
+            "an inner UDP header that is cut",
+            wrapped(v4(SOURCE, DESTINATION, protocol::UDP, &[0; 7])).bytes(),
+            "worker truncated",
+        ),
+        (
+            "an inner TCP header longer than its packet",
+            wrapped(v4(SOURCE, DESTINATION, protocol::TCP, &short_tcp)).bytes(),
+            "worker inner-tcp-header",
+        ),
+        (
+            "20 inner extension headers",
+            wrapped(v6(SOURCE6, DESTINATION6, protocol::DESTINATION_OPTIONS, &chain)).bytes(),
+            "worker too-many-headers",
+        ),
     ]
 }
 
@@ -135,11 +238,26 @@ fn what_is_not_for_the_appliance_is_left_to_the_kernel() {
     let (site, process) = link.serve(POLICY, &[]);
     let before = number(&site.settled(), "/kernel/packets/passed");
     let frames = [
-        Frame { port: 6082, ..wrapped(media_v4()) },
-        Frame { protocol: 50, ..wrapped(media_v4()) },
-        Frame { vlans: vec![1, 2], ..wrapped(media_v4()) },
-        Frame { destination_mac: [0xff; 6], ..wrapped(media_v4()) },
-        Frame { flags_and_offset: 0x0010, ..wrapped(media_v4()) },
+        Frame {
+            port: 6082,
+            ..wrapped(media_v4())
+        },
+        Frame {
+            protocol: 50,
+            ..wrapped(media_v4())
+        },
+        Frame {
+            vlans: vec![1, 2],
+            ..wrapped(media_v4())
+        },
+        Frame {
+            destination_mac: [0xff; 6],
+            ..wrapped(media_v4())
+        },
+        Frame {
+            flags_and_offset: 0x0010,
+            ..wrapped(media_v4())
+        },
     ];
     frames.iter().for_each(|frame| link.wire.send(&frame.bytes()));
     link.silent();

@@ -44,21 +44,35 @@ impl Lab {
         let topology = Topology::build(&TopologyOptions::default()).expect("the lab");
         let arguments = topology.gwlb_arguments();
         let pairs = arguments.chunks(2).filter(|pair| pair[0] == "--target");
-        let targets = pairs.map(|pair| pair[1].parse()).collect::<Result<_, _>>().expect("targets");
+        let targets = pairs
+            .map(|pair| pair[1].parse())
+            .collect::<Result<_, _>>()
+            .expect("targets");
         let config = Config {
             return_timeout: RETURN_TIMEOUT,
             ..Config::new(Topology::TUN_FORWARD, Topology::TUN_REVERSE, targets)
         };
-        let simulator = topology.gwlb.run_in(|| Simulator::new(config)).expect("entered").expect("a simulator");
+        let simulator = topology
+            .gwlb
+            .run_in(|| Simulator::new(config))
+            .expect("entered")
+            .expect("a simulator");
         let stop = Stop::new().expect("a stop");
         let theirs = stop.try_clone().expect("another");
         let thread = thread::spawn(move || simulator.run(&theirs, |_| ()).expect("runs"));
-        Lab { balancer: Some((stop, thread)), topology }
+        Lab {
+            balancer: Some((stop, thread)),
+            topology,
+        }
     }
 
     /// A site in the lab's appliance.
     pub(crate) fn site(&self) -> Site<'_> {
-        Site::new(&self.topology.appliances[0].namespace, Topology::APPLIANCE_INTERFACE, POLICY)
+        Site::new(
+            &self.topology.appliances[0].namespace,
+            Topology::APPLIANCE_INTERFACE,
+            POLICY,
+        )
     }
 
     /// Begins the stream from the source that is listed.
@@ -142,12 +156,26 @@ impl Outcome {
 
 impl Stream {
     fn start(topology: &Topology, source: &str, port: u16) -> Stream {
-        let receiver = topology.sink.run_in(|| UdpSocket::bind((Topology::SINK_V4, port))).expect("entered").expect("bound");
-        let sender = topology.source.run_in(|| UdpSocket::bind((source, port))).expect("entered").expect("bound");
+        let receiver = topology
+            .sink
+            .run_in(|| UdpSocket::bind((Topology::SINK_V4, port)))
+            .expect("entered")
+            .expect("bound");
+        let sender = topology
+            .source
+            .run_in(|| UdpSocket::bind((source, port)))
+            .expect("entered")
+            .expect("bound");
         sender.connect((Topology::SINK_V4, port)).expect("connected");
-        receiver.set_read_timeout(Some(Duration::from_millis(100))).expect("set");
+        receiver
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .expect("set");
         rustix::net::sockopt::set_socket_recv_buffer_size_force(&receiver, 32 << 20).expect("a large buffer");
-        let (done, sent, arrived) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let (done, sent, arrived) = (
+            Arc::<AtomicBool>::default(),
+            Arc::<AtomicU64>::default(),
+            Arc::<AtomicU64>::default(),
+        );
         let (ending, counter) = (Arc::clone(&done), Arc::clone(&sent));
         let send = move || {
             let (begun, mut packets) = (Instant::now(), Packets::new());
@@ -174,7 +202,13 @@ impl Stream {
                 }
             }
         };
-        Stream { done, sent, arrived, sender: Some(thread::spawn(send)), receiver: Some(thread::spawn(receive)) }
+        Stream {
+            done,
+            sent,
+            arrived,
+            sender: Some(thread::spawn(send)),
+            receiver: Some(thread::spawn(receive)),
+        }
     }
 
     /// The number that is sent next.
@@ -199,7 +233,10 @@ impl Stream {
         self.done.store(true, Ordering::Relaxed);
         self.sender.take().expect("once").join().expect("the sender");
         let numbers = self.receiver.take().expect("once").join().expect("the receiver");
-        Outcome { sent: self.sent(), numbers }
+        Outcome {
+            sent: self.sent(),
+            numbers,
+        }
     }
 }
 
@@ -224,7 +261,11 @@ struct Packets {
 
 impl Packets {
     fn new() -> Packets {
-        Packets { number: 0, counter: 0, random: 0x9e37_79b9_7f4a_7c15 }
+        Packets {
+            number: 0,
+            counter: 0,
+            random: 0x9e37_79b9_7f4a_7c15,
+        }
     }
 
     fn next_packet(&mut self) -> Vec<u8> {

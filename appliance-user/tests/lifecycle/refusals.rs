@@ -12,11 +12,25 @@ use crate::feed::POLICY;
 #[test]
 fn a_queue_that_another_program_holds_is_refused() {
     require_means();
-    let (near, far) = (Namespace::new("near").expect("made"), Namespace::new("far").expect("made"));
-    let end = |namespace, name, number| VethEnd { namespace, name, mac: MacAddr::local(number) };
+    let (near, far) = (
+        Namespace::new("near").expect("made"),
+        Namespace::new("far").expect("made"),
+    );
+    let end = |namespace, name, number| VethEnd {
+        namespace,
+        name,
+        mac: MacAddr::local(number),
+    };
     veth(end(&near, "tgr0", 1), end(&far, "tgr1", 2), 2, 1600).expect("a link");
-    let config = SocketConfig { frames: 256, ring_size: 128, ..SocketConfig::new("tgr0", 1) };
-    let (socket, _) = near.run_in(|| Socket::open(&config, Duration::ZERO)).expect("entered").expect("opened");
+    let config = SocketConfig {
+        frames: 256,
+        ring_size: 128,
+        ..SocketConfig::new("tgr0", 1)
+    };
+    let (socket, _) = near
+        .run_in(|| Socket::open(&config, Duration::ZERO))
+        .expect("entered")
+        .expect("opened");
     let site = Site::new(&near, "tgr0", POLICY);
     let said = site.refused(&[]);
     assert!(said.contains("queue 1") && said.contains("--queues"), "{said}");
