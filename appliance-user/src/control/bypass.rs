@@ -28,6 +28,8 @@ pub struct BypassWatch {
     dark: Option<Dark>,
     /// The totals when the queue was last seen in the light.
     before: BypassPackets,
+    /// The first beat that is not told about: of stalls that began before it the end was told, or nobody was there to see.
+    told_until: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,7 @@ impl BypassWatch {
             limit,
             dark: None,
             before: totals,
+            told_until: 0,
         }
     }
 
@@ -67,6 +70,7 @@ impl BypassWatch {
                 takeover: true,
             }),
             before,
+            told_until: 0,
         };
         let heartbeat_age_ms = millis(now.saturating_sub(since));
         (
@@ -82,6 +86,30 @@ impl BypassWatch {
     /// Whether packets take the failure action as far as this has seen.
     pub fn is_dark(&self) -> bool {
         self.dark.is_some()
+    }
+
+    /// A stall that the worker found when it was over, from its last beat to the next, and that no observation fell into:
+    /// whoever watches was standing still as well, as when the whole process is stopped. Returns both ends of it.
+    pub fn missed(&mut self, (from, to): (u64, u64), totals: BypassPackets) -> Option<[ControlEvent; 2]> {
+        if self.dark.is_some() || from < self.told_until {
+            return None;
+        }
+        self.told_until = to;
+        let packets = totals.since(self.before);
+        self.before = totals;
+        let dark_ms = millis(to.saturating_sub(from));
+        let entered = ControlEvent::BypassEntered {
+            queue: self.queue,
+            cause: "heartbeat-stale",
+            heartbeat_age_ms: dark_ms,
+        };
+        let left = ControlEvent::BypassLeft {
+            queue: self.queue,
+            dark_ms,
+            packets,
+            takeover: false,
+        };
+        Some([entered, left])
     }
 
     /// Takes one observation and says what changed.
@@ -114,6 +142,7 @@ impl BypassWatch {
             }
             Some(dark) if fresh => {
                 self.dark = None;
+                self.told_until = seen.beat.unwrap_or(seen.now);
                 self.before = seen.totals;
                 Some(ControlEvent::BypassLeft {
                     queue: self.queue,
@@ -224,6 +253,41 @@ mod tests {
             "packets count from the last sight of a fresh beat"
         );
         assert_eq!(watch.observe(seen(1_220, 1_219, 100)), None);
+    }
+
+    #[test]
+    fn a_stall_that_nobody_saw_is_told_once() {
+        let totals = |returned| BypassPackets {
+            returned,
+            ..BypassPackets::default()
+        };
+        let mut watch = BypassWatch::fresh(1, LIMIT, totals(7));
+        let events = watch.missed((1_000 * MS, 1_500 * MS), totals(607)).expect("told");
+        assert_eq!(
+            events,
+            [
+                ControlEvent::BypassEntered {
+                    queue: 1,
+                    cause: "heartbeat-stale",
+                    heartbeat_age_ms: 500
+                },
+                ControlEvent::BypassLeft {
+                    queue: 1,
+                    dark_ms: 500,
+                    packets: totals(600),
+                    takeover: false
+                }
+            ]
+        );
+        assert_eq!(watch.missed((1_000 * MS, 1_500 * MS), totals(607)), None, "told twice");
+        // One that was watched is told by the observations alone.
+        assert!(watch.observe(seen(3_100, 3_000, 607)).is_some());
+        assert!(watch.observe(seen(3_200, 3_190, 700)).is_some());
+        assert_eq!(watch.missed((3_000 * MS, 3_190 * MS), totals(700)), None);
+        assert!(
+            watch.missed((3_190 * MS, 3_300 * MS), totals(700)).is_some(),
+            "the next one"
+        );
     }
 
     #[test]

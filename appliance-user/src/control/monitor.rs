@@ -158,18 +158,21 @@ impl Watched {
         let now = clock::monotonic_nanos();
         for (place, (watch, beat)) in watches.iter_mut().zip(&self.beats).enumerate() {
             let last = beat.last();
-            let running = || {
-                self.workers.read(|workers| {
-                    workers
-                        .iter()
-                        .any(|worker| worker.queue() == beat.queue() && worker.is_running())
-                })
-            };
+            let worker = self.workers.read(|workers| {
+                let worker = workers.iter().find(|worker| worker.queue() == beat.queue());
+                worker.map(|worker| (worker.is_running(), worker.counters().last_stall))
+            });
+            let (running, last_stall) = worker.unwrap_or_default();
+            // Before the observation: what the kernel did during that stall is part of it.
+            let over = last_stall.filter(|(_, to)| last.is_some_and(|beat| beat >= *to));
+            if let Some(events) = over.and_then(|stall| watch.missed(stall, totals)) {
+                events.into_iter().for_each(|event| self.events.send(event));
+            }
             let stale = beat.age(now) > self.heartbeat;
             let seen = Observation {
                 now,
                 beat: last,
-                running: !stale || running(),
+                running: !stale || running,
                 totals,
             };
             if let Some(event) = watch.observe(seen) {

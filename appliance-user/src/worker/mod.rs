@@ -84,6 +84,8 @@ pub struct WorkerSnapshot {
     pub tx_full: u64,
     /// Times that the worker found its own heartbeat stale.
     pub stalls: u64,
+    /// The last of those times: the beat before it and the beat after it, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub last_stall: Option<(u64, u64)>,
     /// Events that nobody took from the channel.
     pub events_shed: u64,
     /// Time with packets in hand, in nanoseconds.

@@ -1,0 +1,274 @@
+//! Killed, taken over, handed over, stopped, detached: what the stream and the kernel's whitelist do meanwhile.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use serde_json::Value;
+use tidegate_lab::{Process, Signal, wait_until};
+
+use crate::bench::{SOON, Site, drops, number, over_queues};
+use crate::feed::{Lab, Stream};
+
+/// What the rings and a heartbeat of 80 ms may cost at 2,000 packets a second when a process is killed.
+const KILL_COST: u64 = 200;
+
+/// SIGKILL; returns when it is dead.
+fn kill(process: &mut Process) {
+    process.signal(Signal::KILL).expect("killed");
+    process.wait(SOON).expect("dead");
+}
+
+/// Waits until the worker of the present process has decided on the stream.
+fn inspected(site: &Site<'_>) {
+    wait_until("the worker sees the stream", SOON, || {
+        over_queues(&site.status(), "/packets/returned") > 200
+    })
+    .expect("sees");
+}
+
+/// The one stream's report; no fault of the source may ever be in it, since the test makes none.
+fn sound_stream(site: &Site<'_>) -> Value {
+    let streams = site.streams();
+    assert_eq!(streams.len(), 1, "{streams:#?}");
+    let stream = streams.into_iter().next().expect("one");
+    assert_eq!(number(&stream, "/ts/continuity_errors/source"), 0, "{stream:#}");
+    assert!(number(&stream, "/ts/packets") > 0, "{stream:#}");
+    stream
+}
+
+/// Nobody answers health checks: the connection is refused.
+fn assert_health_refuses(site: &Site<'_>) {
+    let error = site.health().expect_err("somebody answers");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_killed_appliance_lets_the_stream_flow_and_the_next_one_takes_over() {
+    let mut lab = Lab::new();
+    let outcome = {
+        let site = lab.site();
+        let mut first = site.run(&[]);
+        let stream = lab.stream();
+        inspected(&site);
+        let (_, program) = site.program().expect("attached");
+        let killed_at = stream.sent();
+        kill(&mut first);
+        assert!(site.is_pinned());
+        assert_eq!(
+            site.program().map(|(_, id)| id),
+            Some(program),
+            "the program went with its process"
+        );
+        assert_health_refuses(&site);
+        let unlisted = lab.unlisted();
+        let arrived = stream.arrived();
+        stream.flow(1500);
+        unlisted.flow(500);
+        let unlisted = unlisted.finish();
+        assert_eq!(unlisted.arrived(), 0, "the kernel let an unlisted source through");
+        assert!(
+            stream.arrived() > arrived + 1000,
+            "the stream does not flow without a worker"
+        );
+        let takeover_at = stream.sent();
+        let second = site.run(&[]);
+        inspected(&site);
+        stream.flow(1000);
+        assert_eq!(site.told("started").last().expect("told")["takeover"], true);
+        wait_until("the bypass is told to be over", SOON, || {
+            !site.told("bypass-left").is_empty()
+        })
+        .expect("told");
+        let left = &site.told("bypass-left")[0];
+        assert_eq!(left["takeover"], true);
+        assert!(number(left, "/packets/returned") > 1000, "{left}");
+        let ended_at = stream.sent();
+        let outcome = stream.finish();
+        sound_stream(&site);
+        let status = site.settled_after_takeover();
+        // What a busy machine cost the second process: discarded by the worker itself after a stall of its own, and counted.
+        let stale = drops(&status)
+            .get("worker stale-after-stall")
+            .copied()
+            .unwrap_or_default();
+        // The maps were pinned all the while: what the kernel dropped while nobody lived is counted.
+        assert_eq!(drops(&status).get("kernel source-not-listed"), Some(&unlisted.sent));
+        finish(&site, second);
+        println!(
+            "killed at {killed_at}, taken over at {takeover_at}: lost {} of {} at the kill, {} from the takeover on, reordered {:?}",
+            outcome.lost_between(killed_at.saturating_sub(100), takeover_at),
+            outcome.sent,
+            outcome.lost_between(takeover_at, ended_at),
+            outcome.reordered()
+        );
+        let lost = outcome.lost() - stale;
+        assert!(
+            lost <= KILL_COST,
+            "lost {lost} packets beside {stale} discarded as stale"
+        );
+        assert!(
+            outcome.lost_between(takeover_at, ended_at) <= stale,
+            "lost after the takeover began"
+        );
+        outcome.assert_no_duplicates();
+        outcome
+    };
+    let report = lab.report();
+    assert_eq!((report.total.altered, report.total.late), (0, 0), "{:?}", report.faults);
+    assert!(report.faults.is_empty(), "{:?}", report.faults);
+    assert!(outcome.arrived() > 0);
+}
+
+/// Kills an appliance with this failure action and returns what arrived and how the kernel counted while it was dead.
+fn dead_under(action: &str) -> (u64, u64, Value) {
+    let lab = Lab::new();
+    let site = lab.site();
+    let mut first = site.run(&["--on-failure", action]);
+    let stream = lab.stream();
+    inspected(&site);
+    kill(&mut first);
+    // What was on its way arrives.
+    stream.flow(400);
+    let (from, arrived) = (stream.sent(), stream.arrived());
+    stream.flow(1000);
+    let (dead_for, came) = (stream.sent() - from, stream.arrived() - arrived);
+    let second = site.run(&["--on-failure", action]);
+    inspected(&site);
+    let resumed = stream.arrived();
+    stream.flow(500);
+    assert!(stream.arrived() > resumed, "the stream does not come back");
+    stream.finish();
+    sound_stream(&site);
+    let status = site.settled_after_takeover();
+    finish(&site, second);
+    (dead_for, came, status)
+}
+
+#[test]
+fn on_failure_drop_lets_nothing_through() {
+    let (dead_for, came, status) = dead_under("drop");
+    assert_eq!(came, 0, "of {dead_for}");
+    let dropped = drops(&status).get("kernel worker-dead").copied().unwrap_or_default();
+    assert!(dropped >= dead_for, "{dropped} of {dead_for}");
+    assert_eq!(number(&status, "/kernel/bypass/dropped"), dropped);
+}
+
+#[test]
+fn on_failure_pass_leaves_it_to_the_stack() {
+    let (dead_for, came, status) = dead_under("pass");
+    assert_eq!(came, 0, "of {dead_for}");
+    assert!(number(&status, "/kernel/bypass/passed") >= dead_for, "{status:#}");
+    assert_eq!(drops(&status).get("kernel worker-dead"), None);
+}
+
+#[test]
+fn a_handover_costs_nothing_but_the_order_of_a_few() {
+    let mut lab = Lab::new();
+    {
+        let site = lab.site();
+        let mut first = site.run(&["--handover"]);
+        let stream = lab.stream();
+        inspected(&site);
+        let (_, program) = site.program().expect("attached");
+        assert!(first.stop(SOON).expect("ended").success(), "{}", first.log());
+        assert_eq!(site.program().map(|(_, id)| id), Some(program), "the program stays");
+        stream.flow(300);
+        let second = site.run(&[]);
+        inspected(&site);
+        stream.flow(300);
+        let outcome = stream.finish();
+        println!(
+            "handed over: lost {} of {}, reordered {:?}",
+            outcome.lost(),
+            outcome.sent,
+            outcome.reordered()
+        );
+        let discarded = discarded(&first.log())
+            + drops(&site.settled_after_takeover())
+                .get("worker stale-after-stall")
+                .copied()
+                .unwrap_or_default();
+        assert_eq!(
+            outcome.lost(),
+            discarded,
+            "lost beside what the workers discarded and counted"
+        );
+        outcome.assert_no_duplicates();
+        sound_stream(&site);
+        assert_eq!(site.told("started").last().expect("told")["takeover"], true);
+        finish(&site, second);
+    }
+    assert!(lab.report().faults.is_empty());
+}
+
+#[test]
+fn a_stop_in_full_flow_leaves_nothing_behind() {
+    let lab = Lab::new();
+    let site = lab.site();
+    let process = site.run(&[]);
+    let stream = lab.stream();
+    inspected(&site);
+    finish(&site, process);
+    let arrived = settle(&stream);
+    stream.flow(300);
+    assert_eq!(stream.arrived(), arrived, "somebody still returns packets");
+    assert!(!site.told("stopping").is_empty());
+}
+
+#[test]
+fn detach_cleans_up_after_a_kill_and_does_no_harm_twice() {
+    let lab = Lab::new();
+    let site = lab.site();
+    let mut process = site.run(&[]);
+    let stream = lab.stream();
+    inspected(&site);
+    kill(&mut process);
+    assert!(site.is_pinned() && site.program().is_some());
+    let detached = site.detach();
+    assert!(
+        detached.status.success(),
+        "{}",
+        String::from_utf8_lossy(&detached.stderr)
+    );
+    site.nothing_is_left();
+    let again = site.detach();
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("nothing to detach"));
+    let arrived = settle(&stream);
+    stream.flow(200);
+    assert_eq!(stream.arrived(), arrived, "somebody still returns packets");
+    // And a fresh start is a fresh start.
+    let process = site.run(&[]);
+    inspected(&site);
+    assert_eq!(site.told("started").last().expect("told")["takeover"], false);
+    stream.finish();
+    finish(&site, process);
+}
+
+/// Packets that a process, by its summary, discarded after a stall of its own, as it must on a machine that is too busy.
+fn discarded(log: &str) -> u64 {
+    let line = log
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("stale-after-stall"));
+    line.and_then(|counts| counts.split_whitespace().last())
+        .map_or(0, |count| count.parse().expect("a number"))
+}
+
+/// Waits until nothing arrives any more; how many did.
+fn settle(stream: &Stream) -> u64 {
+    let mut before = u64::MAX;
+    wait_until("the last packets arrive", SOON, || {
+        std::thread::sleep(Duration::from_millis(100));
+        std::mem::replace(&mut before, stream.arrived()) == stream.arrived()
+    })
+    .expect("settled");
+    before
+}
+
+/// SIGTERM: exit 0, a summary whose books balance, no program, no pins.
+pub(crate) fn finish(site: &Site<'_>, mut process: Process) {
+    let status = process.stop(SOON).expect("ended");
+    let log = process.log();
+    assert!(status.success(), "{log}");
+    assert!(log.contains("every packet and every frame accounted for: yes"), "{log}");
+    site.nothing_is_left();
+}

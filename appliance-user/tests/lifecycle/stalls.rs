@@ -1,0 +1,99 @@
+//! A process that is stopped and goes on: the kernel acts meanwhile, and nothing stale is sent afterwards.
+
+use std::thread;
+use std::time::Duration;
+
+use tidegate_lab::{Signal, wait_until};
+
+use crate::bench::{SOON, drops, number, over_queues};
+use crate::ends::finish;
+use crate::feed::Lab;
+
+const STALL: Duration = Duration::from_millis(500);
+/// Packets that may change places where the bypass is entered and left, and by how many numbers.
+const SWAPPED: u64 = 64;
+
+#[test]
+fn a_stall_is_bypassed_and_its_backlog_discarded() {
+    let mut lab = Lab::new();
+    let lost = {
+        let site = lab.site();
+        let process = site.run(&[]);
+        let stream = lab.stream();
+        wait_until("the worker sees the stream", SOON, || {
+            over_queues(&site.status(), "/packets/returned") > 500
+        })
+        .expect("sees");
+        let stalls = over_queues(&site.status(), "/stalls");
+        process.signal(Signal::STOP).expect("stopped");
+        thread::sleep(STALL / 2);
+        let arrived = stream.arrived();
+        thread::sleep(STALL / 2);
+        assert!(
+            stream.arrived() > arrived,
+            "nothing flows 250 ms after the stop, with a heartbeat of 80 ms"
+        );
+        process.signal(Signal::CONT).expect("continued");
+        wait_until("the end of the bypass is told", SOON, || {
+            !site.told("bypass-left").is_empty()
+        })
+        .expect("told");
+        let returned = over_queues(&site.status(), "/packets/returned");
+        wait_until("the worker is back", SOON, || {
+            over_queues(&site.status(), "/packets/returned") > returned + 500
+        })
+        .expect("back");
+        let outcome = stream.finish();
+        let status = site.settled();
+        let stale = drops(&status)
+            .get("worker stale-after-stall")
+            .copied()
+            .unwrap_or_default();
+        println!(
+            "stopped for {STALL:?}: lost {}, discarded as stale {stale}, reordered {:?}, stalls {}",
+            outcome.lost(),
+            outcome.reordered(),
+            over_queues(&status, "/stalls")
+        );
+        assert!(over_queues(&status, "/stalls") > stalls);
+        // What was lost is what was discarded, no more and no less; it is what arrived before the beat was stale.
+        assert_eq!(outcome.lost(), stale);
+        assert!(stale > 0 && stale <= 400, "{stale} packets were discarded");
+        let (swapped, worst) = outcome.reordered();
+        assert!(
+            swapped <= SWAPPED && worst <= SWAPPED,
+            "{swapped} packets up to {worst} numbers late"
+        );
+        outcome.assert_no_duplicates();
+        // Also told when whoever watches was stopped with the rest and saw nothing of it.
+        let all = site.told("bypass-left");
+        let left = all.iter().max_by_key(|left| number(left, "/dark_ms")).expect("one");
+        assert!(number(left, "/dark_ms") >= 400, "{left}");
+        assert!(
+            all.iter().map(|left| number(left, "/packets/returned")).sum::<u64>() > 200,
+            "{all:?}"
+        );
+        assert!(
+            site.told("bypass-entered")
+                .iter()
+                .all(|event| event["cause"] == "heartbeat-stale")
+        );
+        let streams = site.streams();
+        assert_eq!(
+            number(&streams[0], "/ts/continuity_errors/source"),
+            0,
+            "{:#}",
+            streams[0]
+        );
+        finish(&site, process);
+        outcome.lost()
+    };
+    let report = lab.report();
+    assert_eq!(
+        (report.total.late, report.total.missing),
+        (0, lost),
+        "{:?}",
+        report.faults
+    );
+    assert!(report.faults.is_empty(), "{:?}", report.faults);
+}
