@@ -11,6 +11,8 @@
 
 mod continuity;
 mod docket;
+#[cfg(test)]
+mod forgery_tests;
 pub mod incidents;
 mod pace;
 mod pending;
@@ -68,6 +70,8 @@ pub enum ResetCause {
     Outage,
     /// [`Judge::rebase`]: another SSRC.
     NewSource,
+    /// [`Judge::blind`]: the appliance itself did not see what went by.
+    Unseen,
 }
 
 /// Something that the judge found.
@@ -289,6 +293,20 @@ impl Judge {
         }
     }
 
+    /// Packets of this stream may have gone by without the judge: its appliance stood still, or its rings overflowed. What
+    /// is missing is nobody's loss; counters rebase with the next packet and `resets` counts one.
+    pub fn blind(&mut self) {
+        if self.sit(|sequencer, _, bench| sequencer.blind(bench)).is_none() {
+            self.court.transport.resets += 1;
+            self.court.continuity.rebase();
+        }
+    }
+
+    /// A finding that is not the judge's own: events beside it are tainted.
+    pub fn taint(&mut self, at: Timestamp) {
+        self.court.docket.taint(at);
+    }
+
     /// What the sequence numbers say; all zero under [`Ordering::Arrival`] but for `resets`.
     pub fn transport(&self) -> &TransportCounters {
         &self.court.transport
@@ -416,6 +434,10 @@ impl Bench for Sitting<'_> {
             self.lost(lost);
         }
         self.court.continuity.rebase();
+        if cause == ResetCause::Restart {
+            // Two forged packets make a restart too: what stands beside one never feeds a block.
+            self.court.docket.taint(self.now);
+        }
         self.court.docket.tell(Event::Reset {
             at: self.now,
             cause,

@@ -4,8 +4,14 @@ use core::time::Duration;
 
 use super::super::time::Timestamp;
 
-/// Numbers that a jump may always skip: RFC 3550's MAX_MISORDER, for streams too slow or too new to be measured.
+/// Numbers that a jump may skip on streams too slow or too new to be measured: RFC 3550's MAX_MISORDER.
 const LEAST_JUMP: u64 = 100;
+/// Numbers that a jump may always skip, however slow the stream is.
+const SHORTEST_JUMP: u64 = 2;
+/// Numbers that a jump may skip at most while the pace is measured on so few packets that whoever sends them made it up.
+const UNPROVEN_JUMP: u64 = 1000;
+/// Packets that prove a pace.
+const PROOF: u64 = 1 << WEIGHT;
 /// A pause of more than this many mean inter-arrival times is a silence.
 const SILENCE: u64 = 8;
 /// Weight of a new sample, as a power of two; so many samples also make the first average.
@@ -64,10 +70,18 @@ impl Pace {
         self.last = now;
     }
 
-    /// The most numbers that a jump may skip without proof: twice what the window holds, within `100..=most`.
+    /// The most numbers that a jump may skip without proof: twice what the window holds, within `100..=most`; but never
+    /// more than go by while events are held back. Whoever forges a number ahead is then found out by the genuine one
+    /// before anything is told.
     pub(super) fn jump_limit(&self, most: u64) -> u64 {
+        let most = if self.samples < PROOF {
+            most.min(UNPROVEN_JUMP)
+        } else {
+            most
+        };
         let in_window = self.window.saturating_mul(2).checked_div(self.mean).unwrap_or(0);
-        in_window.clamp(LEAST_JUMP, most)
+        let while_held = LONGEST_SETTLING.checked_div(self.mean).unwrap_or(LEAST_JUMP);
+        in_window.clamp(LEAST_JUMP, most).min(while_held.max(SHORTEST_JUMP))
     }
 
     /// A pause longer than this is a silence.

@@ -1,5 +1,7 @@
 //! What is remembered of sequence numbers: hashes of those seen lately, and digests of those that wait for a missing one.
 
+use std::collections::VecDeque;
+
 use tidegate_common::digest::PacketDigest;
 
 /// Numbers remembered of a stream that has just begun: ten thousand senders of one packet each take little room.
@@ -8,8 +10,6 @@ const FIRST_NUMBERS: usize = 128;
 pub(super) const STEADY_NUMBERS: u64 = 2048;
 /// Numbers remembered at most, and so the longest gap that can be waited for: one second at 170 Mb/s.
 pub(super) const MAX_NUMBERS: usize = 16_384;
-/// Digests that there is room for after the first gap.
-const FIRST_DIGESTS: usize = 64;
 
 /// The numbers seen lately, with their hashes: `capacity` of them up to the highest one. A ring indexed by the number's low
 /// bits, so the caller forgets what a new highest number skips.
@@ -99,58 +99,44 @@ impl History {
     }
 }
 
-/// Digests that wait. Which slots are taken is the history's knowledge.
+/// Digests that wait, in the order of their numbers. They take the room of what really came: a gap costs nothing, however
+/// wide a forged number makes it.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    slots: Vec<PacketDigest>,
+    waiting: VecDeque<(u64, PacketDigest)>,
 }
 
 impl Pending {
-    /// Makes room for numbers from `next` up to `highest`, of which `history` has some.
-    pub(super) fn reserve(&mut self, next: u64, highest: u64, history: &History) {
-        let wanted = highest.saturating_sub(next) as usize + 1;
-        if wanted <= self.slots.len() {
-            return;
-        }
-        let size = wanted.next_power_of_two().clamp(FIRST_DIGESTS, MAX_NUMBERS);
-        let mut larger = Pending {
-            slots: vec![PacketDigest::default(); size],
-        };
-        for number in next..highest {
-            if let Some(digest) = self.get(number).filter(|_| history.has(number)) {
-                larger.store(number, digest);
-            }
-        }
-        *self = larger;
-    }
-
-    /// The digest of a number that was stored.
-    pub(super) fn get(&self, number: u64) -> Option<&PacketDigest> {
-        self.slots.get(self.slot(number))
-    }
-
-    /// Keeps a digest.
+    /// Keeps a digest. Nearly every one is the highest so far.
     pub(super) fn store(&mut self, number: u64, digest: &PacketDigest) {
-        let slot = self.slot(number);
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = *digest;
-        }
+        let place = match self.waiting.back() {
+            Some((last, _)) if *last >= number => self.waiting.partition_point(|(other, _)| *other < number),
+            _ => self.waiting.len(),
+        };
+        self.waiting.insert(place, (number, *digest));
+    }
+
+    /// Takes out the digest of a number that was stored. Numbers are asked for in ascending order.
+    pub(super) fn take(&mut self, number: u64) -> Option<PacketDigest> {
+        while self.waiting.pop_front_if(|(other, _)| *other < number).is_some() {}
+        self.waiting
+            .pop_front_if(|(other, _)| *other == number)
+            .map(|(_, digest)| digest)
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
     }
 
     /// Digests that there is room for.
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {
-        self.slots.len()
+        self.waiting.capacity()
     }
 
     /// Gives the room back, so that ten thousand streams do not each keep that of their worst moment.
     pub(super) fn release(&mut self) {
-        if self.slots.len() > FIRST_DIGESTS {
-            *self = Pending::default();
-        }
-    }
-
-    fn slot(&self, number: u64) -> usize {
-        number as usize & self.slots.len().wrapping_sub(1)
+        self.waiting = VecDeque::new();
     }
 }

@@ -160,6 +160,21 @@ impl Sequencer {
         }
     }
 
+    /// Packets went by that nobody could see: what waits for them is not judged, what is missing was not lost, and the next
+    /// packet begins anew.
+    pub(super) fn blind(&mut self, bench: &mut impl Bench) {
+        if !self.started {
+            return;
+        }
+        self.pending.clear();
+        self.next = self.highest + 1;
+        self.gaps.clear();
+        self.candidate = None;
+        self.started = false;
+        bench.counters().resets += 1;
+        bench.reset(ResetCause::Unseen, 0);
+    }
+
     /// The first packet, or the first after a new source.
     fn begin(&mut self, now: Timestamp, digest: &PacketDigest, bench: &mut impl Bench) {
         self.started = true;
@@ -223,7 +238,6 @@ impl Sequencer {
                 at: now,
             });
         }
-        self.pending.reserve(self.next, number, &self.history);
         self.pending.store(number, digest);
         self.history.mark(number, digest.hash);
         self.highest = number;
@@ -310,8 +324,8 @@ impl Sequencer {
     /// Judges what no longer waits for anything.
     fn drain(&mut self, bench: &mut impl Bench) {
         while self.next <= self.highest && self.history.has(self.next) {
-            if let Some(digest) = self.pending.get(self.next) {
-                bench.in_order(digest);
+            if let Some(digest) = self.pending.take(self.next) {
+                bench.in_order(&digest);
             }
             self.next += 1;
         }
@@ -343,8 +357,8 @@ impl Sequencer {
         while self.next < end {
             if self.history.has(self.next) {
                 lose(core::mem::take(&mut missing), bench);
-                if let Some(digest) = self.pending.get(self.next) {
-                    bench.in_order(digest);
+                if let Some(digest) = self.pending.take(self.next) {
+                    bench.in_order(&digest);
                 }
             } else {
                 missing += 1;
@@ -414,6 +428,7 @@ impl Sequencer {
     /// The sequence goes on at `number`, which is to be taken next; nothing waits.
     fn rebase_to(&mut self, number: u64) {
         self.history.clear();
+        self.pending.clear();
         self.gaps.clear();
         self.first = number;
         self.next = number;

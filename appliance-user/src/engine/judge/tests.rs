@@ -12,7 +12,7 @@ const WINDOW: Duration = Duration::from_millis(50);
 const TICK: Duration = Duration::from_millis(1);
 
 /// A sender of sound datagrams: seven TS packets, PIDs in turn, every counter right.
-struct Sender {
+pub(super) struct Sender {
     sequence: u32,
     mask: u32,
     sent: u32,
@@ -21,7 +21,7 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(sequence: u32, mask: u32, pids: u16) -> Self {
+    pub(super) fn new(sequence: u32, mask: u32, pids: u16) -> Self {
         Sender {
             sequence,
             mask,
@@ -31,11 +31,11 @@ impl Sender {
         }
     }
 
-    fn rtp(sequence: u16) -> Self {
+    pub(super) fn rtp(sequence: u16) -> Self {
         Self::new(sequence.into(), 0xffff, 2)
     }
 
-    fn next(&mut self) -> PacketDigest {
+    pub(super) fn next(&mut self) -> PacketDigest {
         let mut digest = PacketDigest {
             sequence: self.sequence,
             hash: 0x1000 + self.sent,
@@ -60,20 +60,20 @@ impl Sender {
         digest
     }
 
-    fn take(&mut self, count: usize) -> Vec<PacketDigest> {
+    pub(super) fn take(&mut self, count: usize) -> Vec<PacketDigest> {
         (0..count).map(|_| self.next()).collect()
     }
 }
 
 /// A judge with its clock and what it told.
-struct Rig {
-    judge: Judge,
-    now: Timestamp,
+pub(super) struct Rig {
+    pub(super) judge: Judge,
+    pub(super) now: Timestamp,
     events: Vec<Event>,
 }
 
 impl Rig {
-    fn new(ordering: Ordering) -> Self {
+    pub(super) fn new(ordering: Ordering) -> Self {
         let judge = Judge::new(ordering, WINDOW, UnsequencedFault::Unknown);
         Rig {
             judge,
@@ -82,29 +82,29 @@ impl Rig {
         }
     }
 
-    fn rtp() -> Self {
+    pub(super) fn rtp() -> Self {
         Self::new(Ordering::Rtp)
     }
 
     /// One packet, now, without time passing.
-    fn drop_in(&mut self, digest: &PacketDigest) {
+    pub(super) fn drop_in(&mut self, digest: &PacketDigest) {
         self.judge.offer(self.now, digest, &mut |event| self.events.push(event));
     }
 
     /// Packets, a tick apart.
-    fn feed<'a>(&mut self, digests: impl IntoIterator<Item = &'a PacketDigest>) {
+    pub(super) fn feed<'a>(&mut self, digests: impl IntoIterator<Item = &'a PacketDigest>) {
         for digest in digests {
             self.now = self.now.after(TICK);
             self.drop_in(digest);
         }
     }
 
-    fn pause(&mut self, duration: Duration) {
+    pub(super) fn pause(&mut self, duration: Duration) {
         self.now = self.now.after(duration);
         self.judge.advance(self.now, &mut |event| self.events.push(event));
     }
 
-    fn finish(mut self) -> (Judge, Vec<Event>) {
+    pub(super) fn finish(mut self) -> (Judge, Vec<Event>) {
         self.judge.flush(&mut |event| self.events.push(event));
         (self.judge, self.events)
     }
@@ -115,7 +115,7 @@ fn faults(judge: &Judge) -> (u64, u64, u64) {
     (errors.source, errors.network, errors.unknown)
 }
 
-fn transport(judge: &Judge) -> [u64; 6] {
+pub(super) fn transport(judge: &Judge) -> [u64; 6] {
     let t = judge.transport();
     [t.lost, t.reordered, t.duplicated, t.retransmitted, t.late, t.resets]
 }
@@ -237,7 +237,7 @@ fn one_spoofed_packet_far_ahead_costs_nothing() {
 
 impl Sender {
     /// What would come next, without sending it.
-    fn clone_next(&self) -> PacketDigest {
+    pub(super) fn clone_next(&self) -> PacketDigest {
         let counters = self.counters.clone();
         Sender {
             sequence: self.sequence,
