@@ -87,6 +87,8 @@ drop_reasons! {
     TooLarge = 30 => "too-large",
     /// The transmit ring was full.
     TransmitFull = 31 => "transmit-full",
+    /// Still in the receive ring when the worker's time to stop was over.
+    ShuttingDown = 32 => "shutting-down",
 }
 
 impl DropReason {

@@ -38,8 +38,8 @@ pub(super) enum Inserted<T> {
     Fresh(FlowIndex),
     /// The oldest idle flow of a bounded search made room.
     Evicting(FlowIndex, T),
-    /// Every flow that was looked at is alive.
-    Refused,
+    /// Every flow that was looked at is alive; the newcomer comes back.
+    Refused(T),
 }
 
 /// Flows by key, at most `capacity` of them.
@@ -107,7 +107,7 @@ impl<T> FlowTable<T> {
         } else {
             match self.victim(now) {
                 Some(victim) => self.remove(victim),
-                None => return Inserted::Refused,
+                None => return Inserted::Refused(value),
             }
         };
         let hash = self.hasher.hash_one(key);
@@ -236,7 +236,7 @@ mod tests {
         table.establish(live);
         for n in 1..5000u16 {
             assert!(table.find(&key(0), at(1)).is_some());
-            assert!(!matches!(table.insert(key(n), at(1), n), Inserted::Refused));
+            assert!(!matches!(table.insert(key(n), at(1), n), Inserted::Refused(_)));
             assert!(table.len() <= 64);
         }
         assert!(table.contains(&key(0)));
@@ -251,7 +251,7 @@ mod tests {
             };
             table.establish(index);
         }
-        assert!(matches!(table.insert(key(9), at(1), 9), Inserted::Refused));
+        assert!(matches!(table.insert(key(9), at(1), 9), Inserted::Refused(_)));
         assert!(matches!(table.insert(key(9), at(11), 9), Inserted::Evicting(_, _)));
         assert_eq!(table.len(), 8);
     }

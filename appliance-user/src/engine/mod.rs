@@ -93,6 +93,7 @@ pub struct Engine {
     fragments: FragmentCache,
     outbox: Outbox,
     counters: Counters,
+    blindness: u32,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
 }
@@ -106,6 +107,7 @@ impl Engine {
             fragments: FragmentCache::new(config.seed),
             outbox: Outbox::default(),
             counters: Counters::default(),
+            blindness: 0,
             retired: config.keep_gone.then(Vec::new),
         }
     }
@@ -141,6 +143,12 @@ impl Engine {
     pub fn driver_dropped(&mut self, reason: DropReason, packets: u64) {
         self.counters.seen += packets;
         self.counters.dropped[reason.index()] += packets;
+    }
+
+    /// Packets may have gone by unseen: the driver stood still while XDP returned them, or its rings overflowed. What is
+    /// missing from any stream since is nobody's loss.
+    pub fn blind(&mut self) {
+        self.blindness = self.blindness.wrapping_add(1);
     }
 
     /// Packets that were to be returned, but became stale in the driver's hands.
@@ -193,12 +201,17 @@ impl Engine {
 
     /// Reports of the streams followed now, after those kept of streams that are gone.
     pub fn streams(&self) -> Vec<StreamReport> {
+        self.streams_up_to(usize::MAX)
+    }
+
+    /// The first `limit` of [`Engine::streams`].
+    pub fn streams_up_to(&self, limit: usize) -> Vec<StreamReport> {
         let live = self
             .flows
             .iter()
             .flat_map(|(_, flow)| flow.streams())
             .map(Stream::report);
-        self.retired.iter().flatten().cloned().chain(live).collect()
+        self.retired.iter().flatten().cloned().chain(live).take(limit).collect()
     }
 
     fn account(&mut self, verdict: Verdict, bytes: usize) {
@@ -215,9 +228,9 @@ impl Engine {
 
     fn decide(&mut self, now: Timestamp, policy: &Published<'_>, walk: &Walk, packet: &[u8]) -> Verdict {
         match walk.fragment {
-            Fragment::None => self.decide_whole(now, policy, walk, Some(packet)),
+            Fragment::None => self.decide_by_flow(now, policy, walk, packet),
             Fragment::First { id } => {
-                let verdict = self.decide_whole(now, policy, walk, None);
+                let verdict = self.decide_by_flow(now, policy, walk, packet);
                 self.fragments.remember(fragment_key(walk, id), now, verdict);
                 verdict
             }
@@ -228,46 +241,50 @@ impl Engine {
         }
     }
 
-    /// Admission by flow and policy, then inspection of `packet`, where it is whole.
-    fn decide_whole(
-        &mut self,
-        now: Timestamp,
-        published: &Published<'_>,
-        walk: &Walk,
-        packet: Option<&[u8]>,
-    ) -> Verdict {
+    /// Admission by flow and policy, then inspection: of the whole datagram, or of its first part.
+    fn decide_by_flow(&mut self, now: Timestamp, published: &Published<'_>, walk: &Walk, packet: &[u8]) -> Verdict {
         if self.is_error_of_admitted_flow(published.policy, walk) {
             return Verdict::Return;
         }
         let tuple = walk.tuple();
-        let (rule, index) = match self.admitted(now, published, &tuple) {
+        let (rule, place) = match self.admitted(now, published, &tuple) {
             Ok(admitted) => admitted,
             Err(reason) => return by_default(published.policy, reason),
         };
-        let Some(flow) = index.and_then(|index| self.flows.get_mut(index)) else {
-            // A table full of live flows: the packet is admitted, and nothing is remembered of it.
-            return Verdict::Return;
-        };
-        // The first part of a datagram is admitted by its ports, and not inspected.
-        let Some(payload) = packet.and_then(|packet| walk.payload(packet)) else {
-            return Verdict::Return;
-        };
         let (_, direction) = tuple.canonical();
+        let payload = walk.payload(packet).unwrap_or_default();
         let datagram = Datagram {
             tuple: &tuple,
             direction,
             payload,
         };
-        let (outbox, counters) = (&mut self.outbox, &mut self.counters);
         let mut context = Context {
             now,
             rule,
+            blindness: self.blindness,
+            remembers: matches!(place, Place::InTable(_)),
             content: self.config.content,
-            outbox,
-            counters,
+            outbox: &mut self.outbox,
+            counters: &mut self.counters,
         };
+        let (mut forgotten, index);
+        let flow = match place {
+            Place::InTable(found) => {
+                index = Some(found);
+                self.flows.get_mut(found)
+            }
+            Place::Nowhere(flow) => {
+                index = None;
+                forgotten = flow;
+                Some(&mut *forgotten)
+            }
+        };
+        let Some(flow) = flow else { return Verdict::Return };
         let before = flow.streams().len() as u64;
-        let inspected = flow.inspect(datagram, &mut context);
+        let inspected = match walk.fragment {
+            Fragment::None => flow.inspect(datagram, &mut context),
+            _ => flow.inspect_first_part(datagram, &mut context),
+        };
         self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
         if !flow.marked_established && flow.is_established() {
             flow.marked_established = true;
@@ -283,7 +300,8 @@ impl Engine {
         }
     }
 
-    /// An ICMP error belongs to the flow whose packet it quotes, and goes to that packet's sender (RFC 792, RFC 4443).
+    /// An ICMP error belongs to the flow whose packet it quotes, and goes to that packet's sender (RFC 792, RFC 4443). A flow
+    /// that is not here may be at another worker, so the rules are asked too.
     fn is_error_of_admitted_flow(&self, policy: &Policy, walk: &Walk) -> bool {
         walk.quoted.is_some_and(|quoted| {
             let known = || self.flows.contains(&quoted.canonical().0) || policy.match_forward(&quoted).is_some();
@@ -291,13 +309,13 @@ impl Engine {
         })
     }
 
-    /// The rule that admits a packet and its flow, which is entered when it is new; no flow where there is no room.
+    /// The rule that admits a packet, and its flow, which is entered when it is new.
     fn admitted<'p>(
         &mut self,
         now: Timestamp,
         published: &Published<'p>,
         tuple: &Tuple,
-    ) -> Result<(&'p Rule, Option<FlowIndex>), DropReason> {
+    ) -> Result<(&'p Rule, Place), DropReason> {
         let (key, direction) = tuple.canonical();
         let found = self.flows.find(&key, now);
         let known = found
@@ -324,11 +342,11 @@ impl Engine {
             flow.admit_anew(admission, rule, &forward());
             self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
         }
-        Ok((rule, Some(index)))
+        Ok((rule, Place::InTable(index)))
     }
 
-    /// Puts a flow into the table; `None` when it is full of live ones.
-    fn enter(&mut self, now: Timestamp, key: FlowKey, flow: Flow) -> Option<FlowIndex> {
+    /// Puts a flow into the table, if that is not full of live ones.
+    fn enter(&mut self, now: Timestamp, key: FlowKey, flow: Flow) -> Place {
         let index = match self.flows.insert(key, now, flow) {
             Inserted::Fresh(index) => index,
             Inserted::Evicting(index, mut gone) => {
@@ -337,14 +355,22 @@ impl Engine {
                 retire(&mut gone, now, "evicted", &mut self.outbox, self.retired.as_mut());
                 index
             }
-            Inserted::Refused => {
+            Inserted::Refused(flow) => {
                 self.counters.flows_refused += 1;
-                return None;
+                return Place::Nowhere(Box::new(flow));
             }
         };
         self.counters.flows_created += 1;
-        Some(index)
+        Place::InTable(index)
     }
+}
+
+/// Where a packet's flow is.
+enum Place {
+    /// In the table.
+    InTable(FlowIndex),
+    /// The table is full of live flows: this one is asked about one packet, and forgotten.
+    Nowhere(Box<Flow>),
 }
 
 /// A compiled policy and the number of its publication; a flow admitted under another number is decided anew.

@@ -216,6 +216,19 @@ impl Stream {
         self.bytes += totals.bytes;
     }
 
+    /// The appliance may not have seen packets of it: what is missing is nobody's loss.
+    pub(super) fn blind(&mut self) {
+        if let Some(judge) = &mut self.judge {
+            judge.blind();
+        }
+    }
+
+    /// Takes over what another stream counted, which turned out to be this one.
+    pub(super) fn absorb(&mut self, other: &Stream) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+
     /// Counts a packet that carries no media to judge.
     pub(super) fn count(&mut self, now: Timestamp, bytes: usize, outbox: &mut Outbox) {
         self.packets += 1;
@@ -233,6 +246,9 @@ impl Stream {
 
     /// Notes a finding that is not the judge's.
     pub(super) fn find(&mut self, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
+        if let Some(judge) = &mut self.judge {
+            judge.taint(at);
+        }
         note(&mut self.findings, &self.identity, at, finding, outbox);
     }
 

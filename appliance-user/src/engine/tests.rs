@@ -363,7 +363,7 @@ fn later_fragments_follow_the_first_and_orphans_take_the_default_action() {
         wrap(&inner)
     };
     let mut bench = Bench::new(rtp_policy(""));
-    let mut first = udp(40_000, 5000, &[0; 64]);
+    let mut first = udp(40_000, 5000, &rtp(1, 7)[..64]);
     first[4..6].copy_from_slice(&200u16.to_be_bytes());
     assert_eq!(bench.offer(0, fragment(0x2000, 5, &first)), Verdict::Return);
     assert_eq!(bench.offer(1, fragment(9, 5, &[0; 64])), Verdict::Return);
@@ -405,5 +405,95 @@ fn forged_socket_ids_neither_push_out_a_live_srt_stream_nor_keep_a_new_one_out()
             .count()
     };
     assert_eq!((of(500), of(10)), (1, 1));
-    assert!(bench.engine.counters().streams <= 8);
+    assert!(bench.engine.counters().streams <= 16);
+}
+
+#[test]
+fn what_would_not_pass_whole_does_not_pass_in_parts() {
+    let first_part = |payload: &[u8]| {
+        let mut datagram = udp(40_000, 5000, payload);
+        datagram[4..6].copy_from_slice(&1000u16.to_be_bytes());
+        let mut inner = ipv4([10, 0, 0, 1], [10, 0, 9, 9], 17, &datagram);
+        inner[6..8].copy_from_slice(&0x2000u16.to_be_bytes());
+        inner[10..12].fill(0);
+        let checksum = ones_complement(&inner[..20]);
+        inner[10..12].copy_from_slice(&checksum.to_be_bytes());
+        wrap(&inner)
+    };
+    let mut bench = Bench::new(rtp_policy(""));
+    assert_eq!(
+        bench.offer(0, first_part(b"not RTP at all, but 32 bytes long")),
+        Verdict::Drop(DropReason::NotRtp)
+    );
+    let mut bench = Bench::new(policy(
+        "[[rule]]\nname = \"srt\"\nprotocol = \"srt\"\nsource = [\"10.0.0.0/24\"]\ndestination = [\"10.0.9.9\"]\ndestination_port = [5000]\nsrt = { stream_id = [\"live/*\"] }\n",
+    ));
+    let mut handshake = vec![0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for word in [5, 4, 0, 1500, 8192, 0xffff_ffff, 77, 1, 0, 0, 0, 0u32] {
+        handshake.extend_from_slice(&word.to_be_bytes());
+    }
+    assert_eq!(
+        bench.offer(1, first_part(&handshake)),
+        Verdict::Drop(DropReason::SrtStreamId)
+    );
+}
+
+#[test]
+fn a_full_table_still_asks_what_one_packet_can_tell() {
+    let config = Config {
+        max_flows: 1,
+        ..Config::default()
+    };
+    let mut bench = Bench {
+        engine: Engine::new(config),
+        policy: rtp_policy(""),
+    };
+    for n in 0..10u16 {
+        bench.send(u64::from(n), &rtp(n, 7));
+    }
+    let other = SocketAddr::from(([10, 0, 0, 2], 40_000));
+    assert_eq!(bench.offer(10, wrapped(other, receiver(), &rtp(0, 9))), Verdict::Return);
+    assert_eq!(
+        bench.offer(10, wrapped(other, receiver(), b"no rtp at all")),
+        Verdict::Drop(DropReason::NotRtp)
+    );
+    assert_eq!(
+        (bench.engine.counters().flows_refused, bench.engine.counters().streams),
+        (2, 1)
+    );
+}
+
+#[test]
+fn the_appliances_own_blindness_is_not_charged_to_the_network() {
+    let mut bench = Bench::new(rtp_policy(""));
+    for n in 0..200u16 {
+        bench.send(n.into(), &rtp(n, 7));
+    }
+    bench.engine.blind();
+    for n in 600..900u16 {
+        bench.send(n.into(), &rtp(n, 7));
+    }
+    let stream = bench.only_stream();
+    assert_eq!((stream.transport.lost, stream.transport.resets), (0, 1));
+    assert_eq!(stream.worst_state, StreamState::Healthy);
+}
+
+#[test]
+fn one_forged_packet_after_a_silence_takes_nothing_over() {
+    let mut bench = Bench::new(rtp_policy(""));
+    for n in 0..100u16 {
+        bench.send(n.into(), &rtp(n, 7));
+    }
+    bench.send(1500, &rtp(900, 666));
+    for n in 100..200u16 {
+        bench.send(1501 + u64::from(n), &rtp(n, 7));
+    }
+    bench.engine.finish();
+    let streams = bench.engine.streams();
+    let genuine = streams
+        .iter()
+        .find(|stream| stream.identity.ssrc == Some(7))
+        .expect("still there");
+    assert_eq!((genuine.packets, genuine.transport.lost), (200, 0));
+    assert!(genuine.findings.is_empty());
 }

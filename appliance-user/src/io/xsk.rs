@@ -102,6 +102,13 @@ pub struct Statistics {
     pub tx_ring_empty_descs: u64,
 }
 
+impl Statistics {
+    /// Packets that XDP gave to the socket and that never reached its receive ring.
+    pub const fn received_lost(&self) -> u64 {
+        self.rx_dropped + self.rx_ring_full
+    }
+}
+
 impl Socket {
     /// Opens a socket in the calling thread's network namespace. A queue that is taken is tried again for up to `patience`
     /// (a killed process leaves its queue bound for some 20 ms).

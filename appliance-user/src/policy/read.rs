@@ -13,8 +13,8 @@ use super::diagnostic::{At, Collector, Problem};
 use super::fields::Fields;
 use super::glob::Glob;
 use super::rule::{
-    ContinuityLimit, Encryption, LossLimit, MalformedTs, OnExceed, OnUnverified, Protocol, RtpRule, Rule, SrtRule,
-    TsRule,
+    ContinuityLimit, Encryption, LossLimit, MAX_SSRC, MalformedTs, OnExceed, OnUnverified, Protocol, RtpRule, Rule,
+    SrtRule, TsRule,
 };
 use super::set::PortSet;
 use super::{MAX_PREFIXES, MAX_RULES, MAX_TEXT, Policy, PolicyErrors, review, schema, value};
@@ -340,7 +340,7 @@ fn read_rtp(rule: &Fields<'_, '_>, protocol: Option<Protocol>, out: &mut Collect
     RtpRule {
         payload_types: rtp.find("payload_type").map(|_| payload_types.into_iter().collect()),
         max_ssrc: rtp
-            .value("max_ssrc", out, |v| value::integer(v, 1..=65535))
+            .value("max_ssrc", out, |v| value::integer(v, 1..=u64::from(MAX_SSRC)))
             .unwrap_or(defaults.max_ssrc),
     }
 }

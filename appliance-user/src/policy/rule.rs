@@ -13,6 +13,8 @@ use super::action::FailureAction;
 use super::glob::Glob;
 use super::set::{PayloadTypes, PidSet, PortSet};
 
+/// The most concurrent SSRCs that a rule may allow: what the engine follows within one flow.
+pub const MAX_SSRC: u16 = 8;
 /// IP protocol number of UDP.
 const UDP: u8 = 17;
 
@@ -328,7 +330,10 @@ impl Rule {
             enforce: true,
             on_failure: None,
             srt: SrtRule::default(),
-            rtp: RtpRule::default(),
+            rtp: RtpRule {
+                max_ssrc: MAX_SSRC,
+                ..RtpRule::default()
+            },
             ts: TsRule::default(),
         }
     }

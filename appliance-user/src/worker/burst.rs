@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tidegate_common::drop_reason::DropReason;
 
 use super::residence::ResidenceTimes;
-use super::{Mailbox, PolicySlot, Published, Question, Shared, Wait, WorkerConfig, WorkerSnapshot};
+use super::{MAX_REPORTS, Mailbox, PolicySlot, Published, Question, Shared, Wait, WorkerConfig, WorkerSnapshot};
 use crate::engine::event::StreamEvent;
 use crate::engine::time::Timestamp;
 use crate::engine::{self, Engine, Verdict};
@@ -37,7 +37,7 @@ pub(super) struct Loop {
     config: WorkerConfig,
     socket: Socket,
     beat: HeartbeatSlot,
-    policy: Cache<Arc<PolicySlot>, Arc<Published>>,
+    policy: Arc<PolicySlot>,
     events: Sender<StreamEvent>,
     mailbox: Mailbox,
     shared: Arc<Shared>,
@@ -75,7 +75,7 @@ impl Loop {
         Loop {
             returning: Vec::with_capacity(config.batch),
             whole: Vec::new(),
-            policy: Cache::new(policy),
+            policy,
             residence: ResidenceTimes::new(),
             figures: WorkerSnapshot::default(),
             config,
@@ -96,6 +96,7 @@ impl Loop {
     /// Runs until it is told to stop or the socket is gone; the figures it returns are final.
     pub(super) fn run(mut self) -> WorkerSnapshot {
         let mut burst = Burst::with_capacity(self.config.batch);
+        let mut policy = Cache::new(Arc::clone(&self.policy));
         // The time before the first beat is start-up, not a stall.
         self.last_beat = now();
         while !self.shared.stop.load(Ordering::Acquire) {
@@ -103,11 +104,15 @@ impl Loop {
             let packets = self.socket.receive(&mut burst);
             if packets > 0 {
                 self.last_packet = now;
-                self.work(now, &mut burst);
+                self.work(now, &mut burst, policy.load());
             }
             if self.flush().is_err() {
                 self.figures.failed = true;
                 break;
+            }
+            if packets > 0 {
+                // A stale burst too: it stayed as long, only in vain.
+                self.residence.record(self::now().since(now), packets as u64);
             }
             if now.since(self.last_housekeeping) >= HOUSEKEEPING {
                 self.housekeeping(now);
@@ -116,7 +121,7 @@ impl Loop {
                 self.rest(now);
             }
         }
-        self.finish(burst)
+        self.finish(burst, policy.load())
     }
 
     /// Beats; but when its own heartbeat is stale, what has queued up meanwhile is discarded first. XDP has been sending
@@ -127,6 +132,7 @@ impl Loop {
             let discarded = self.socket.discard_backlog();
             self.engine
                 .driver_dropped(DropReason::StaleAfterStall, discarded.received);
+            self.engine.blind();
             now = self::now();
             self.figures.stalls += 1;
             self.figures.last_stall = Some((self.last_beat.nanos(), now.nanos()));
@@ -138,13 +144,11 @@ impl Loop {
         now
     }
 
-    fn work(&mut self, now: Timestamp, burst: &mut Burst) {
-        let published = Arc::clone(self.policy.load());
+    fn work(&mut self, now: Timestamp, burst: &mut Burst, published: &Published) {
         let policy = engine::Published {
             policy: &published.policy,
             generation: published.generation,
         };
-        let packets = burst.len() as u64;
         let mut returning_bytes = 0;
         for mut packet in burst.drain() {
             let verdict = if packet.is_multi_buffer() {
@@ -174,13 +178,13 @@ impl Loop {
                 self.socket.recycle(packet);
             }
         }
-        self.residence.record(done.since(now), packets);
     }
 
     /// The thread was stopped in the middle of a burst for longer than the heartbeat allows: the burst is stale too.
     fn revoke(&mut self, bytes: u64) {
         self.engine
             .revoke(DropReason::StaleAfterStall, self.returning.len() as u64, bytes);
+        self.engine.blind();
         for packet in self.returning.drain(..) {
             self.socket.recycle(packet);
         }
@@ -212,7 +216,7 @@ impl Loop {
         while let Ok(question) = self.mailbox.try_recv() {
             // An asker that no longer waits for the answer is no concern of the worker.
             match question {
-                Question::Streams(answer) => drop(answer.try_send(self.engine.streams())),
+                Question::Streams(answer) => drop(answer.try_send(self.engine.streams_up_to(MAX_REPORTS))),
             }
         }
         if now.since(self.last_summary) >= SUMMARY {
@@ -227,6 +231,10 @@ impl Loop {
         self.figures.engine = self.engine.counters();
         self.figures.frames = self.socket.frames();
         if let Ok(socket) = self.socket.statistics() {
+            if socket.received_lost() > self.figures.socket.received_lost() {
+                // Lost here, not on the network.
+                self.engine.blind();
+            }
             self.figures.socket = socket;
         }
         self.figures.idle_ns = (now.since(self.started).as_nanos() as u64).saturating_sub(self.figures.busy_ns);
@@ -249,19 +257,21 @@ impl Loop {
         let _ = self.socket.wait(nap);
     }
 
-    fn finish(mut self, mut burst: Burst) -> WorkerSnapshot {
+    fn finish(mut self, mut burst: Burst, published: &Published) -> WorkerSnapshot {
         // From now on XDP takes the failure action, or is detached already: what it gave to this worker before that is
         // still sent, for nobody else can.
         self.beat.retire();
         self.last_beat = now();
         let deadline = self.last_beat.after(LAST_BURSTS);
-        while self.socket.receive(&mut burst) > 0 && now() < deadline {
+        while now() < deadline && self.socket.receive(&mut burst) > 0 {
             let now = now();
-            self.work(now, &mut burst);
+            self.work(now, &mut burst, published);
             if self.flush().is_err() {
                 break;
             }
         }
+        let left = self.socket.discard_backlog();
+        self.engine.driver_dropped(DropReason::ShuttingDown, left.received);
         while self.socket.frames().transmit > 0 && now() < deadline && self.flush().is_ok() {
             std::thread::yield_now();
         }

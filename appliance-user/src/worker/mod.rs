@@ -27,6 +27,9 @@ use crate::policy::Policy;
 /// Questions a worker's mailbox holds; more are refused at the asker's side.
 const MAILBOX: usize = 8;
 
+/// Reports in one answer of a worker, at most: it makes them between bursts, and packets wait meanwhile.
+pub const MAX_REPORTS: usize = 4096;
+
 /// A compiled policy and the number of its publication.
 #[derive(Debug)]
 pub struct Published {

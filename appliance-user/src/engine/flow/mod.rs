@@ -15,6 +15,7 @@ use tidegate_common::flow::{Direction, Tuple};
 
 use super::Content;
 use super::counters::Counters;
+use super::media::mpegts;
 use super::outbox::Outbox;
 use super::report::StreamProtocol;
 use super::stream::{Stream, Totals};
@@ -23,7 +24,7 @@ use crate::policy::rule::{Companion, PortRole};
 use crate::policy::{Protocol, Rule, RuleId};
 
 /// Streams followed within one flow, at most: SSRCs, or SRT sessions behind one pair of ports.
-const MAX_STREAMS: usize = 8;
+const MAX_STREAMS: usize = 16;
 
 /// A stream this long without a packet may make room for another of its flow.
 const STREAM_SILENCE: Duration = Duration::from_secs(10);
@@ -62,6 +63,8 @@ pub(in crate::engine) struct Flow {
     streams: Vec<Stream>,
     /// What was counted before it was known what the flow speaks; the next stream takes it over.
     unattributed: Option<Totals>,
+    /// The engine's blindness that the streams know of.
+    blindness: u32,
 }
 
 /// What inspecting a packet needs besides the packet.
@@ -70,6 +73,10 @@ pub(in crate::engine) struct Context<'a> {
     pub now: Timestamp,
     /// The rule that admitted the flow.
     pub rule: &'a Rule,
+    /// How often packets may have gone by unseen.
+    pub blindness: u32,
+    /// Whether streams may be made: not in a flow that is forgotten at once.
+    pub remembers: bool,
     /// How much of a packet is hashed.
     pub content: Content,
     /// Where events go.
@@ -98,6 +105,7 @@ impl Flow {
             speaks: Speaks::by_rule(rule, forward),
             streams: Vec::new(),
             unattributed: None,
+            blindness: 0,
         }
     }
 
@@ -137,6 +145,10 @@ impl Flow {
         datagram: Datagram<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
+        if self.blindness != context.blindness {
+            self.blindness = context.blindness;
+            self.streams.iter_mut().for_each(Stream::blind);
+        }
         if matches!(self.speaks, Speaks::Undecided(_)) {
             self.classify(&datagram);
         }
@@ -162,6 +174,26 @@ impl Flow {
                 Ok(())
             }
             inspected => inspected,
+        }
+    }
+
+    /// Inspects the first part of a datagram that came in fragments: what its headers show must not pass in parts where it
+    /// would not pass whole. It is not judged: media does not come in fragments.
+    pub(in crate::engine) fn inspect_first_part(
+        &mut self,
+        datagram: Datagram<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
+        let blocked = |stream: &Stream| stream.direction == datagram.direction && stream.is_blocked();
+        if self.streams.iter().any(blocked) {
+            return Err(DropReason::StreamBlocked);
+        }
+        match &self.speaks {
+            // A handshake cut short is refused: its extensions may say anything.
+            Speaks::Srt(_) => self.srt(&datagram, context),
+            Speaks::Rtp => self.rtp_header(&datagram, context).map(drop),
+            Speaks::TsUdp if datagram.payload.first() != Some(&mpegts::SYNC_BYTE) => Err(DropReason::NotTs),
+            _ => Ok(()),
         }
     }
 
@@ -220,7 +252,7 @@ impl Flow {
         if known.is_some() {
             return known;
         }
-        if !self.make_room(context) {
+        if !context.remembers || !self.make_room(context) {
             context.counters.streams_refused += 1;
             return None;
         }

@@ -17,22 +17,14 @@ use crate::policy::{Protocol, Rule};
 const SSRC_SILENCE: Duration = Duration::from_secs(1);
 
 /// Sources of one direction that have sent a single packet, remembered at most.
-const MAX_PROBATION: usize = 4;
+const MAX_PROBATION: usize = 8;
 
 impl Flow {
     /// A packet of a flow that carries RTP.
     pub(super) fn rtp(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
-        if rtp::is_rtcp(datagram.payload) {
-            // RFC 5761: RTCP on the media port, either way; it is not media and changes nothing.
+        let Some(packet) = self.rtp_header(datagram, context)? else {
             return Ok(());
-        }
-        if datagram.direction != self.admission.forward && context.rule.protocol != Protocol::Any {
-            return Err(DropReason::NotRtp);
-        }
-        let packet = rtp::Packet::parse(datagram.payload).map_err(|_| DropReason::NotRtp)?;
-        if !context.rule.rtp.admits_payload_type(packet.payload_type()) {
-            return Err(DropReason::RtpPayloadType);
-        }
+        };
         let sender = self.sender(packet.ssrc(), datagram.direction, context.rule);
         let Some(place) = self.rtp_stream(&sender, datagram, context) else {
             return Ok(());
@@ -59,6 +51,26 @@ impl Flow {
             return Err(DropReason::StreamBlocked);
         }
         malformed(&digest, shape.is_err(), context)
+    }
+
+    /// The media packet that a datagram is, if its rule admits it; `None` for RTCP on the media port (RFC 5761), which may
+    /// go either way, is not media and changes nothing.
+    pub(super) fn rtp_header<'a>(
+        &self,
+        datagram: &Datagram<'a>,
+        context: &Context<'_>,
+    ) -> Result<Option<rtp::Packet<'a>>, DropReason> {
+        if rtp::is_rtcp(datagram.payload) {
+            return Ok(None);
+        }
+        if datagram.direction != self.admission.forward && context.rule.protocol != Protocol::Any {
+            return Err(DropReason::NotRtp);
+        }
+        let packet = rtp::Packet::parse(datagram.payload).map_err(|_| DropReason::NotRtp)?;
+        if !context.rule.rtp.admits_payload_type(packet.payload_type()) {
+            return Err(DropReason::RtpPayloadType);
+        }
+        Ok(Some(packet))
     }
 
     /// RTCP beside its media (RFC 3550 11: the next odd port).
@@ -101,7 +113,7 @@ impl Flow {
             .iter()
             .position(|stream| same_way(stream) && stream.selector == ssrc);
         if let Some(place) = known {
-            return self.of_known_source(place);
+            return self.of_known_source(place, context);
         }
         let alive = |stream: &Stream| context.now.since(stream.last_seen()) < SSRC_SILENCE;
         let concurrent = self
@@ -109,22 +121,12 @@ impl Flow {
             .iter()
             .filter(|stream| same_way(stream) && stream.is_confirmed() && alive(stream))
             .count();
-        let silent = self
-            .streams
-            .iter()
-            .position(|stream| same_way(stream) && stream.is_confirmed() && !alive(stream));
         if concurrent >= usize::from(context.rule.rtp.max_ssrc) {
             // The longest-standing stream is the one that the newcomer challenges.
             if let Some(first) = self.streams.iter_mut().find(|stream| same_way(stream)) {
                 first.find(context.now, Finding::SsrcConflict, context.outbox);
             }
             return None;
-        }
-        if let Some(place) = silent {
-            if let Some(stream) = self.streams.get_mut(place) {
-                stream.succeed(ssrc);
-            }
-            return Some(place);
         }
         self.make_room_for_probation(datagram.direction);
         let protocol = if sender.rist {
@@ -137,17 +139,31 @@ impl Flow {
 
     /// A source's second packet confirms it (RFC 3550 A.1), and who is still on probation beside it was none: one forged
     /// packet cannot challenge a genuine stream.
-    fn of_known_source(&mut self, place: usize) -> Option<usize> {
+    fn of_known_source(&mut self, place: usize, context: &Context<'_>) -> Option<usize> {
         let source = self.streams.get(place)?;
         if source.is_confirmed() {
             return Some(place);
         }
         let (direction, selector) = (source.direction, source.selector);
-        self.streams
-            .retain(|stream| stream.direction != direction || stream.selector == selector || stream.is_confirmed());
-        self.streams
-            .iter()
-            .position(|stream| stream.direction == direction && stream.selector == selector)
+        let alive = |stream: &Stream| context.now.since(stream.last_seen()) < SSRC_SILENCE;
+        let several = context.rule.rtp.max_ssrc > 1;
+        self.streams.retain(|stream| {
+            let is_other = stream.direction == direction && stream.selector != selector;
+            !is_other || stream.is_confirmed() || several && alive(stream)
+        });
+        let of_source = |stream: &Stream| stream.direction == direction && stream.selector == selector;
+        let place = self.streams.iter().position(of_source)?;
+        let fell_silent = |stream: &Stream| stream.direction == direction && stream.is_confirmed() && !alive(stream);
+        if !self.streams.iter().any(fell_silent) {
+            return Some(place);
+        }
+        // The stream that fell silent goes on under the newcomer's SSRC.
+        let newcomer = self.streams.remove(place);
+        let successor = self.streams.iter().position(fell_silent)?;
+        let stream = self.streams.get_mut(successor)?;
+        stream.succeed(selector);
+        stream.absorb(&newcomer);
+        Some(successor)
     }
 
     /// The oldest source on probation gives way to a newer one where there are many.

@@ -35,7 +35,7 @@ struct Session {
     caller: Direction,
     /// The caller's socket id: destination of what the listener sends.
     caller_id: u32,
-    /// The listener's socket id, once it answered or the caller's data named it.
+    /// The listener's socket id, once it answered.
     listener_id: Option<u32>,
     stream_id: Option<Arc<str>>,
     cipher: &'static str,
@@ -198,13 +198,18 @@ impl Sessions {
             return true;
         }
         let silent = |session: &Session| now.since(session.last_seen) >= SESSION_SILENCE;
-        let pending = self.0.iter().position(|session| session.listener_id.is_none());
+        let pending = self
+            .0
+            .iter()
+            .position(|session| session.listener_id.is_none() && silent(session));
+        let pending = pending.or_else(|| self.0.iter().position(|session| session.listener_id.is_none()));
         let victim = pending.or_else(|| self.0.iter().position(silent));
         victim.map(|place| self.0.remove(place)).is_some()
     }
 
     /// The session that a data packet belongs to. Where the listener's answer was not seen (it may take another way), the
-    /// caller's first data names the listener's socket id.
+    /// caller's data is of the session that waits for it; what names the listener's socket id is its answer alone, for
+    /// anyone may send data.
     fn of_data(&mut self, id: u32, direction: Direction, now: Timestamp) -> Option<&Session> {
         let known = self.0.iter().position(|session| session.receives(id, direction));
         let place = known.or_else(|| {
@@ -213,9 +218,6 @@ impl Sessions {
         })?;
         let session = self.0.get_mut(place)?;
         session.last_seen = now;
-        if session.caller == direction {
-            session.listener_id = Some(id);
-        }
         Some(session)
     }
 

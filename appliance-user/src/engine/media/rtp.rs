@@ -135,11 +135,19 @@ impl<'a> Extension<'a> {
     }
 }
 
-/// Whether a UDP payload is RTCP rather than RTP: version 2 and a packet type of 192 to 223 (RFC 5761 4), which no RTP
-/// payload type with its marker bit may take on a shared port.
+/// Whether a UDP payload is RTCP rather than RTP: packets of version 2 and a type of 192 to 223 (RFC 5761 4), which no RTP
+/// payload type with its marker bit may take on a shared port, whose lengths add up to the whole datagram (RFC 3550 A.2).
 pub fn is_rtcp(bytes: &[u8]) -> bool {
-    // The smallest RTCP packet is a header and the sender's SSRC.
-    matches!(bytes, [first, kind, _, _, _, _, _, _, ..] if first >> 6 == 2 && RTCP_TYPES.contains(kind))
+    // The smallest RTCP packet that begins a datagram is a header and the sender's SSRC.
+    let mut rest = bytes;
+    while let Some([first, kind, l0, l1]) = rest.first_chunk() {
+        let length = (usize::from(u16::from_be_bytes([*l0, *l1])) + 1) * 4;
+        let is_packet = first >> 6 == 2 && RTCP_TYPES.contains(kind);
+        if !is_packet || rest.split_off(..length).is_none() {
+            return false;
+        }
+    }
+    rest.is_empty() && bytes.len() >= 8
 }
 
 #[cfg(test)]

@@ -268,7 +268,7 @@ fn single_lines_of_a_rule() {
             "rtp",
             "rtp = { max_ssrc = 0 }",
             20,
-            "the number 0 is not between 1 and 65535",
+            "the number 0 is not between 1 and 8",
         ),
         (
             "rtp",
