@@ -10,6 +10,16 @@ use tempfile::TempDir;
 
 /// UDP payloads with their time in milliseconds and destination port, from one sender to one receiver.
 fn report(packets: impl IntoIterator<Item = (u64, u16, Vec<u8>)>) -> (Option<i32>, Value) {
+    report_by(None, packets)
+}
+
+/// The same under a rule that allows one SSRC.
+fn report_by_rule(packets: impl IntoIterator<Item = (u64, u16, Vec<u8>)>) -> (Option<i32>, Value) {
+    let rule = "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"one\"\nprotocol = \"rtp\"\nsource = [\"10.0.0.0/24\"]\n";
+    report_by(Some(rule), packets)
+}
+
+fn report_by(rules: Option<&str>, packets: impl IntoIterator<Item = (u64, u16, Vec<u8>)>) -> (Option<i32>, Value) {
     let dir = TempDir::new().unwrap();
     let mut frames: Vec<Timed> = packets
         .into_iter()
@@ -19,8 +29,23 @@ fn report(packets: impl IntoIterator<Item = (u64, u16, Vec<u8>)>) -> (Option<i32
         })
         .collect();
     frames.sort_by_key(|(time, _)| *time);
-    let told = inspect_json(&put(dir.path(), "x.pcap", &pcap(&frames)));
+    let capture = put(dir.path(), "x.pcap", &pcap(&frames));
+    let told = match rules {
+        Some(rules) => inspect_by(&put(dir.path(), "policy.toml", rules.as_bytes()), &capture),
+        None => inspect_json(&capture),
+    };
     (told.code, told.report())
+}
+
+#[test]
+fn without_a_policy_every_source_is_followed() {
+    let both = media(0..100, 7).chain((0..100u16).map(|n| (u64::from(n) * 10 + 5, 5000, rtp_ts(20_000 + n, 8))));
+    let (code, told) = report(both);
+    assert_eq!((code, streams(&told)), (Some(0), 2), "{told:#}");
+    assert_eq!(
+        (number(&told, "/streams/0/packets"), number(&told, "/streams/1/packets")),
+        (100, 100)
+    );
 }
 
 fn media(numbers: std::ops::Range<u16>, ssrc: u32) -> impl Iterator<Item = (u64, u16, Vec<u8>)> {
@@ -75,7 +100,7 @@ fn rtcp_beside_its_media_is_a_stream_of_its_own_and_harms_none() {
 #[test]
 fn a_second_ssrc_is_a_conflict_while_the_first_one_sends() {
     let intruder = (0..3u16).map(|n| (500 + u64::from(n), 5000, rtp_ts(9000 + n, 8)));
-    let (code, told) = report(media(0..100, 7).chain(intruder));
+    let (code, told) = report_by_rule(media(0..100, 7).chain(intruder));
     assert_eq!((code, streams(&told)), (Some(1), 1));
     assert_eq!(told["streams"][0]["findings"], json!({"ssrc-conflict": 3}));
     assert_eq!(
@@ -110,7 +135,7 @@ fn an_ssrc_after_a_second_of_silence_succeeds_the_first_one() {
 #[test]
 fn one_forged_packet_before_the_stream_does_not_challenge_it() {
     let forged = [(0, 5000, rtp_ts(30_000, 99))];
-    let (code, told) = report(forged.into_iter().chain(media(1..100, 7)));
+    let (code, told) = report_by_rule(forged.into_iter().chain(media(1..100, 7)));
     assert_eq!((code, streams(&told)), (Some(0), 1), "{told:#}");
     assert_eq!(
         (number(&told, "/streams/0/ssrc"), number(&told, "/streams/0/packets")),
@@ -123,7 +148,7 @@ fn one_forged_packet_before_the_stream_does_not_challenge_it() {
 #[test]
 fn an_intruder_between_all_packets_does_not_keep_the_first_source_from_being_judged() {
     let intruder = (0..100u16).map(|n| (u64::from(n) * 10 + 5, 5000, rtp_ts(20_000 + n, 8)));
-    let (code, told) = report(media(0..100, 7).filter(|(ms, ..)| *ms != 500).chain(intruder));
+    let (code, told) = report_by_rule(media(0..100, 7).filter(|(ms, ..)| *ms != 500).chain(intruder));
     assert_eq!((code, streams(&told)), (Some(1), 1), "{told:#}");
     assert_eq!(
         (number(&told, "/streams/0/ssrc"), number(&told, "/streams/0/packets")),
@@ -137,7 +162,7 @@ fn an_intruder_between_all_packets_does_not_keep_the_first_source_from_being_jud
     );
     // A flood of sources that send once each keeps nobody out.
     let flood = (0..60u16).map(|n| (u64::from(n / 3) * 10 + 5, 5000, rtp_ts(n, 1000 + 2 * u32::from(n))));
-    let (_, told) = report(flood.chain(media(1..100, 7)));
+    let (_, told) = report_by_rule(flood.chain(media(1..100, 7)));
     assert_eq!(
         (streams(&told), number(&told, "/streams/0/packets")),
         (1, 99),

@@ -125,6 +125,7 @@ fn inspect(path: &Path, policy: &Policy, geneve_port: u16) -> InputReport {
         packets: PacketTotals::default(),
         drop_reasons: BTreeMap::new(),
         shadow_drops: 0,
+        flows_refused: 0,
         streams: Vec::new(),
     };
     if let Err(error) = inspect_into(path, policy, geneve_port, &mut report) {

@@ -27,6 +27,8 @@ pub struct InputReport {
     pub drop_reasons: BTreeMap<&'static str, u64>,
     /// Packets returned that their rule would have dropped, had it said `enforce = true`.
     pub shadow_drops: u64,
+    /// Packets that were decided one by one because the flow table was full of live flows; their streams are not followed.
+    pub flows_refused: u64,
     /// Streams in the order in which they appeared.
     pub streams: Vec<StreamReport>,
 }

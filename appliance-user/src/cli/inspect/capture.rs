@@ -160,6 +160,7 @@ impl<'p> Inspection<'p> {
         };
         report.drop_reasons = counters.drops().map(|(reason, count)| (reason.name(), count)).collect();
         report.shadow_drops = counters.shadow_drops;
+        report.flows_refused = counters.flows_refused;
         report.streams = self.engine.streams();
         report.streams.sort_by_key(|stream| stream.ordinal);
     }

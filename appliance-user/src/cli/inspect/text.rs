@@ -57,6 +57,13 @@ fn write_totals(out: &mut impl Write, report: &InputReport) -> io::Result<()> {
         write!(out, ", {passed} not for the appliance")?;
     }
     writeln!(out)?;
+    if report.flows_refused > 0 {
+        writeln!(
+            out,
+            "  {} not followed: the flow table is full",
+            plural(report.flows_refused, "packet")
+        )?;
+    }
     if report.shadow_drops > 0 {
         writeln!(
             out,
