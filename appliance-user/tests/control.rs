@@ -141,6 +141,20 @@ impl Bench {
             .xdp
     }
 
+    /// The settings that the pinned program reads, policy slot included.
+    fn settings(&self) -> Vec<u8> {
+        let layout = format!("v{:016x}", tidegate_common::maps::LAYOUT_HASH);
+        let path = self
+            .pins
+            .join(INTERFACE)
+            .join(layout)
+            .join(tidegate_common::maps::name::CONFIG);
+        let map = aya::maps::MapData::from_pin(&path).expect("pinned");
+        let map = aya::maps::Map::from_map_data(map).expect("an array");
+        let array = aya::maps::Array::<_, [u8; 32]>::try_from(map).expect("of settings");
+        array.get(&0, 0).expect("read").to_vec()
+    }
+
     fn pinned(&self) -> bool {
         self.pins.join(INTERFACE).join("link").exists()
     }
@@ -227,10 +241,16 @@ fn a_handover_keeps_the_program_until_detach() {
     let (_, id) = bench.program().expect("attached");
     assert!(process.stop(SOON).expect("ended").success());
     assert_eq!(bench.program().map(|(_, id)| id), Some(id));
-    let said = bench.refused(&["--xdp-mode", "generic"]);
+    let in_force = bench.settings();
+    let said = bench.refused(&["--xdp-mode", "generic", "--on-failure", "drop"]);
     assert!(
         said.contains("native mode") && said.contains("tidegate detach"),
         "{said}"
+    );
+    assert_eq!(
+        bench.settings(),
+        in_force,
+        "a refused start changed what the pinned program does"
     );
     assert!(bench.detach().status.success());
     bench.nothing_left();

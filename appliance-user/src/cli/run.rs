@@ -246,7 +246,11 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
             .and_then(|()| out.flush())
             .context("cannot write the summary")?;
     }
-    Ok(if stopped.faults.is_empty() {
+    let accounted = stopped.summary.accounts_for_everything();
+    if !accounted {
+        tracing::error!("not every packet and frame is accounted for: see the summary");
+    }
+    Ok(if stopped.faults.is_empty() && accounted {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -28,9 +28,11 @@ use super::clock;
 use super::health::{Board, Health};
 
 /// Connections at once on each port; the next waits in the kernel's backlog.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 256;
 /// The head of a request, the gap before the next one, and each step of an answer take no longer.
 const STEP: Duration = Duration::from_secs(5);
+/// The same on the health port: a prober sends its few bytes at once, and idle connections must not keep it waiting.
+const HEALTH_STEP: Duration = Duration::from_secs(1);
 /// No connection lives longer.
 const LIFE: Duration = Duration::from_secs(60);
 /// Nothing here reads a body; what is sent all the same is bounded.
@@ -160,8 +162,8 @@ async fn serve(
     operator: Arc<dyn Operator>,
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
-    let health = axum::serve(Bounded::new(ports.health)?, health_router(board));
-    let admin = axum::serve(Bounded::new(ports.admin)?, admin_router(operator));
+    let health = axum::serve(Bounded::new(ports.health, HEALTH_STEP)?, health_router(board));
+    let admin = axum::serve(Bounded::new(ports.admin, STEP)?, admin_router(operator));
     tokio::select! {
         ended = async { tokio::try_join!(health.into_future(), admin.into_future()) } => ended.map(|_| ()),
         _ = stopped => Ok(()),
@@ -255,11 +257,13 @@ async fn answer<T: Send + 'static>(
 struct Bounded {
     listener: TcpListener,
     free: Arc<Semaphore>,
+    step: Duration,
 }
 
 impl Bounded {
-    fn new(listener: StdListener) -> io::Result<Self> {
+    fn new(listener: StdListener, step: Duration) -> io::Result<Self> {
         Ok(Bounded {
+            step,
             listener: TcpListener::from_std(listener)?,
             free: Arc::new(Semaphore::new(CONNECTIONS)),
         })
@@ -278,7 +282,7 @@ impl axum::serve::Listener for Bounded {
                 continue;
             };
             match self.listener.accept().await {
-                Ok((stream, peer)) => return (Deadlined::new(stream, permit), peer),
+                Ok((stream, peer)) => return (Deadlined::new(stream, permit, self.step), peer),
                 // Out of descriptors, or a connection that went before it was taken.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
@@ -296,16 +300,18 @@ struct Deadlined {
     stream: TcpStream,
     deadline: Pin<Box<Sleep>>,
     end: Instant,
+    step: Duration,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Deadlined {
-    fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> Self {
+    fn new(stream: TcpStream, permit: OwnedSemaphorePermit, step: Duration) -> Self {
         let now = Instant::now();
         Deadlined {
             stream,
-            deadline: Box::pin(tokio::time::sleep_until(now + STEP)),
+            deadline: Box::pin(tokio::time::sleep_until(now + step)),
             end: now + LIFE,
+            step,
             _permit: permit,
         }
     }
@@ -333,7 +339,7 @@ impl AsyncWrite for Deadlined {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(context, bytes) {
             Poll::Ready(Ok(written)) => {
-                let next = (Instant::now() + STEP).min(self.end);
+                let next = (Instant::now() + self.step).min(self.end);
                 self.deadline.as_mut().reset(next);
                 Poll::Ready(Ok(written))
             }
@@ -446,12 +452,27 @@ mod tests {
         let begun = std::time::Instant::now();
         let mut slow = Client::connect(health).expect("connects");
         slow.write_all(b"GET /health HTTP/1.1\r\nHost:").expect("sent");
-        slow.set_read_timeout(Some(STEP * 3)).expect("set");
+        slow.set_read_timeout(Some(HEALTH_STEP * 3)).expect("set");
         assert!(fetch(health, "/health").starts_with("HTTP/1.1 503"));
         let mut rest = Vec::new();
         let _ = slow.read_to_end(&mut rest);
-        assert!(begun.elapsed() >= STEP - Duration::from_millis(100), "cut off early");
-        assert!(begun.elapsed() < STEP * 2, "not cut off");
+        assert!(
+            begun.elapsed() >= HEALTH_STEP - Duration::from_millis(100),
+            "cut off early"
+        );
+        assert!(begun.elapsed() < HEALTH_STEP * 2, "not cut off");
+        servers.stop();
+    }
+
+    #[test]
+    fn idle_connections_do_not_keep_a_prober_waiting() {
+        let (_, servers, health, _) = start();
+        let idle: Vec<Client> = (0..400).map_while(|_| Client::connect(health).ok()).collect();
+        assert!(idle.len() > CONNECTIONS, "{} connections", idle.len());
+        let begun = std::time::Instant::now();
+        assert!(fetch(health, "/health").starts_with("HTTP/1.1 503"));
+        // The load balancer's own patience is five seconds.
+        assert!(begun.elapsed() < HEALTH_STEP * 4, "{:?}", begun.elapsed());
         servers.stop();
     }
 

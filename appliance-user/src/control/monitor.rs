@@ -16,7 +16,7 @@ use super::tables::Tables;
 use super::workers::Workers;
 use super::{figures, metrics, netlink};
 use crate::io::heartbeat::HeartbeatSlot;
-use crate::worker::Worker;
+use crate::worker::{MAX_REPORTS, Worker};
 
 /// How often heartbeats are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -195,13 +195,17 @@ impl Operator for Watched {
         self.workers.read(|workers| {
             let mut streams = Vec::new();
             let mut silent = Vec::new();
+            let mut truncated = false;
             for worker in workers {
                 match worker.streams(STREAMS_WITHIN) {
-                    Some(reports) => streams.extend(reports.iter().map(|report| stream(worker.queue(), report))),
+                    Some(reports) => {
+                        truncated |= reports.len() >= MAX_REPORTS;
+                        streams.extend(reports.iter().map(|report| stream(worker.queue(), report)));
+                    }
                     None => silent.push(worker.queue()),
                 }
             }
-            serde_json::json!({ "schema": 1, "streams": streams, "silent_queues": silent })
+            serde_json::json!({ "schema": 1, "streams": streams, "silent_queues": silent, "truncated": truncated })
         })
     }
 

@@ -22,7 +22,7 @@ use super::pins::Pins;
 use super::program::{Attached, Loaded};
 use super::sockets::{self, Bound};
 use super::start_error::StartError;
-use super::tables::Settings;
+use super::tables::{Settings, Tables};
 use super::workers::Workers;
 use crate::io::heartbeat::{HeartbeatSlot, Heartbeats};
 use crate::io::interface;
@@ -167,19 +167,98 @@ fn bring_up(options: &Options, log: &EventLog, checked: Checked, program: &mut L
     sockets::check_mtu(options, &facts, &bound)?;
     let mut tables = program.tables()?;
     let before = tables.figures()?;
+    let former = tables.in_force()?;
+    let mut known = describe(options, &facts, &policy, &bound);
+    known.takeover = takeover;
+    let live = go_live(
+        options,
+        log,
+        program,
+        &mut tables,
+        Ready {
+            policy,
+            bound,
+            heartbeats,
+            known,
+            before: before.bypass,
+        },
+    );
+    let live = match live {
+        Ok(live) => live,
+        Err(error) => {
+            // Whatever was pinned here goes on as before this start.
+            if let Err(error) = tables.put_in_force(former) {
+                tracing::error!(%error, "the former settings could not be restored");
+            }
+            return Err(error);
+        }
+    };
+    tell_started(&events, &live.known);
+    let watched = Watched {
+        facts: live.known,
+        attached: live.attached,
+        since: Instant::now(),
+        heartbeat: options.heartbeat,
+        dark: Dark::new(live.beats.len()),
+        beats: live.beats,
+        workers: Workers::new(live.workers),
+        tables,
+        board: Arc::new(Board::new(clock::monotonic_nanos())),
+        events,
+        draining: AtomicBool::new(false),
+    };
+    Ok(Up {
+        watched,
+        watches: live.watches,
+        pins,
+        before,
+        policy: live.policy,
+    })
+}
+
+/// Everything that going live needs and that touches no map yet.
+struct Ready {
+    policy: Policy,
+    bound: Vec<Bound>,
+    heartbeats: Heartbeats,
+    known: Facts,
+    before: BypassPackets,
+}
+
+/// Attached, with workers that beat.
+struct Live {
+    known: Facts,
+    attached: Attached,
+    beats: Vec<HeartbeatSlot>,
+    watches: Vec<BypassWatch>,
+    workers: Vec<Worker>,
+    policy: Arc<PolicySlot>,
+}
+
+/// From the first change of a map that a pinned program may be reading to the program's attachment.
+fn go_live(
+    options: &Options,
+    log: &EventLog,
+    program: &mut Loaded,
+    tables: &mut Tables,
+    ready: Ready,
+) -> Result<Live, StartError> {
+    let Ready {
+        policy,
+        bound,
+        heartbeats,
+        mut known,
+        before,
+    } = ready;
     tables.configure(Settings::new(options))?;
     let generation = tables.publish(&policy.kernel_prefixes(), policy.default_action(), options.on_failure)?;
-    let beats = queues
-        .iter()
-        .filter_map(|queue| heartbeats.slot(*queue))
-        .collect::<Vec<_>>();
-    let watches = watches(options, &beats, takeover, before.bypass, &events);
-    let mut known = describe(options, &facts, &policy, generation, &bound);
-    known.takeover = takeover;
-    tell_policy(&events, &known, &policy);
+    known.generation = generation;
+    let beats: Vec<HeartbeatSlot> = bound.iter().filter_map(|queue| heartbeats.slot(queue.queue)).collect();
+    let watches = watches(options, &beats, known.takeover, before, &log.sender());
     for queue in &bound {
         program.set_socket(queue.queue, queue.socket.fd())?;
     }
+    tell_policy(&log.sender(), &known, &policy);
     let policy = Arc::new(PolicySlot::from_pointee(Published { policy, generation }));
     let begun = clock::monotonic_nanos();
     let workers = spawn(options, bound, &beats, &policy, log)?;
@@ -191,25 +270,12 @@ fn bring_up(options: &Options, log: &EventLog, checked: Checked, program: &mut L
         }
     };
     finish_facts(&mut known, &attached);
-    tell_started(&events, &known);
-    let watched = Watched {
-        facts: known,
+    Ok(Live {
+        known,
         attached,
-        since: Instant::now(),
-        heartbeat: options.heartbeat,
-        dark: Dark::new(beats.len()),
         beats,
-        workers: Workers::new(workers),
-        tables,
-        board: Arc::new(Board::new(clock::monotonic_nanos())),
-        events,
-        draining: AtomicBool::new(false),
-    };
-    Ok(Up {
-        watched,
         watches,
-        pins,
-        before,
+        workers,
         policy,
     })
 }
@@ -324,7 +390,7 @@ fn wait_for_beats(beats: &[HeartbeatSlot], begun: u64) -> Result<(), StartError>
     }
 }
 
-fn describe(options: &Options, facts: &interface::Facts, policy: &Policy, generation: u64, bound: &[Bound]) -> Facts {
+fn describe(options: &Options, facts: &interface::Facts, policy: &Policy, bound: &[Bound]) -> Facts {
     let mut known = Facts {
         interface: facts.name.clone(),
         driver: facts.driver.clone(),
@@ -333,7 +399,6 @@ fn describe(options: &Options, facts: &interface::Facts, policy: &Policy, genera
         default_action: super::tables::default_name(policy.default_action()),
         policy_file: options.policy.display().to_string(),
         rules: policy.rules().len(),
-        generation,
         queues: bound.iter().map(Bound::facts).collect(),
         ..Facts::default()
     };

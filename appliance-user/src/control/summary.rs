@@ -76,7 +76,7 @@ impl Summary {
         let workers = self
             .workers
             .iter()
-            .all(|(_, w)| w.engine.reconciles() && w.frames.is_balanced());
+            .all(|(_, w)| w.engine.reconciles() && w.frames.is_balanced() && w.frames.receive == 0);
         kernel.seen == decided && workers && self.reconciliation().unexplained == 0
     }
 

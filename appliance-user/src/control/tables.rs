@@ -83,6 +83,22 @@ impl Tables {
         self.set_config(config)
     }
 
+    /// The settings and the policy slot in force. [`Tables::publish`] fills the other slot, so putting these back undoes it.
+    ///
+    /// # Errors
+    /// [`ProgramError::Access`].
+    pub fn in_force(&self) -> Result<Config, ProgramError> {
+        self.config()
+    }
+
+    /// Puts back what [`Tables::in_force`] said.
+    ///
+    /// # Errors
+    /// [`ProgramError::Access`].
+    pub fn put_in_force(&mut self, former: Config) -> Result<(), ProgramError> {
+        self.set_config(former)
+    }
+
     fn config(&self) -> Result<Config, ProgramError> {
         self.config
             .get(&0, 0)
