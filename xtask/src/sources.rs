@@ -35,6 +35,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("appliance-user/src/io/sys.rs", "system calls without a safe wrapper"),
     ("appliance-user/src/io/xsk.rs", "rings of an AF_XDP socket"),
     (
+        "appliance-user/tests/bench/wire.rs",
+        "a packet socket that tells of stripped VLAN tags",
+    ),
+    (
         "appliance-user/tests/testrun/mod.rs",
         "the kernel's test run of a BPF program",
     ),
