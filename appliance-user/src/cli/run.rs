@@ -208,7 +208,8 @@ impl RunArgs {
     }
 }
 
-/// Runs until a signal: 0 after a clean stop, 1 if something could not be taken down, 2 if it could not start.
+/// Runs until a signal: 0 after a clean stop, 1 if something could not be taken down or a packet or frame is not accounted
+/// for, 2 if it could not start.
 ///
 /// # Errors
 /// Signals cannot be caught, or the summary cannot be written.
@@ -248,7 +249,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let accounted = stopped.summary.accounts_for_everything();
     if !accounted {
-        tracing::error!("not every packet and frame is accounted for: see the summary");
+        eprintln!("tidegate: not every packet and every frame is accounted for; see the summary");
     }
     Ok(if stopped.faults.is_empty() && accounted {
         ExitCode::SUCCESS
