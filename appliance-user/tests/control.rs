@@ -260,6 +260,37 @@ fn a_handover_keeps_the_program_until_detach() {
 }
 
 #[test]
+fn a_driver_that_refuses_native_mode_gets_generic_mode_and_it_is_said() {
+    let Some(bench) = Bench::new("generic") else { return };
+    // veth refuses native XDP where the peer could send on more queues than there are to receive on.
+    let output = bench
+        .appliance
+        .command("ethtool")
+        .args(["-L", INTERFACE, "rx", "1"])
+        .output()
+        .expect("ran");
+    assert!(output.status.success(), "{output:?}");
+    let said = bench.refused(&["--xdp-mode", "native"]);
+    assert!(said.contains("native"), "{said}");
+    bench.nothing_left();
+    let mut process = bench.run(&[]);
+    assert!(
+        matches!(bench.program(), Some((XdpAttachment::Generic, _))),
+        "{:?}",
+        bench.program()
+    );
+    let started = bench.told("started");
+    assert_eq!(started.last().expect("told")["xdp_mode"], "generic");
+    let fallbacks = bench.told("fallback");
+    assert!(
+        fallbacks.iter().any(|event| event.to_string().contains("generic")),
+        "{fallbacks:?}"
+    );
+    assert!(process.stop(SOON).expect("ended").success());
+    bench.nothing_left();
+}
+
+#[test]
 fn health_follows_carrier_program_and_worker() {
     let Some(bench) = Bench::new("health") else { return };
     let process = bench.run(&[]);
