@@ -705,30 +705,3 @@ fn a_program_nobody_configured_passes_everything() {
         End::Pass,
     );
 }
-
-#[test]
-fn cost_of_a_packet() {
-    let mut bench = bench_with_worker();
-    bench.list(0, IpAddr::V4(UNLISTED), 32, Some(FailureAction::Drop));
-    let listed = wrapped(media_v4()).bytes();
-    let mut foreign = wrapped(media_v4());
-    foreign.port = 9;
-    let unlisted = wrapped(v4(
-        Ipv4Addr::new(192, 0, 2, 8),
-        DESTINATION,
-        protocol::UDP,
-        &udp(1, 2, 8),
-    ))
-    .bytes();
-    for (name, packet) in [
-        ("not for us", foreign.bytes()),
-        ("to the worker", listed),
-        ("not listed", unlisted),
-    ] {
-        let run = bench
-            .try_run(&packet, packet.len(), 1_000_000)
-            .expect("the kernel runs the program");
-        println!("{name}: {} ns a packet", run.nanoseconds);
-    }
-    assert!(bench.counters().reconciles());
-}

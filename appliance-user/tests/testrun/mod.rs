@@ -57,8 +57,6 @@ pub(crate) struct Run {
     pub(crate) action: u32,
     /// The packet afterwards.
     pub(crate) packet: Vec<u8>,
-    /// Nanoseconds a run took, averaged over the repeats.
-    pub(crate) nanoseconds: u32,
 }
 
 /// A loaded program with empty maps.
@@ -225,7 +223,6 @@ impl Bench {
         Ok(Run {
             action: attributes.retval,
             packet: output,
-            nanoseconds: attributes.duration,
         })
     }
 
