@@ -83,7 +83,7 @@ drop_reasons! {
     NotForUs = 28 => "not-for-us",
     /// A fragment whose first part was never seen, under a default action of `drop`.
     FragmentWithoutFirst = 29 => "fragment-without-first",
-    /// A packet of several buffers on a socket that cannot carry it.
+    /// A packet of more buffers than any kernel makes.
     TooLarge = 30 => "too-large",
     /// The transmit ring was full.
     TransmitFull = 31 => "transmit-full",

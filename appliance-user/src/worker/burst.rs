@@ -46,6 +46,8 @@ pub(super) struct Loop {
     figures: WorkerSnapshot,
     /// Packets decided to go back, until the burst's end.
     returning: Vec<Packet>,
+    /// Packets of too many buffers that are in the engine's count already.
+    too_long: u64,
     /// A jumbo's bytes in one piece.
     whole: Vec<u8>,
     started: Timestamp,
@@ -74,6 +76,7 @@ impl Loop {
         let now = now();
         Loop {
             returning: Vec::with_capacity(config.batch),
+            too_long: 0,
             whole: Vec::new(),
             policy,
             residence: ResidenceTimes::new(),
@@ -228,6 +231,10 @@ impl Loop {
     }
 
     fn gather(&mut self, now: Timestamp) {
+        let too_long = self.socket.too_long();
+        self.engine
+            .driver_dropped(DropReason::TooLarge, too_long - self.too_long);
+        self.too_long = too_long;
         self.figures.engine = self.engine.counters();
         self.figures.frames = self.socket.frames();
         if let Ok(socket) = self.socket.statistics() {

@@ -198,11 +198,7 @@ impl Sessions {
             return true;
         }
         let silent = |session: &Session| now.since(session.last_seen) >= SESSION_SILENCE;
-        let pending = self
-            .0
-            .iter()
-            .position(|session| session.listener_id.is_none() && silent(session));
-        let pending = pending.or_else(|| self.0.iter().position(|session| session.listener_id.is_none()));
+        let pending = self.0.iter().position(|session| session.listener_id.is_none());
         let victim = pending.or_else(|| self.0.iter().position(silent));
         victim.map(|place| self.0.remove(place)).is_some()
     }
