@@ -158,5 +158,4 @@ fn word16(pair: &[u8; 16], at: usize) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "mpegts_tests.rs"]
 mod tests;
