@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use tidegate_common::digest::PacketDigest;
 
+use super::judge::TsBytes;
 use super::media::mpegts::{self, Content};
 use super::outbox::Outbox;
 use super::report::StreamReport;
@@ -63,8 +64,13 @@ impl Inspection {
             };
             digest.ts[0] = mpegts::digest_packet(packet, Content::Full);
             self.count += 1;
-            self.stream
-                .offer(self.clock.now, packet.len(), &digest, &mut self.outbox);
+            self.stream.offer(
+                self.clock.now,
+                packet.len(),
+                &digest,
+                TsBytes::one(packet),
+                &mut self.outbox,
+            );
             // A report has no use for events.
             while self.outbox.fetch().is_some() {}
         }

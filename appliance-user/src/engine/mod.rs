@@ -34,6 +34,7 @@ use self::flow::{Admission, Context, Datagram, Flow};
 use self::flow_table::{FlowIndex, FlowTable, Inserted, Sweep};
 use self::fragments::{FragmentCache, FragmentKey};
 pub use self::media::mpegts::Content;
+pub use self::outbox::Media;
 use self::outbox::Outbox;
 use self::report::StreamReport;
 use self::stream::Stream;
@@ -72,6 +73,8 @@ pub struct Config {
     pub content: Content,
     /// Keep the reports of streams that are gone, for a final report.
     pub keep_gone: bool,
+    /// Hand on every stream's TS packets in the order in which they were sent ([`Engine::next_media`]).
+    pub extract: bool,
 }
 
 impl Default for Config {
@@ -82,6 +85,7 @@ impl Default for Config {
             seed: 0,
             content: Content::Sampled,
             keep_gone: false,
+            extract: false,
         }
     }
 }
@@ -105,7 +109,11 @@ impl Engine {
             config,
             flows: FlowTable::new(config.max_flows, config.seed),
             fragments: FragmentCache::new(config.seed),
-            outbox: Outbox::default(),
+            outbox: if config.extract {
+                Outbox::with_media()
+            } else {
+                Outbox::default()
+            },
             counters: Counters::default(),
             blindness: 0,
             retired: config.keep_gone.then(Vec::new),
@@ -188,6 +196,11 @@ impl Engine {
     /// The oldest event that was not fetched yet.
     pub fn next_event(&mut self) -> Option<StreamEvent> {
         self.outbox.fetch()
+    }
+
+    /// The oldest media that was not fetched yet, where [`Config::extract`] asks for it. To be fetched after every call.
+    pub fn next_media(&mut self) -> Option<Media> {
+        self.outbox.fetch_media()
     }
 
     /// What was counted so far.

@@ -8,7 +8,8 @@ use tidegate_common::digest::PacketDigest;
 use tidegate_common::flow::{Direction, Tuple};
 
 use super::event::StreamChange;
-use super::judge::{Event, Fault, Judge, Ordering, Sink, UnsequencedFault};
+use super::judge::{Event, Fault, Judge, Ordering, Sink, TsBytes, UnsequencedFault};
+use super::media::mpegts::PACKET_SIZE;
 use super::outbox::Outbox;
 use super::report::{
     ContinuityErrors, PidReport, StreamIdentity, StreamProtocol, StreamReport, StreamState, TransportReport, TsReport,
@@ -192,11 +193,16 @@ impl Stream {
     }
 
     /// The sender came back under another SSRC: the same stream goes on with new counters.
-    pub(super) fn succeed(&mut self, selector: u32) {
+    pub(super) fn succeed(&mut self, selector: u32, outbox: &mut Outbox) {
+        self.with_judge(outbox, |judge, verdicts| judge.rebase(verdicts));
         self.selector = selector;
         self.identity.ssrc = Some(selector);
+    }
+
+    /// Its media leaves through the outbox too, in sequence order.
+    pub(super) fn hand_on(&mut self) {
         if let Some(judge) = &mut self.judge {
-            judge.rebase();
+            judge.hand_on();
         }
     }
 
@@ -217,10 +223,8 @@ impl Stream {
     }
 
     /// The appliance may not have seen packets of it: what is missing is nobody's loss.
-    pub(super) fn blind(&mut self) {
-        if let Some(judge) = &mut self.judge {
-            judge.blind();
-        }
+    pub(super) fn blind(&mut self, outbox: &mut Outbox) {
+        self.with_judge(outbox, |judge, verdicts| judge.blind(verdicts));
     }
 
     /// Takes over what another stream counted, which turned out to be this one.
@@ -237,11 +241,18 @@ impl Stream {
         self.announce(now, outbox);
     }
 
-    /// Takes one packet's digest; what the judge finds moves the state.
-    pub(super) fn offer(&mut self, now: Timestamp, bytes: usize, digest: &PacketDigest, outbox: &mut Outbox) {
+    /// Takes one packet: its size, its digest and the TS packets in it; what the judge finds moves the state.
+    pub(super) fn offer(
+        &mut self,
+        now: Timestamp,
+        bytes: usize,
+        digest: &PacketDigest,
+        ts: TsBytes<'_>,
+        outbox: &mut Outbox,
+    ) {
         self.ts_visible |= digest.ts_visible;
         self.count(now, bytes, outbox);
-        self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, verdicts));
+        self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, ts, verdicts));
     }
 
     /// Notes a finding that is not the judge's.
@@ -355,6 +366,7 @@ impl Stream {
     fn with_judge(&mut self, outbox: &mut Outbox, work: impl FnOnce(&mut Judge, &mut Verdicts<'_>)) {
         let Some(judge) = &mut self.judge else { return };
         let mut verdicts = Verdicts {
+            ordinal: self.ordinal,
             identity: &self.identity,
             watch: &mut self.watch,
             findings: &mut self.findings,
@@ -366,6 +378,7 @@ impl Stream {
 
 /// What the judge finds goes to the watch and, told, to the outbox.
 struct Verdicts<'a> {
+    ordinal: u64,
     identity: &'a StreamIdentity,
     watch: &'a mut Watch,
     findings: &'a mut [Found; 3],
@@ -387,6 +400,10 @@ impl Sink for Verdicts<'_> {
         if let Some(transition) = transition {
             tell(self.identity, at, transition, self.outbox);
         }
+    }
+
+    fn media(&mut self, packets: &[[u8; PACKET_SIZE]]) {
+        self.outbox.hand_on(self.ordinal, packets);
     }
 }
 

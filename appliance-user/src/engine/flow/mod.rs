@@ -147,7 +147,9 @@ impl Flow {
     ) -> Result<(), DropReason> {
         if self.blindness != context.blindness {
             self.blindness = context.blindness;
-            self.streams.iter_mut().for_each(Stream::blind);
+            for stream in &mut self.streams {
+                stream.blind(context.outbox);
+            }
         }
         if matches!(self.speaks, Speaks::Undecided(_)) {
             self.classify(&datagram);
@@ -264,6 +266,9 @@ impl Flow {
                 ..Totals::default()
             }
         }));
+        if context.outbox.wants_media() {
+            stream.hand_on();
+        }
         self.streams.push(stream);
         Some(self.streams.len() - 1)
     }

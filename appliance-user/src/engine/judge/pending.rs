@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tidegate_common::digest::PacketDigest;
+use super::arrival::Waiting;
 
 /// Numbers remembered of a stream that has just begun: ten thousand senders of one packet each take little room.
 const FIRST_NUMBERS: usize = 128;
@@ -103,30 +103,42 @@ impl History {
 /// wide a forged number makes it.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    waiting: VecDeque<(u64, PacketDigest)>,
+    waiting: VecDeque<(u64, Waiting)>,
+    /// Bytes that they hold beside their digests.
+    kept: usize,
 }
 
 impl Pending {
     /// Keeps a digest. Nearly every one is the highest so far.
-    pub(super) fn store(&mut self, number: u64, digest: &PacketDigest) {
+    pub(super) fn store(&mut self, number: u64, packet: Waiting) {
+        self.kept += packet.kept_bytes();
         let place = match self.waiting.back() {
             Some((last, _)) if *last >= number => self.waiting.partition_point(|(other, _)| *other < number),
             _ => self.waiting.len(),
         };
-        self.waiting.insert(place, (number, *digest));
+        self.waiting.insert(place, (number, packet));
     }
 
     /// Takes out the digest of a number that was stored. Numbers are asked for in ascending order.
-    pub(super) fn take(&mut self, number: u64) -> Option<PacketDigest> {
-        while self.waiting.pop_front_if(|(other, _)| *other < number).is_some() {}
-        self.waiting
-            .pop_front_if(|(other, _)| *other == number)
-            .map(|(_, digest)| digest)
+    pub(super) fn take(&mut self, number: u64) -> Option<Waiting> {
+        while let Some((other, packet)) = self.waiting.pop_front_if(|(other, _)| *other <= number) {
+            self.kept -= packet.kept_bytes();
+            if other == number {
+                return Some(packet);
+            }
+        }
+        None
+    }
+
+    /// Bytes kept beside the digests.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
+        self.kept = 0;
     }
 
     /// Digests that there is room for.
@@ -137,6 +149,6 @@ impl Pending {
 
     /// Gives the room back, so that ten thousand streams do not each keep that of their worst moment.
     pub(super) fn release(&mut self) {
-        self.waiting = VecDeque::new();
+        *self = Pending::default();
     }
 }
