@@ -338,7 +338,7 @@ impl Writer {
 }
 
 /// One event as a line: its time first, then what it is.
-fn line(time: SystemTime, event: &impl Serialize) -> serde_json::Result<String> {
+pub(crate) fn line(time: SystemTime, event: &impl Serialize) -> serde_json::Result<String> {
     #[derive(Serialize)]
     struct Line<'a, T> {
         time: String,

@@ -12,6 +12,8 @@ use super::time::Timestamp;
 pub struct Media {
     /// The stream, by its place among the engine's streams ([`super::report::StreamReport::ordinal`]).
     pub stream: u64,
+    /// Who the stream is.
+    pub identity: StreamIdentity,
     /// The packets of one datagram, decrypted where that was possible.
     pub packets: Vec<[u8; PACKET_SIZE]>,
 }
@@ -40,10 +42,13 @@ impl Outbox {
     }
 
     /// Takes a datagram's packets.
-    pub(super) fn hand_on(&mut self, stream: u64, packets: &[[u8; PACKET_SIZE]]) {
+    pub(super) fn hand_on(&mut self, stream: u64, identity: &StreamIdentity, packets: &[[u8; PACKET_SIZE]]) {
         if let Some(media) = self.media.as_mut().filter(|_| !packets.is_empty()) {
-            let packets = packets.to_vec();
-            media.push_back(Media { stream, packets });
+            media.push_back(Media {
+                stream,
+                identity: identity.clone(),
+                packets: packets.to_vec(),
+            });
         }
     }
 

@@ -403,7 +403,7 @@ impl Sink for Verdicts<'_> {
     }
 
     fn media(&mut self, packets: &[[u8; PACKET_SIZE]]) {
-        self.outbox.hand_on(self.ordinal, packets);
+        self.outbox.hand_on(self.ordinal, self.identity, packets);
     }
 }
 
