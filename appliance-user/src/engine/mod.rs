@@ -14,6 +14,7 @@ mod flow_table;
 mod fragments;
 pub mod judge;
 pub mod media;
+pub mod memory;
 mod outbox;
 pub mod report;
 mod stream;

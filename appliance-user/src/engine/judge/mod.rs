@@ -32,6 +32,7 @@ use self::continuity::{Continuity, Gap};
 use self::docket::Docket;
 use self::sequence::{Bench, Sequencer};
 use super::media::mpegts::PACKET_SIZE;
+use super::memory::{Allowance, Grant};
 use super::time::Timestamp;
 
 /// Bytes of packets that wait which one stream may keep: the tables and clocks of some seconds.
@@ -217,6 +218,8 @@ struct Court {
     unseen: bool,
     /// The media is handed on in sequence order.
     hands_on: bool,
+    /// What the stream may hold beyond its first packets.
+    grant: Grant,
 }
 
 impl Judge {
@@ -242,6 +245,7 @@ impl Judge {
                 unsequenced,
                 unseen: false,
                 hands_on: false,
+                grant: Allowance::unlimited().grant(),
             },
             clock: Timestamp::default(),
         }
@@ -258,6 +262,12 @@ impl Judge {
     /// number that was forged ahead of its time meets the genuine one within that.
     pub fn settling(&self) -> Duration {
         self.sequencer.as_ref().map_or(Duration::ZERO, Sequencer::settling)
+    }
+
+    /// What it holds beyond a stream's first packets comes out of this allowance.
+    pub fn within(mut self, allowance: &Allowance) -> Self {
+        self.court.grant = allowance.grant();
+        self
     }
 
     /// From now on the media goes to the sink too, in sequence order: whole datagrams are kept while they wait.
@@ -289,6 +299,9 @@ impl Judge {
         self.clock = self.clock.max(now);
         self.sit(out, |sequencer, now, bench| sequencer.advance(now, bench));
         self.court.docket.release(now, out);
+        let sequence = self.sequencer.as_ref().map_or(0, Sequencer::memory);
+        // What was given back is free for others now; more than was granted it never holds.
+        self.court.grant.hold(sequence + self.court.memory());
     }
 
     /// The input ends: whatever still waits is judged and told.
@@ -352,6 +365,13 @@ impl Judge {
     }
 }
 
+impl Court {
+    /// Bytes that it holds beside itself.
+    fn memory(&self) -> usize {
+        self.continuity.memory() + self.docket.memory()
+    }
+}
+
 /// The court at one moment.
 struct Sitting<'a, S> {
     court: &'a mut Court,
@@ -410,7 +430,10 @@ impl<S: Sink> Bench for Sitting<'_, S> {
             }
             // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
             court.ts.transport_errors += u64::from(packet.transport_error());
-            let Some(error) = court.continuity.judge(packet, now_ms, &mut court.ts.duplicates) else {
+            let judged = court
+                .continuity
+                .judge(packet, now_ms, &mut court.ts.duplicates, &mut court.grant);
+            let Some((_, Some(error))) = judged else {
                 continue;
             };
             let fault = match (court.unsequenced, error.gap) {
@@ -436,17 +459,20 @@ impl<S: Sink> Bench for Sitting<'_, S> {
                 got,
                 tainted,
             };
-            court.docket.hold(at.after(settling), event);
+            court.docket.hold(at.after(settling), event, &mut court.grant);
         }
+    }
+
+    fn grant(&mut self) -> &mut Grant {
+        &mut self.court.grant
     }
 
     fn lost(&mut self, count: u64) {
         let (at, settling) = (self.now, self.settling);
         self.court.continuity.numbers_missing();
         let tainted = self.court.docket.is_tainted(at, settling);
-        self.court
-            .docket
-            .hold(at.after(settling), Event::Lost { at, count, tainted });
+        let event = Event::Lost { at, count, tainted };
+        self.court.docket.hold(at.after(settling), event, &mut self.court.grant);
     }
 
     fn conflict(&mut self) {

@@ -12,6 +12,8 @@ use super::arrival::{Arrival, Waiting};
 use super::pace::Pace;
 use super::pending::{History, MAX_NUMBERS, Pending, STEADY_NUMBERS};
 use super::{ResetCause, TransportCounters};
+use crate::engine::media::mpegts::PACKET_SIZE;
+use crate::engine::memory::Grant;
 use crate::engine::time::Timestamp;
 
 /// The most numbers that a jump may skip: the gap and the packet after it must fit the ring.
@@ -33,6 +35,8 @@ pub(super) trait Bench {
     fn worth_keeping(&self, packet: &Arrival<'_>) -> u8;
     /// Bytes that may be kept of packets that wait.
     fn room_for_bytes(&self) -> usize;
+    /// What the stream may grow by.
+    fn grant(&mut self) -> &mut Grant;
     /// So many numbers are missing before the next packet.
     fn lost(&mut self, count: u64);
     /// A number came again with another content.
@@ -222,7 +226,7 @@ impl Sequencer {
         let remembered = self.history.capacity();
         if remembered < STEADY_NUMBERS && number - self.first >= remembered {
             // The stream goes on: twice as much is remembered, until it is a second or two.
-            self.history.reserve(remembered, self.highest);
+            self.history.reserve(remembered, self.highest, bench.grant());
         }
         if number == self.next {
             self.history.mark(number, packet.digest.hash);
@@ -253,17 +257,30 @@ impl Sequencer {
     }
 
     /// What is kept of a packet: its digest always, its bytes as far as they are of interest and there is room.
-    fn keep(&self, packet: &Arrival<'_>, bench: &impl Bench) -> Waiting {
+    fn keep(&self, packet: &Arrival<'_>, bench: &mut impl Bench) -> Waiting {
         let has_room = self.pending.kept_bytes() < bench.room_for_bytes();
-        Waiting::new(packet, if has_room { bench.worth_keeping(packet) } else { 0 })
+        let keep = if has_room { bench.worth_keeping(packet) } else { 0 };
+        let granted = keep == 0 || bench.grant().grow(keep.count_ones() as usize * PACKET_SIZE);
+        Waiting::new(packet, if granted { keep } else { 0 })
+    }
+
+    /// Bytes that it holds beside itself.
+    pub(super) fn memory(&self) -> usize {
+        let candidate = self.candidate.as_ref().map_or(0, |_| size_of::<Candidate>());
+        self.history.memory() + self.pending.memory() + self.gaps.capacity() * size_of::<Gap>() + candidate
     }
 
     /// What waits must fit the rings: they grow to their bound, then the oldest gaps are given up before their time.
     fn make_room(&mut self, number: u64, bench: &mut impl Bench) {
-        self.history.reserve(number - self.next + 1, self.highest);
+        self.history
+            .reserve(number - self.next + 1, self.highest, bench.grant());
         while number - self.next >= self.history.capacity() {
-            let Some(gap) = self.gaps.pop_front() else { return };
+            let Some(gap) = self.gaps.pop_front() else { break };
             self.give_up_below(gap.before, bench);
+        }
+        if number != self.next && !self.pending.reserve(bench.grant()) {
+            // No memory to wait in: what is missing is given up at once.
+            self.give_up_below(number, bench);
         }
     }
 
@@ -326,6 +343,9 @@ impl Sequencer {
         self.last_accepted = packet.at;
         self.history.mark(number, packet.digest.hash);
         count_out_of_order(&packet, bench);
+        if number != self.next && !self.pending.reserve(bench.grant()) {
+            self.give_up_below(number, bench);
+        }
         if number != self.next {
             self.wait(number, &packet, bench);
             return;
