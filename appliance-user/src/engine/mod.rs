@@ -35,6 +35,7 @@ use self::flow::{Admission, Context, Datagram, Flow};
 use self::flow_table::{FlowIndex, FlowTable, Inserted, Sweep};
 use self::fragments::{FragmentCache, FragmentKey};
 pub use self::media::mpegts::Content;
+use self::memory::Allowance;
 pub use self::outbox::Media;
 use self::outbox::Outbox;
 use self::report::StreamReport;
@@ -74,6 +75,8 @@ pub struct Config {
     pub content: Content,
     /// Keep the reports of streams that are gone, for a final report.
     pub keep_gone: bool,
+    /// Bytes that senders may make streams hold beyond their first packets, all together.
+    pub memory: usize,
     /// Hand on every stream's TS packets in the order in which they were sent ([`Engine::next_media`]).
     pub extract: bool,
 }
@@ -86,6 +89,7 @@ impl Default for Config {
             seed: 0,
             content: Content::Sampled,
             keep_gone: false,
+            memory: 256 << 20,
             extract: false,
         }
     }
@@ -98,6 +102,7 @@ pub struct Engine {
     fragments: FragmentCache,
     outbox: Outbox,
     counters: Counters,
+    allowance: Allowance,
     blindness: u32,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
@@ -116,6 +121,7 @@ impl Engine {
                 Outbox::default()
             },
             counters: Counters::default(),
+            allowance: Allowance::new(config.memory),
             blindness: 0,
             retired: config.keep_gone.then(Vec::new),
         }
@@ -209,6 +215,7 @@ impl Engine {
         Counters {
             flows: self.flows.len() as u64,
             events_shed: self.outbox.shed(),
+            memory_left: self.allowance.left() as u64,
             ..self.counters
         }
     }
@@ -278,6 +285,7 @@ impl Engine {
             blindness: self.blindness,
             remembers: matches!(place, Place::InTable(_)),
             content: self.config.content,
+            allowance: &self.allowance,
             outbox: &mut self.outbox,
             counters: &mut self.counters,
         };

@@ -10,6 +10,7 @@ use tidegate_common::flow::{Direction, Tuple};
 use super::event::StreamChange;
 use super::judge::{Event, Fault, Judge, Ordering, Sink, TsBytes, UnsequencedFault};
 use super::media::mpegts::PACKET_SIZE;
+use super::memory::{Allowance, Grant};
 use super::outbox::Outbox;
 use super::report::{
     ContinuityErrors, PidReport, StreamIdentity, StreamProtocol, StreamReport, StreamState, TransportReport, TsReport,
@@ -87,9 +88,14 @@ pub(super) struct Stream {
     ts_visible: bool,
     announced: bool,
     last_seen: Timestamp,
+    /// What pays for the stream's own bytes.
+    room: Option<Grant>,
 }
 
 impl Stream {
+    /// Bytes of a stream that has just begun, with its judge's first room.
+    pub(super) const MEMORY: usize = size_of::<Stream>() + 1024;
+
     /// A stream that was just seen for the first time.
     pub(super) fn new(
         protocol: StreamProtocol,
@@ -122,6 +128,7 @@ impl Stream {
             ts_visible: false,
             announced: false,
             last_seen: now,
+            room: None,
         }
     }
 
@@ -138,6 +145,12 @@ impl Stream {
         stream.identity.source = None;
         stream.identity.destination = None;
         stream
+    }
+
+    /// Takes its place: `room` pays for it, and what it grows by comes out of the allowance.
+    pub(super) fn settle(&mut self, room: Grant, allowance: &Allowance) {
+        self.room = Some(room);
+        self.judge = self.judge.take().map(|judge| judge.within(allowance));
     }
 
     /// The policy changed and the stream goes on under `rule`.
