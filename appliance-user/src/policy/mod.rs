@@ -21,6 +21,7 @@ mod read;
 mod review;
 pub mod rule;
 mod schema;
+pub mod secret;
 pub mod set;
 mod trie;
 mod value;

@@ -13,8 +13,8 @@ use super::diagnostic::{At, Collector, Problem};
 use super::fields::Fields;
 use super::glob::Glob;
 use super::rule::{
-    ContinuityLimit, Encryption, LossLimit, MAX_SSRC, MalformedTs, OnExceed, OnUnverified, Protocol, RtpRule, Rule,
-    SrtRule, TsRule,
+    CLEAR_AFTER, ContinuityLimit, Encryption, LossLimit, MAX_SSRC, MalformedTs, OnExceed, OnUnverified, Protocol,
+    RAISE_AFTER, RtmpRule, RtpRule, Rule, SrtRule, TsRule,
 };
 use super::set::PortSet;
 use super::{MAX_PREFIXES, MAX_RULES, MAX_TEXT, Policy, PolicyErrors, review, schema, value};
@@ -202,9 +202,14 @@ fn read_rule(
         endpoints,
         reorder_window: read_reorder_window(&rule, protocol, out),
         enforce: rule.value("enforce", out, value::flag).unwrap_or(true),
+        expected: false,
+        silence: None,
+        raise_after: RAISE_AFTER,
+        clear_after: CLEAR_AFTER,
         on_failure: rule.value("on_failure", out, |v| value::choice(v, &on_failure)),
         srt: read_srt(&rule, protocol, out),
         rtp: read_rtp(&rule, protocol, out),
+        rtmp: RtmpRule::default(),
         ts: read_ts(&rule, protocol, out),
     };
     Some(At {
@@ -323,6 +328,7 @@ fn read_srt(rule: &Fields<'_, '_>, protocol: Option<Protocol>, out: &mut Collect
         on_unverified: srt
             .value("on_unverified", out, |v| value::choice(v, &on_unverified))
             .unwrap_or(defaults.on_unverified),
+        ..defaults
     }
 }
 
@@ -342,6 +348,7 @@ fn read_rtp(rule: &Fields<'_, '_>, protocol: Option<Protocol>, out: &mut Collect
         max_ssrc: rtp
             .value("max_ssrc", out, |v| value::integer(v, 1..=u64::from(MAX_SSRC)))
             .unwrap_or(defaults.max_ssrc),
+        paths: None,
     }
 }
 
@@ -368,6 +375,7 @@ fn read_ts(rule: &Fields<'_, '_>, protocol: Option<Protocol>, out: &mut Collecto
         continuity: read_continuity(&ts, out),
         network_loss: read_network_loss(&ts, protocol, out),
         malformed_ts,
+        ..defaults
     }
 }
 

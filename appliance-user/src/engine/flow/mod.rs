@@ -300,6 +300,8 @@ impl Speaks {
             },
             Protocol::Srt => Speaks::Srt(Box::default()),
             Protocol::TsUdp => Speaks::TsUdp,
+            // Travels in TCP, which is taken above.
+            Protocol::Rtmp => Speaks::Other,
             Protocol::Any => Speaks::Undecided(classify::Evidence::default()),
         }
     }

@@ -82,14 +82,16 @@ fn what_is_left_out_takes_its_default_and_only_alerts() {
         TsRule {
             continuity,
             network_loss,
-            malformed_ts: MalformedTs::Alert
+            malformed_ts: MalformedTs::Alert,
+            ..TsRule::default()
         }
     );
     assert_eq!(
         rule.rtp,
         RtpRule {
             payload_types: None,
-            max_ssrc: 1
+            max_ssrc: 1,
+            paths: None
         }
     );
     let (encryption, on_unverified) = (Encryption::Optional, OnUnverified::Return);
@@ -98,7 +100,8 @@ fn what_is_left_out_takes_its_default_and_only_alerts() {
         SrtRule {
             stream_ids: None,
             encryption,
-            on_unverified
+            on_unverified,
+            ..SrtRule::default()
         }
     );
     assert!(rule.srt.admits_stream_id(b"") && rule.srt.admits_stream_id(b"anything"));
@@ -140,7 +143,8 @@ hold = "30s"
         rule.rtp,
         RtpRule {
             payload_types: Some(PayloadTypes::from_iter([33, 96])),
-            max_ssrc: 2
+            max_ssrc: 2,
+            paths: None
         }
     );
     assert_eq!(rule.ts.malformed_ts, MalformedTs::Drop);

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use tidegate_common::flow::Tuple;
 
-use crate::policy::rule::{RtpRule, SrtRule, TsRule};
+use crate::policy::rule::{CLEAR_AFTER, RAISE_AFTER, RtmpRule, RtpRule, SrtRule, TsRule};
 use crate::policy::set::PortSet;
 use crate::policy::{FailureAction, Protocol, Rule};
 
@@ -93,9 +93,14 @@ pub(super) fn plain_rule(protocol: Protocol, sources: Vec<IpNet>) -> Rule {
         endpoints: Vec::new(),
         reorder_window: None,
         enforce: true,
+        expected: false,
+        silence: None,
+        raise_after: RAISE_AFTER,
+        clear_after: CLEAR_AFTER,
         on_failure: None,
         srt: SrtRule::default(),
         rtp: RtpRule::default(),
+        rtmp: RtmpRule::default(),
         ts: TsRule::default(),
     }
 }
