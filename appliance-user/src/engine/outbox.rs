@@ -11,6 +11,7 @@ use super::time::Timestamp;
 pub(super) struct Outbox {
     events: VecDeque<StreamEvent>,
     shed: u64,
+    media: bool,
 }
 
 impl Outbox {
@@ -30,6 +31,16 @@ impl Outbox {
     /// The oldest event that was not fetched yet.
     pub(super) fn fetch(&mut self) -> Option<StreamEvent> {
         self.events.pop_front()
+    }
+
+    /// The packet under inspection is media of a confirmed stream.
+    pub(super) fn saw_media(&mut self) {
+        self.media = true;
+    }
+
+    /// Whether the packet that was inspected was media of a confirmed stream; asked once per packet.
+    pub(super) fn take_media(&mut self) -> bool {
+        core::mem::take(&mut self.media)
     }
 
     /// Events shed so far.
