@@ -408,6 +408,9 @@ mod tests {
                 count: 6,
                 limit: 5,
                 window_ms: 1000,
+                hold_ms: None,
+                phase: None,
+                note: None,
             },
         }
     }

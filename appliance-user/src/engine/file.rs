@@ -56,7 +56,7 @@ impl Inspection {
                 self.clock.tick(pid, pcr);
                 if self.clock.now.since(self.advanced) >= ADVANCE_EVERY {
                     self.advanced = self.clock.now;
-                    self.stream.advance(self.clock.now, &mut self.outbox);
+                    self.stream.advance(self.clock.now, 0, &mut self.outbox);
                 }
             }
             let mut digest = PacketDigest {

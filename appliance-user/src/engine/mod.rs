@@ -176,11 +176,12 @@ impl Engine {
     /// Lets time pass for the next `budget` slots of the flow table: reorder windows, holds, idle flows.
     pub fn tick(&mut self, now: Timestamp, budget: usize) {
         let (outbox, retired, streams) = (&mut self.outbox, &mut self.retired, &mut self.counters.streams);
+        let blindness = self.blindness;
         self.flows.sweep(budget, |key, last_seen, flow| {
             let protocol = key.protocol();
             let idle = now.since(last_seen) > if protocol == TCP { IDLE_TCP } else { IDLE_UDP };
             for stream in flow.streams_mut() {
-                stream.advance(now, outbox);
+                stream.advance(now, blindness, outbox);
             }
             if !idle {
                 return Sweep::Keep;

@@ -25,6 +25,8 @@ pub(super) struct Outbox {
     shed: u64,
     /// `None` where nobody wants the media.
     media: Option<VecDeque<Media>>,
+    /// The packet under inspection was media of a confirmed stream.
+    saw_media: bool,
 }
 
 impl Outbox {
@@ -73,6 +75,16 @@ impl Outbox {
     /// The oldest event that was not fetched yet.
     pub(super) fn fetch(&mut self) -> Option<StreamEvent> {
         self.events.pop_front()
+    }
+
+    /// The packet under inspection is media of a confirmed stream.
+    pub(super) fn saw_media(&mut self) {
+        self.saw_media = true;
+    }
+
+    /// Whether the packet that was inspected was media of a confirmed stream; asked once per packet.
+    pub(super) fn take_media(&mut self) -> bool {
+        core::mem::take(&mut self.saw_media)
     }
 
     /// Events shed so far.

@@ -16,7 +16,7 @@ use super::report::{
     ContinuityErrors, PidReport, StreamIdentity, StreamProtocol, StreamReport, StreamState, TransportReport, TsReport,
 };
 use super::time::Timestamp;
-use super::watch::{Transition, Watch};
+use super::watch::{Cause, Watch};
 use crate::policy::Rule;
 
 /// How often one kind of finding is told of one stream, at most.
@@ -88,6 +88,12 @@ pub(super) struct Stream {
     ts_visible: bool,
     announced: bool,
     last_seen: Timestamp,
+    /// When its last media packet came, or when the appliance began to see again.
+    media_seen: Timestamp,
+    /// The appliance was blind since the last packet.
+    unseen: bool,
+    /// The engine's blindness that `media_seen` knows of.
+    blindness: u32,
     /// What pays for the stream's own bytes.
     room: Option<Grant>,
 }
@@ -121,13 +127,16 @@ impl Stream {
             selector,
             encryption: "none",
             judge: judge_for(protocol, rule.reorder_window),
-            watch: Watch::new(rule),
+            watch: Watch::new(rule, protocol),
             findings: [Found::default(); 3],
             packets: 0,
             bytes: 0,
             ts_visible: false,
             announced: false,
             last_seen: now,
+            media_seen: now,
+            unseen: false,
+            blindness: 0,
             room: None,
         }
     }
@@ -237,6 +246,7 @@ impl Stream {
 
     /// The appliance may not have seen packets of it: what is missing is nobody's loss.
     pub(super) fn blind(&mut self, outbox: &mut Outbox) {
+        self.unseen = true;
         self.with_judge(outbox, |judge, verdicts| judge.blind(verdicts));
     }
 
@@ -252,6 +262,24 @@ impl Stream {
         self.bytes += bytes as u64;
         self.last_seen = now;
         self.announce(now, outbox);
+        // Of what no judge follows, every packet is media.
+        if self.judge.is_none() {
+            self.media(now, outbox);
+        }
+    }
+
+    /// A media packet came: whatever silence was before it is over now.
+    fn media(&mut self, now: Timestamp, outbox: &mut Outbox) {
+        let silent_since = core::mem::replace(&mut self.media_seen, now);
+        if !self.announced || !self.identity.protocol.is_media() {
+            return;
+        }
+        outbox.saw_media();
+        if !core::mem::take(&mut self.unseen) {
+            let identity = &self.identity;
+            self.watch
+                .silent(now, silent_since, &mut |at, change| outbox.tell(at, identity, change));
+        }
     }
 
     /// Takes one packet: its size, its digest and the TS packets in it; what the judge finds moves the state.
@@ -265,6 +293,7 @@ impl Stream {
     ) {
         self.ts_visible |= digest.ts_visible;
         self.count(now, bytes, outbox);
+        self.media(now, outbox);
         self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, ts, verdicts));
     }
 
@@ -273,15 +302,22 @@ impl Stream {
         if let Some(judge) = &mut self.judge {
             judge.taint(at);
         }
+        self.watch.taint(at);
         note(&mut self.findings, &self.identity, at, finding, outbox);
     }
 
-    /// Lets time pass: gaps whose window is over, holds and debounces.
-    pub(super) fn advance(&mut self, now: Timestamp, outbox: &mut Outbox) {
+    /// Lets time pass: gaps whose window is over, silence, holds and debounces. `blindness` is how often the engine was
+    /// blind: nobody knows what came meanwhile, so silence counts from the moment at which it sees again.
+    pub(super) fn advance(&mut self, now: Timestamp, blindness: u32, outbox: &mut Outbox) {
         self.with_judge(outbox, |judge, verdicts| judge.advance(now, verdicts));
-        if let Some(transition) = self.watch.advance(now) {
-            tell(&self.identity, now, transition, outbox);
+        if self.blindness != blindness {
+            self.blindness = blindness;
+            self.media_seen = self.media_seen.max(now);
         }
+        let waited_for = self.announced && self.identity.protocol.is_media();
+        let (media, identity) = (waited_for.then_some(self.media_seen), &self.identity);
+        self.watch
+            .advance(now, media, &mut |at, change| outbox.tell(at, identity, change));
     }
 
     /// The input ends: what still waits for missing packets is judged now.
@@ -316,6 +352,7 @@ impl Stream {
             decrypted: false,
             state: self.watch.state(),
             worst_state: self.watch.worst(),
+            conditions: self.watch.standing().map(Cause::name).collect(),
             packets: self.packets,
             bytes: self.bytes,
             transport: self.transport(),
@@ -400,18 +437,21 @@ struct Verdicts<'a> {
 
 impl Sink for Verdicts<'_> {
     fn event(&mut self, event: Event) {
-        let (at, transition) = match event {
+        let (identity, outbox) = (self.identity, &mut *self.outbox);
+        let mut out = |at, change| outbox.tell(at, identity, change);
+        match event {
             Event::ContinuityError {
                 fault: Fault::Network, ..
-            } => return,
-            Event::ContinuityError { at, pid, tainted, .. } => (at, self.watch.continuity_error(at, pid, tainted)),
-            Event::Lost { at, count, tainted } => (at, self.watch.lost(at, count, tainted)),
-            Event::SequenceConflict { at } => return self.find(at, Finding::SequenceConflict),
-            Event::OutOfWindow { at } => return self.find(at, Finding::OutOfWindow),
-            _ => return,
-        };
-        if let Some(transition) = transition {
-            tell(self.identity, at, transition, self.outbox);
+            } => {}
+            Event::ContinuityError { at, pid, tainted, .. } => {
+                self.watch.continuity_error(at, pid, tainted, &mut out);
+            }
+            Event::Lost { at, count, tainted } => {
+                self.watch.count(at, Cause::NetworkLoss, count, tainted, &mut out);
+            }
+            Event::SequenceConflict { at } => self.find(at, Finding::SequenceConflict),
+            Event::OutOfWindow { at } => self.find(at, Finding::OutOfWindow),
+            _ => {}
         }
     }
 
@@ -422,6 +462,7 @@ impl Sink for Verdicts<'_> {
 
 impl Verdicts<'_> {
     fn find(&mut self, at: Timestamp, finding: Finding) {
+        self.watch.taint(at);
         note(self.findings, self.identity, at, finding, self.outbox);
     }
 }
@@ -440,18 +481,6 @@ fn note(findings: &mut [Found; 3], identity: &StreamIdentity, at: Timestamp, fin
             },
         );
     }
-}
-
-fn tell(identity: &StreamIdentity, at: Timestamp, transition: Transition, outbox: &mut Outbox) {
-    let change = StreamChange::StateChanged {
-        from: transition.from,
-        to: transition.to,
-        cause: transition.cause,
-        count: transition.count,
-        limit: transition.limit,
-        window_ms: u64::try_from(transition.window.as_millis()).unwrap_or(u64::MAX),
-    };
-    outbox.tell(at, identity, change);
 }
 
 fn judge_for(protocol: StreamProtocol, window: Option<Duration>) -> Option<Judge> {
