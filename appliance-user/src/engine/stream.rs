@@ -8,6 +8,7 @@ use tidegate_common::digest::PacketDigest;
 use tidegate_common::flow::{Direction, Tuple};
 
 use super::event::StreamChange;
+use super::flow::RtmpFigures;
 use super::judge::{Event, Fault, Judge, Ordering, Sink, UnsequencedFault};
 use super::outbox::Outbox;
 use super::report::{
@@ -78,6 +79,8 @@ pub(super) struct Stream {
     pub selector: u32,
     /// The cipher's name, `none`, or `unverified`.
     pub encryption: &'static str,
+    /// What only RTMP knows.
+    pub rtmp: Option<Box<RtmpFigures>>,
     judge: Option<Judge>,
     watch: Watch,
     findings: [Found; 3],
@@ -113,6 +116,7 @@ impl Stream {
             direction,
             selector,
             encryption: "none",
+            rtmp: None,
             judge: judge_for(protocol, rule.reorder_window),
             watch: Watch::new(rule),
             findings: [Found::default(); 3],
@@ -158,6 +162,16 @@ impl Stream {
     /// Whether it was told of: it has shown more than one packet.
     pub(super) fn is_confirmed(&self) -> bool {
         self.announced
+    }
+
+    /// Whether it was only counted so far.
+    pub(super) fn is_other(&self) -> bool {
+        self.identity.protocol == StreamProtocol::Other
+    }
+
+    /// Tells something of it.
+    pub(super) fn tell(&self, at: Timestamp, change: StreamChange, outbox: &mut Outbox) {
+        outbox.tell(at, &self.identity, change);
     }
 
     /// Whether it is the SRT stream to that destination socket id.
@@ -299,6 +313,7 @@ impl Stream {
             tr101290: BTreeMap::new(),
             findings,
             scte35: [],
+            rtmp: self.rtmp.as_deref().map(RtmpFigures::report),
         }
     }
 
