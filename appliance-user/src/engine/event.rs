@@ -1,5 +1,7 @@
 //! What the engine tells while it runs: streams that come, change and go.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::report::{StreamIdentity, StreamState, TransportReport};
@@ -116,5 +118,21 @@ pub enum StreamChange {
         finding: &'static str,
         /// How often it occurred so far.
         count: u64,
+    },
+    /// An RTMP client may publish or play what it asked for.
+    RtmpAdmitted {
+        /// The application, without a query.
+        application: Option<Arc<str>>,
+        /// `publish` or `play`.
+        purpose: Option<&'static str>,
+        /// Which of the rule's stream keys matched, counted from 1.
+        key_pattern: Option<u32>,
+    },
+    /// An RTMP connection was refused, and is dropped for its life.
+    RtmpRefused {
+        /// The application that it asked for, without a query.
+        application: Option<Arc<str>>,
+        /// `rtmp-application`, `rtmp-stream-key` or `not-rtmp`.
+        reason: &'static str,
     },
 }

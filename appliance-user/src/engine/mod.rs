@@ -221,6 +221,11 @@ impl Engine {
         }
     }
 
+    /// Heap bytes that the senders of the flows decide about, as far as flows tell; walks the whole table.
+    pub fn memory(&self) -> usize {
+        self.flows.iter().map(|(_, flow)| flow.memory()).sum()
+    }
+
     /// Reports of the streams followed now, after those kept of streams that are gone.
     pub fn streams(&self) -> Vec<StreamReport> {
         self.streams_up_to(usize::MAX)
@@ -278,6 +283,7 @@ impl Engine {
         let datagram = Datagram {
             tuple: &tuple,
             direction,
+            tcp: walk.tcp(packet),
             payload,
         };
         let mut context = Context {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+pub use super::flow::RtmpReport;
+
 /// The version of the report's shape.
 pub const SCHEMA: u32 = 1;
 
@@ -179,6 +181,9 @@ pub struct StreamReport {
     pub findings: BTreeMap<&'static str, u64>,
     /// Splice information.
     pub scte35: [(); 0],
+    /// What only RTMP knows; absent for other protocols.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtmp: Option<RtmpReport>,
 }
 
 /// Transport figures, in packets unless said otherwise.

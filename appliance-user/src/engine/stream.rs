@@ -8,6 +8,7 @@ use tidegate_common::digest::PacketDigest;
 use tidegate_common::flow::{Direction, Tuple};
 
 use super::event::StreamChange;
+use super::flow::RtmpFigures;
 use super::judge::{Event, Fault, Judge, Ordering, Sink, TsBytes, UnsequencedFault};
 use super::media::mpegts::PACKET_SIZE;
 use super::memory::{Allowance, Grant};
@@ -80,6 +81,8 @@ pub(super) struct Stream {
     pub selector: u32,
     /// The cipher's name, `none`, or `unverified`.
     pub encryption: &'static str,
+    /// What only RTMP knows.
+    pub rtmp: Option<Box<RtmpFigures>>,
     judge: Option<Judge>,
     watch: Watch,
     findings: [Found; 3],
@@ -126,6 +129,7 @@ impl Stream {
             direction,
             selector,
             encryption: "none",
+            rtmp: None,
             judge: judge_for(protocol, rule.reorder_window),
             watch: Watch::new(rule, protocol),
             findings: [Found::default(); 3],
@@ -181,6 +185,16 @@ impl Stream {
     /// Whether it was told of: it has shown more than one packet.
     pub(super) fn is_confirmed(&self) -> bool {
         self.announced
+    }
+
+    /// Whether it was only counted so far.
+    pub(super) fn is_other(&self) -> bool {
+        self.identity.protocol == StreamProtocol::Other
+    }
+
+    /// Tells something of it.
+    pub(super) fn tell(&self, at: Timestamp, change: StreamChange, outbox: &mut Outbox) {
+        outbox.tell(at, &self.identity, change);
     }
 
     /// Whether it is the SRT stream to that destination socket id.
@@ -360,6 +374,7 @@ impl Stream {
             tr101290: BTreeMap::new(),
             findings,
             scte35: [],
+            rtmp: self.rtmp.as_deref().map(RtmpFigures::report),
         }
     }
 

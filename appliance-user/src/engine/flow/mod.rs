@@ -4,6 +4,7 @@
 //! digest for the stream's judge.
 
 mod classify;
+mod rtmp;
 mod rtp;
 mod srt;
 mod ts_udp;
@@ -12,6 +13,7 @@ use core::time::Duration;
 
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::{Direction, Tuple};
+use tidegate_common::wire::tcp::Tcp;
 
 use super::Content;
 use super::counters::Counters;
@@ -23,6 +25,8 @@ use super::stream::{Stream, Totals};
 use super::time::Timestamp;
 use crate::policy::rule::{Companion, PortRole};
 use crate::policy::{Protocol, Rule, RuleId};
+pub(in crate::engine) use rtmp::RtmpFigures;
+pub use rtmp::RtmpReport;
 
 /// Streams followed within one flow, at most: SSRCs, or SRT sessions behind one pair of ports.
 const MAX_STREAMS: usize = 16;
@@ -53,6 +57,7 @@ enum Speaks {
     TsUdp,
     Rtcp,
     Fec,
+    Rtmp(Box<rtmp::Session>),
     Other,
 }
 
@@ -98,6 +103,8 @@ pub(in crate::engine) struct Datagram<'a> {
     pub tuple: &'a Tuple,
     /// Its direction in the flow's key.
     pub direction: Direction,
+    /// The TCP header, where the packet has one.
+    pub tcp: Option<Tcp>,
     /// The transport's payload.
     pub payload: &'a [u8],
 }
@@ -140,6 +147,14 @@ impl Flow {
         &mut self.streams
     }
 
+    /// Heap bytes that the flow's sender decides about: what is kept of the stream until it can be judged.
+    pub(in crate::engine) fn memory(&self) -> usize {
+        match &self.speaks {
+            Speaks::Rtmp(session) => session.memory(),
+            _ => 0,
+        }
+    }
+
     /// Whether it carries a stream that was confirmed.
     pub(in crate::engine) fn is_established(&self) -> bool {
         self.streams.iter().any(Stream::is_confirmed)
@@ -156,6 +171,9 @@ impl Flow {
             for stream in &mut self.streams {
                 stream.blind(context.outbox);
             }
+            if let Speaks::Rtmp(session) = &mut self.speaks {
+                session.blind();
+            }
         }
         if matches!(self.speaks, Speaks::Undecided(_)) {
             self.classify(&datagram);
@@ -165,6 +183,7 @@ impl Flow {
             Speaks::Srt(_) => self.srt(&datagram, context),
             Speaks::TsUdp => self.ts_udp(&datagram, context),
             Speaks::Rtcp => self.rtcp(&datagram, context),
+            Speaks::Rtmp(_) => self.rtmp(&datagram, context),
             Speaks::Fec => {
                 self.opaque(&datagram, StreamProtocol::RtpFec, context);
                 Ok(())
@@ -176,7 +195,7 @@ impl Flow {
         };
         match inspected {
             // Where no rule names the protocol, a packet of another one breaks no rule.
-            Err(DropReason::NotRtp | DropReason::NotSrt | DropReason::NotTs)
+            Err(DropReason::NotRtp | DropReason::NotSrt | DropReason::NotTs | DropReason::NotRtmp)
                 if context.rule.protocol == Protocol::Any =>
             {
                 Ok(())
@@ -200,6 +219,7 @@ impl Flow {
             // A handshake cut short is refused: its extensions may say anything.
             Speaks::Srt(_) => self.srt(&datagram, context),
             Speaks::Rtp => self.rtp_header(&datagram, context).map(drop),
+            Speaks::Rtmp(_) if context.rule.protocol == Protocol::Rtmp => self.rtmp_first_part(&datagram),
             Speaks::TsUdp if datagram.payload.first() != Some(&mpegts::SYNC_BYTE) => Err(DropReason::NotTs),
             _ => Ok(()),
         }
@@ -288,8 +308,14 @@ impl Flow {
 
 impl Speaks {
     fn by_rule(rule: &Rule, forward: &Tuple) -> Speaks {
+        const TCP: u8 = 6;
         const UDP: u8 = 17;
+        let ports = [forward.source.port(), forward.destination.port()];
         match rule.protocol {
+            Protocol::Rtmp if forward.protocol == TCP => Speaks::Rtmp(Box::default()),
+            Protocol::Any if forward.protocol == TCP && ports.contains(&rtmp::WELL_KNOWN_PORT) => {
+                Speaks::Rtmp(Box::default())
+            }
             _ if forward.protocol != UDP => Speaks::Other,
             Protocol::Rtp | Protocol::RtpFec | Protocol::Rist => match rule.port_role(forward.destination.port()) {
                 Some(PortRole::Companion {

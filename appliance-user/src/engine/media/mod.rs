@@ -7,5 +7,6 @@
 
 mod hash;
 pub mod mpegts;
+pub mod rtmp;
 pub mod rtp;
 pub mod srt;
