@@ -19,6 +19,7 @@
 mod account;
 mod cause;
 mod limits;
+mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use core::time::Duration;
 use self::account::Account;
 pub(super) use self::cause::Cause;
 use self::limits::{Limits, millis};
+use self::parts::{Figures, Hold, Level, Raised, Trigger};
 use super::event::StreamChange;
 use super::report::{StreamProtocol, StreamState};
 use super::time::Timestamp;
@@ -45,59 +47,6 @@ const SRT_NOTE: &str = "an SRT session whose data is blocked for about 5 s break
 
 /// The phase between a block and health, by its name in events.
 const PROBATION: &str = "probation";
-
-/// A figure and the limit that it was compared with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Figures {
-    figure: u64,
-    limit: u64,
-    window: Duration,
-    hold: Duration,
-}
-
-/// What moves the state, if it moves.
-#[derive(Clone, Copy, Debug)]
-struct Trigger {
-    cause: &'static str,
-    figures: Figures,
-}
-
-impl Trigger {
-    fn time(cause: &'static str) -> Self {
-        Trigger {
-            cause,
-            figures: Figures::default(),
-        }
-    }
-}
-
-/// A condition that lasts, from its first moment on, raised or not.
-#[derive(Clone, Copy, Debug)]
-struct Level {
-    cause: Cause,
-    since: Timestamp,
-    figure: u64,
-    limit: u64,
-}
-
-/// A cause that was raised and not cleared.
-#[derive(Clone, Copy, Debug)]
-struct Raised {
-    cause: Cause,
-    since: Timestamp,
-    /// The last moment at which the limit was known to be exceeded.
-    last: Timestamp,
-}
-
-/// A block, or one that is only told.
-#[derive(Clone, Copy, Debug)]
-struct Hold {
-    until: Timestamp,
-    cause: Cause,
-    enforced: bool,
-    /// What told of its end is put down to.
-    over: &'static str,
-}
 
 /// The state machine of one stream.
 #[derive(Debug)]
@@ -375,15 +324,8 @@ impl Watch {
             since: at,
             last: at,
         });
-        let change = StreamChange::ConditionRaised {
-            condition: cause.name(),
-            cause: cause.key(),
-            figure: figures.figure,
-            limit: figures.limit,
-            window_ms: window_ms(figures.window),
-            on_exceed: self.limits.of(cause).map_or("alert", |limit| limit.on_exceed()),
-            phase: self.phase(),
-        };
+        let on_exceed = self.limits.of(cause).map_or("alert", |limit| limit.on_exceed());
+        let change = figures.raised(cause, on_exceed, self.phase());
         out(at, change);
     }
 
@@ -439,16 +381,7 @@ impl Watch {
             over: "hold-over",
         });
         if !enforced {
-            let change = StreamChange::BlockWithheld {
-                condition: cause.name(),
-                cause: cause.key(),
-                figure: figures.figure,
-                limit: figures.limit,
-                window_ms: window_ms(figures.window),
-                hold_ms: millis(figures.hold),
-                enforced,
-            };
-            out(at, change);
+            out(at, figures.withheld(cause));
         }
     }
 
@@ -525,8 +458,4 @@ impl Watch {
         };
         out(at, change);
     }
-}
-
-fn window_ms(window: Duration) -> Option<u64> {
-    (!window.is_zero()).then(|| millis(window))
 }
