@@ -8,6 +8,7 @@
 
 pub mod counters;
 pub mod event;
+pub mod expect;
 pub mod file;
 mod flow;
 mod flow_table;
@@ -30,6 +31,7 @@ use tidegate_common::walk::{self, Fragment, Stop, UserLimits, Walk};
 
 use self::counters::Counters;
 use self::event::StreamEvent;
+use self::expect::Activity;
 use self::flow::{Admission, Context, Datagram, Flow};
 use self::flow_table::{FlowIndex, FlowTable, Inserted, Sweep};
 use self::fragments::{FragmentCache, FragmentKey};
@@ -94,6 +96,7 @@ pub struct Engine {
     outbox: Outbox,
     counters: Counters,
     blindness: u32,
+    activity: Activity,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
 }
@@ -108,6 +111,7 @@ impl Engine {
             outbox: Outbox::default(),
             counters: Counters::default(),
             blindness: 0,
+            activity: Activity::default(),
             retired: config.keep_gone.then(Vec::new),
         }
     }
@@ -189,6 +193,11 @@ impl Engine {
     /// The oldest event that was not fetched yet.
     pub fn next_event(&mut self) -> Option<StreamEvent> {
         self.outbox.fetch()
+    }
+
+    /// When media of each rule came last, for [`expect::Expectations`].
+    pub fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// What was counted so far.
@@ -287,6 +296,11 @@ impl Engine {
             _ => flow.inspect_first_part(datagram, &mut context),
         };
         self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
+        if self.outbox.take_media()
+            && let Some(rule) = flow.admission.rule
+        {
+            self.activity.note(published.generation, rule, now);
+        }
         if !flow.marked_established && flow.is_established() {
             flow.marked_established = true;
             index.into_iter().for_each(|index| self.flows.establish(index));

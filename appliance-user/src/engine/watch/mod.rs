@@ -28,6 +28,7 @@ use core::time::Duration;
 use self::account::Account;
 pub(super) use self::cause::Cause;
 use self::limits::{Limits, millis};
+pub(super) use self::parts::Media;
 use self::parts::{Figures, Hold, Level, Raised, Trigger};
 use super::event::StreamChange;
 use super::report::{StreamProtocol, StreamState};
@@ -242,27 +243,26 @@ impl Watch {
     }
 
     /// Lets time pass: conditions that have held or been absent long enough, holds and probations that are over. `media` is
-    /// when the last media packet of a confirmed stream came, or when the appliance began to see again after it was blind;
-    /// `None` where nobody waits for media.
+    /// `None` where nobody waits for media: the stream is not confirmed, or a companion of another.
     pub(super) fn advance(
         &mut self,
         now: Timestamp,
-        media: Option<Timestamp>,
+        media: Option<Media>,
         out: &mut impl FnMut(Timestamp, StreamChange),
     ) {
         if let Some(media) = media {
-            self.silent(now, media, out);
+            self.silent(now, media.quiet_since, out);
         }
         if self.is_quiet() {
             return;
         }
-        let flowing = media.is_some_and(|last| now.since(last) <= FLOWING);
+        let flowing = media.is_some_and(|media| now.since(media.last) <= FLOWING);
         for place in 0..self.levels.len() {
             if let Some(cause) = self.levels.get(place).map(|level| level.cause) {
                 self.weigh(now, cause, flowing, out);
             }
         }
-        self.clear(now, out);
+        self.clear(now, media, out);
         self.end_hold(now, flowing, out);
         if self.raised.is_empty() && self.probation.is_some_and(|until| now >= until) {
             self.settle_with(now, Trigger::time("clear"), |watch| watch.probation = None, out);
@@ -336,14 +336,19 @@ impl Watch {
     }
 
     /// Clears what has been absent for long enough, or what the rule no longer limits.
-    fn clear(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, StreamChange)) {
+    fn clear(&mut self, now: Timestamp, media: Option<Media>, out: &mut impl FnMut(Timestamp, StreamChange)) {
         let clear_after = self.limits.clear_after;
         for place in (0..self.raised.len()).rev() {
             let Some(raised) = self.raised.get(place).copied() else {
                 continue;
             };
             let limited = self.limits.of(raised.cause).is_some();
-            if limited && (now.since(raised.last) < clear_after || self.goes_on(raised.cause, now)) {
+            // Only packets end a silence.
+            let until = match (raised.cause, media) {
+                (Cause::Silence, Some(media)) => media.last,
+                _ => now,
+            };
+            if limited && (until.since(raised.last) < clear_after || self.goes_on(raised.cause, now)) {
                 continue;
             }
             self.raised.remove(place);

@@ -107,3 +107,13 @@ pub(super) struct Hold {
     /// What its end is put down to.
     pub over: &'static str,
 }
+
+/// When media of a stream came.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Media {
+    /// The last packet.
+    pub last: Timestamp,
+    /// The last packet or, where that is later, the time from which on the appliance has seen everything: it may have been
+    /// blind before.
+    pub quiet_since: Timestamp,
+}
