@@ -212,7 +212,7 @@ scte35 = {{ bad_crc = false, unannounced = false, min_preroll = "4s", on_exceed 
         },
         ..TsRule::default()
     };
-    assert_eq!(rule.ts, expected);
+    assert_eq!(*rule.ts, expected);
     let text = policy.describe().to_string();
     for part in [
         "  silence           more than 250ms: alert\n",
@@ -254,7 +254,7 @@ fn what_is_left_out_takes_its_default_and_only_alerts() {
         hold: seconds(10),
     };
     assert_eq!(
-        rule.ts,
+        *rule.ts,
         TsRule {
             continuity,
             network_loss,

@@ -1,6 +1,7 @@
 //! Texts and generators that several tests share.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -92,7 +93,7 @@ pub(super) fn plain_rule(protocol: Protocol, sources: Vec<IpNet>) -> Rule {
         srt: SrtRule::default(),
         rtp: RtpRule::default(),
         rtmp: RtmpRule::default(),
-        ts: TsRule::default(),
+        ts: Arc::default(),
     }
 }
 
