@@ -27,19 +27,33 @@ fn publication(directory: &Path) -> PathBuf {
     };
     let capture = directory.join("rtmp.pcap");
     let file = capture.display().to_string();
-    let mut dumpcap = start("dumpcap", "dumpcap", &["-P", "-q", "-i", "lo", "-f", "tcp port 1935", "-w", &file]);
+    let mut dumpcap = start(
+        "dumpcap",
+        "dumpcap",
+        &["-P", "-q", "-i", "lo", "-f", "tcp port 1935", "-w", &file],
+    );
     dumpcap
         .wait_until("capturing", PATIENCE, || dumpcap.log().contains("File: "))
         .expect("dumpcap captures");
-    let listen = ["-nostdin", "-v", "error", "-f", "flv", "-listen", "1", "-i", URL, "-c", "copy", "-f", "null", "-"];
+    let listen = [
+        "-nostdin", "-v", "error", "-f", "flv", "-listen", "1", "-i", URL, "-c", "copy", "-f", "null", "-",
+    ];
     let mut server = start("server", "ffmpeg", &listen);
     let listening = || {
-        let sockets = namespace.command("ss").args(["-ltnH", "sport = :1935"]).output().expect("ss");
+        let sockets = namespace
+            .command("ss")
+            .args(["-ltnH", "sport = :1935"])
+            .output()
+            .expect("ss");
         !sockets.stdout.is_empty()
     };
-    server.wait_until("listening", PATIENCE, listening).expect("the server listens");
+    server
+        .wait_until("listening", PATIENCE, listening)
+        .expect("the server listens");
     let source = "testsrc2=size=320x240:rate=25";
-    let publish = ["-nostdin", "-v", "error", "-f", "lavfi", "-i", source, "-t", "2", "-c:v", "flv", "-f", "flv", URL];
+    let publish = [
+        "-nostdin", "-v", "error", "-f", "lavfi", "-i", source, "-t", "2", "-c:v", "flv", "-f", "flv", URL,
+    ];
     let mut client = start("client", "ffmpeg", &publish);
     let status = client.wait(PATIENCE).expect("the client ends");
     assert!(status.success(), "{}", client.log());
@@ -61,9 +75,21 @@ struct Segment {
 fn by_tshark(capture: &Path) -> Vec<Segment> {
     let file = capture.display().to_string();
     let fields = ["frame.number", "tcp.len", "_ws.col.Info"];
-    let mut arguments = vec!["-r", &file, "-d", "tcp.port==1935,rtmpt", "-Y", "tcp.dstport==1935", "-T", "fields"];
+    let mut arguments = vec![
+        "-r",
+        &file,
+        "-d",
+        "tcp.port==1935,rtmpt",
+        "-Y",
+        "tcp.dstport==1935",
+        "-T",
+        "fields",
+    ];
     fields.iter().for_each(|field| arguments.extend(["-e", field]));
-    let output = Command::new("tshark").args(arguments).output().expect("tshark is needed by this test");
+    let output = Command::new("tshark")
+        .args(arguments)
+        .output()
+        .expect("tshark is needed by this test");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let segment = |line: &str| {
@@ -92,7 +118,10 @@ fn by_rule(directory: &Path, capture: &Path, application: &str, keys: &str) -> T
 
 /// Segments from the one on in which tshark sees a command.
 fn from_command(segments: &[Segment], command: &str) -> u64 {
-    let first = segments.iter().position(|segment| segment.info.contains(command)).expect("tshark sees the command");
+    let first = segments
+        .iter()
+        .position(|segment| segment.info.contains(command))
+        .expect("tshark sees the command");
     (segments.len() - first) as u64
 }
 
@@ -103,9 +132,16 @@ fn ffmpeg_publishes_what_the_rule_lists_and_nothing_else() {
     let segments = by_tshark(&capture);
     let sent: u64 = segments.iter().map(|segment| segment.bytes).sum();
     assert!(segments.iter().any(|segment| segment.info.contains("connect('live')")));
-    assert!(segments.iter().any(|segment| segment.info.contains("publish('cam-1?token=sesame')")));
+    assert!(
+        segments
+            .iter()
+            .any(|segment| segment.info.contains("publish('cam-1?token=sesame')"))
+    );
 
-    for told in [inspect_json(&capture), by_rule(directory.path(), &capture, "l*", "# keys\nother\ncam-*\n")] {
+    for told in [
+        inspect_json(&capture),
+        by_rule(directory.path(), &capture, "l*", "# keys\nother\ncam-*\n"),
+    ] {
         let report = told.report();
         assert_eq!((told.code, streams(&report)), (Some(0), 1), "{report:#}");
         assert_eq!(number(&report, "/packets/dropped"), 0);
@@ -113,10 +149,17 @@ fn ffmpeg_publishes_what_the_rule_lists_and_nothing_else() {
         assert_eq!(number(&report, "/streams/0/packets"), segments.len() as u64);
         assert_eq!(number(&report, "/streams/0/bytes"), sent);
         let rtmp = &report["streams"][0]["rtmp"];
-        assert_eq!((text(rtmp, "/application"), text(rtmp, "/purpose")), ("live", "publish"));
+        assert_eq!(
+            (text(rtmp, "/application"), text(rtmp, "/purpose")),
+            ("live", "publish")
+        );
         assert_eq!((&rtmp["verified"], text(rtmp, "/publish_type")), (&true.into(), "live"));
         assert!(text(rtmp, "/client").contains("Lavf"), "{rtmp}");
-        assert!(!told.out.contains("cam-") && !told.out.contains("sesame"), "{}", told.out);
+        assert!(
+            !told.out.contains("cam-") && !told.out.contains("sesame"),
+            "{}",
+            told.out
+        );
     }
     let matched = by_rule(directory.path(), &capture, "live", "other\ncam-*\n").report();
     assert_eq!(number(&matched, "/streams/0/rtmp/key_pattern"), 2);
@@ -128,10 +171,17 @@ fn ffmpeg_publishes_what_the_rule_lists_and_nothing_else() {
     for (application, keys, reason, command) in cases {
         let told = by_rule(directory.path(), &capture, application, keys);
         let report = told.report();
-        assert_eq!(number(&report, &format!("/drop_reasons/{reason}")), from_command(&segments, command));
+        assert_eq!(
+            number(&report, &format!("/drop_reasons/{reason}")),
+            from_command(&segments, command)
+        );
         assert_eq!(text(&report, "/streams/0/rtmp/refused"), reason);
         assert_eq!(report["streams"][0]["rtmp"]["verified"], false);
-        assert!(!told.out.contains("cam-") && !told.out.contains("sesame"), "{}", told.out);
+        assert!(
+            !told.out.contains("cam-") && !told.out.contains("sesame"),
+            "{}",
+            told.out
+        );
     }
 }
 
@@ -194,7 +244,14 @@ fn a_live_publication_is_judged_the_same_in_small_pieces_out_of_order_and_wrappe
         .collect();
     let harmed = put(directory.path(), "harmed.pcap", &pcap(&frames));
     let good = by_rule(directory.path(), &harmed, "live", "cam-*\n").report();
-    assert_eq!((number(&good, "/packets/dropped"), &good["streams"][0]["rtmp"]["verified"]), (0, &true.into()), "{good:#}");
+    assert_eq!(
+        (
+            number(&good, "/packets/dropped"),
+            &good["streams"][0]["rtmp"]["verified"]
+        ),
+        (0, &true.into()),
+        "{good:#}"
+    );
     let refused = by_rule(directory.path(), &harmed, "live", "cam-2*\n").report();
     assert!(number(&refused, "/drop_reasons/rtmp-stream-key") > 0, "{refused:#}");
     assert_eq!(text(&refused, "/streams/0/rtmp/refused"), "rtmp-stream-key");

@@ -18,6 +18,7 @@ use tidegate_common::wire::tcp::Tcp;
 use super::Content;
 use super::counters::Counters;
 use super::media::mpegts;
+use super::memory::Allowance;
 use super::outbox::Outbox;
 use super::report::StreamProtocol;
 use super::stream::{Stream, Totals};
@@ -29,6 +30,9 @@ pub use rtmp::RtmpReport;
 
 /// Streams followed within one flow, at most: SSRCs, or SRT sessions behind one pair of ports.
 const MAX_STREAMS: usize = 16;
+
+/// Streams of one flow that the flow's own place in the table pays for; further ones come out of the allowance.
+const FREE_STREAMS: usize = 2;
 
 /// A stream this long without a packet may make room for another of its flow.
 const STREAM_SILENCE: Duration = Duration::from_secs(10);
@@ -84,6 +88,8 @@ pub(in crate::engine) struct Context<'a> {
     pub remembers: bool,
     /// How much of a packet is hashed.
     pub content: Content,
+    /// What streams may grow by.
+    pub allowance: &'a Allowance,
     /// Where events go.
     pub outbox: &'a mut Outbox,
     /// What the engine counts.
@@ -141,14 +147,6 @@ impl Flow {
         &mut self.streams
     }
 
-    /// Heap bytes that the flow's sender decides about: what is kept of the stream until it can be judged.
-    pub(in crate::engine) fn memory(&self) -> usize {
-        match &self.speaks {
-            Speaks::Rtmp(session) => session.memory(),
-            _ => 0,
-        }
-    }
-
     /// Whether it carries a stream that was confirmed.
     pub(in crate::engine) fn is_established(&self) -> bool {
         self.streams.iter().any(Stream::is_confirmed)
@@ -162,7 +160,9 @@ impl Flow {
     ) -> Result<(), DropReason> {
         if self.blindness != context.blindness {
             self.blindness = context.blindness;
-            self.streams.iter_mut().for_each(Stream::blind);
+            for stream in &mut self.streams {
+                stream.blind(context.outbox);
+            }
             if let Speaks::Rtmp(session) = &mut self.speaks {
                 session.blind();
             }
@@ -276,7 +276,13 @@ impl Flow {
             context.counters.streams_refused += 1;
             return None;
         }
+        let mut room = context.allowance.grant();
+        if self.streams.len() >= FREE_STREAMS && !room.grow(Stream::MEMORY) {
+            context.counters.streams_refused += 1;
+            return None;
+        }
         let mut stream = Stream::new(protocol, context.rule, datagram.tuple, direction, selector, context.now);
+        stream.settle(room, context.allowance);
         stream.adopt(self.unattributed.take().unwrap_or_else(|| {
             context.counters.streams_created += 1;
             Totals {
@@ -284,6 +290,9 @@ impl Flow {
                 ..Totals::default()
             }
         }));
+        if context.outbox.wants_media() {
+            stream.hand_on();
+        }
         self.streams.push(stream);
         Some(self.streams.len() - 1)
     }
