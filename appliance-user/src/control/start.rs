@@ -3,8 +3,8 @@
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::thread::CapabilitySet;
@@ -13,6 +13,7 @@ use tidegate_common::maps;
 use super::bypass::{BypassWatch, Note};
 use super::clock;
 use super::events::{BypassPackets, ControlEvent, EventLog, EventSender};
+use super::expect::ExpectWatch;
 use super::figures::{Facts, KernelFigures};
 use super::health::Board;
 use super::http::Ports;
@@ -200,6 +201,7 @@ fn bring_up(options: &Options, log: &EventLog, checked: Checked, program: &mut L
         since: Instant::now(),
         heartbeat: options.heartbeat,
         dark: Dark::new(live.beats.len()),
+        expected: Mutex::new(ExpectWatch::new(Arc::clone(&live.policy), clock::monotonic_nanos())),
         beats: live.beats,
         workers: Workers::new(live.workers),
         tables,

@@ -8,6 +8,7 @@
 
 pub mod counters;
 pub mod event;
+pub mod expect;
 pub mod file;
 mod flow;
 mod flow_table;
@@ -31,6 +32,7 @@ use tidegate_common::walk::{self, Fragment, Stop, UserLimits, Walk};
 
 use self::counters::Counters;
 use self::event::StreamEvent;
+use self::expect::Activity;
 use self::flow::{Admission, Context, Datagram, Flow};
 use self::flow_table::{FlowIndex, FlowTable, Inserted, Sweep};
 use self::fragments::{FragmentCache, FragmentKey};
@@ -104,6 +106,7 @@ pub struct Engine {
     counters: Counters,
     allowance: Allowance,
     blindness: u32,
+    activity: Activity,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
 }
@@ -123,6 +126,7 @@ impl Engine {
             counters: Counters::default(),
             allowance: Allowance::new(config.memory),
             blindness: 0,
+            activity: Activity::default(),
             retired: config.keep_gone.then(Vec::new),
         }
     }
@@ -209,6 +213,11 @@ impl Engine {
     /// The oldest media that was not fetched yet, where [`Config::extract`] asks for it. To be fetched after every call.
     pub fn next_media(&mut self) -> Option<Media> {
         self.outbox.fetch_media()
+    }
+
+    /// When media of each rule came last, for [`expect::Expectations`].
+    pub fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// What was counted so far.
@@ -310,6 +319,11 @@ impl Engine {
             _ => flow.inspect_first_part(datagram, &mut context),
         };
         self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
+        if self.outbox.take_media()
+            && let Some(rule) = flow.admission.rule
+        {
+            self.activity.note(published.generation, rule, now);
+        }
         if !flow.marked_established && flow.is_established() {
             flow.marked_established = true;
             index.into_iter().for_each(|index| self.flows.establish(index));

@@ -17,7 +17,7 @@ use super::report::{
     ContinuityErrors, PidReport, StreamIdentity, StreamProtocol, StreamReport, StreamState, TransportReport, TsReport,
 };
 use super::time::Timestamp;
-use super::watch::{Cause, Watch};
+use super::watch::{Cause, Media, Watch};
 use crate::policy::Rule;
 
 /// How often one kind of finding is told of one stream, at most.
@@ -91,11 +91,10 @@ pub(super) struct Stream {
     ts_visible: bool,
     announced: bool,
     last_seen: Timestamp,
-    /// When its last media packet came, or when the appliance began to see again.
-    media_seen: Timestamp,
+    media: Media,
     /// The appliance was blind since the last packet.
     unseen: bool,
-    /// The engine's blindness that `media_seen` knows of.
+    /// The engine's blindness that `media` knows of.
     blindness: u32,
     /// What pays for the stream's own bytes.
     room: Option<Grant>,
@@ -138,7 +137,10 @@ impl Stream {
             ts_visible: false,
             announced: false,
             last_seen: now,
-            media_seen: now,
+            media: Media {
+                last: now,
+                quiet_since: now,
+            },
             unseen: false,
             blindness: 0,
             room: None,
@@ -278,13 +280,14 @@ impl Stream {
         self.announce(now, outbox);
         // Of what no judge follows, every packet is media.
         if self.judge.is_none() {
-            self.media(now, outbox);
+            self.take_media(now, outbox);
         }
     }
 
     /// A media packet came: whatever silence was before it is over now.
-    fn media(&mut self, now: Timestamp, outbox: &mut Outbox) {
-        let silent_since = core::mem::replace(&mut self.media_seen, now);
+    fn take_media(&mut self, now: Timestamp, outbox: &mut Outbox) {
+        let silent_since = core::mem::replace(&mut self.media.quiet_since, now);
+        self.media.last = now;
         if !self.announced || !self.identity.protocol.is_media() {
             return;
         }
@@ -307,7 +310,7 @@ impl Stream {
     ) {
         self.ts_visible |= digest.ts_visible;
         self.count(now, bytes, outbox);
-        self.media(now, outbox);
+        self.take_media(now, outbox);
         self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, ts, verdicts));
     }
 
@@ -326,10 +329,10 @@ impl Stream {
         self.with_judge(outbox, |judge, verdicts| judge.advance(now, verdicts));
         if self.blindness != blindness {
             self.blindness = blindness;
-            self.media_seen = self.media_seen.max(now);
+            self.media.quiet_since = self.media.quiet_since.max(now);
         }
         let waited_for = self.announced && self.identity.protocol.is_media();
-        let (media, identity) = (waited_for.then_some(self.media_seen), &self.identity);
+        let (media, identity) = (waited_for.then_some(self.media), &self.identity);
         self.watch
             .advance(now, media, &mut |at, change| outbox.tell(at, identity, change));
     }

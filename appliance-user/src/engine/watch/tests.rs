@@ -39,6 +39,13 @@ fn null_packets() -> Option<NullPacketsLimit> {
     })
 }
 
+fn media(ms: u64) -> Option<Media> {
+    Some(Media {
+        last: at(ms),
+        quiet_since: at(ms),
+    })
+}
+
 /// A watch and what it told, in short: `+` raised, `-` cleared, `!` withheld, `from>to` with the cause.
 struct Bench {
     watch: Watch,
@@ -87,7 +94,7 @@ impl Bench {
     /// Lets time pass in steps of 100 ms, media flowing all the while.
     fn pass(&mut self, ms: core::ops::RangeInclusive<u64>) {
         for ms in ms.step_by(100) {
-            self.does(|watch, mut out| watch.advance(at(ms), Some(at(ms)), &mut out));
+            self.does(|watch, mut out| watch.advance(at(ms), media(ms), &mut out));
         }
     }
 
@@ -333,7 +340,7 @@ fn a_condition_blocks_as_long_as_it_holds_and_packets_come() {
     bench.level(0, Cause::BitrateHigh, true, 40_000_000);
     bench.pass(100..=3000);
     for ms in (3100..=8000).step_by(100) {
-        bench.does(|watch, mut out| watch.advance(at(ms), Some(at(3000)), &mut out));
+        bench.does(|watch, mut out| watch.advance(at(ms), media(3000), &mut out));
     }
     assert_eq!(
         bench.told().last(),
@@ -425,12 +432,12 @@ fn silence_is_raised_by_its_own_time_and_cleared_after_flow() {
     let mut bench = Bench::new(&rule);
     bench.pass(0..=1000);
     for ms in (1100..=5000).step_by(100) {
-        bench.does(|watch, mut out| watch.advance(at(ms), Some(at(1000)), &mut out));
+        bench.does(|watch, mut out| watch.advance(at(ms), media(1000), &mut out));
     }
     // It comes back, falls silent once more before it is cleared, and comes back for good.
     bench.pass(5000..=9000);
     for ms in (9100..=12_000).step_by(100) {
-        bench.does(|watch, mut out| watch.advance(at(ms), Some(at(9000)), &mut out));
+        bench.does(|watch, mut out| watch.advance(at(ms), media(9000), &mut out));
     }
     bench.pass(12_100..=30_000);
     assert_eq!(
@@ -441,6 +448,32 @@ fn silence_is_raised_by_its_own_time_and_cleared_after_flow() {
             (22_000, "-silence"),
             (22_000, "degraded>healthy clear -"),
         ]
+    );
+}
+
+#[test]
+fn one_packet_does_not_end_a_silence_and_blindness_does_not_either() {
+    let rule = rule(|rule| rule.silence = Some(30 * SECOND));
+    let mut bench = Bench::new(&rule);
+    let seen = |last, quiet_since| {
+        Some(Media {
+            last: at(last),
+            quiet_since: at(quiet_since),
+        })
+    };
+    for ms in (0..=31_000).step_by(100) {
+        bench.does(|watch, mut out| watch.advance(at(ms), media(0), &mut out));
+    }
+    assert_eq!(bench.told()[0], (30_100, "+silence"));
+    for ms in (31_100..=60_000).step_by(100) {
+        bench.does(|watch, mut out| watch.advance(at(ms), seen(31_100, ms), &mut out));
+    }
+    assert_eq!(bench.told().len(), 2);
+    bench.pass(60_000..=70_000);
+    assert_eq!(
+        bench.told()[2],
+        (60_000, "-silence"),
+        "ten seconds and more lie between two packets"
     );
 }
 
@@ -564,7 +597,7 @@ proptest! {
                     bench.level(now, levels[cause], holds, 1);
                 }
                 Step::Silent => {
-                    bench.does(|watch, mut out| watch.advance(at(now), Some(at(now.saturating_sub(1001))), &mut out));
+                    bench.does(|watch, mut out| watch.advance(at(now), media(now.saturating_sub(1001)), &mut out));
                 }
                 Step::Taint => bench.watch.taint(at(now)),
                 Step::Pass => bench.pass(now..=now),
