@@ -15,7 +15,7 @@ use tidegate::policy::Policy;
 /// Flows that send.
 const FLOWS: u32 = 65_536;
 /// Packets of each.
-const ROUNDS: u32 = 24;
+const ROUNDS: u32 = 12;
 /// What README states, in MiB.
 const STATED_MIB: u64 = 512;
 

@@ -89,3 +89,148 @@ impl From<Expectation> for ControlEvent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::figures::{self, Figures, KernelFigures};
+    use crate::control::health::Health;
+    use crate::control::metrics;
+    use crate::engine::{Config, Engine};
+    use crate::policy;
+    use crate::worker::Published;
+
+    const EVERYWHERE: Sight = Sight {
+        everywhere: true,
+        stalls: 0,
+    };
+    const MS: u64 = 1_000_000;
+
+    fn published(generation: u64, expected: &str) -> Published {
+        let text = format!(
+            "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"studio\"\nprotocol = \"rtp\"\nsource = \
+             [\"10.0.0.0/24\"]\n{expected}"
+        );
+        Published {
+            policy: policy::parse("p.toml", &text).expect("a valid policy"),
+            generation,
+        }
+    }
+
+    fn waiting() -> (Arc<PolicySlot>, ExpectWatch) {
+        let slot = Arc::new(PolicySlot::from_pointee(published(
+            1,
+            "expected = true\nsilence = \"1s\"\nclear_after = \"2s\"\n",
+        )));
+        let watch = ExpectWatch::new(Arc::clone(&slot), 0);
+        (slot, watch)
+    }
+
+    /// A bare RTP packet from 10.0.0.1 through an engine.
+    fn send(engine: &mut Engine, slot: &PolicySlot, ms: u64, sequence: u16) {
+        let published = slot.load();
+        let mut packet = vec![0x45, 0, 0, 40, 0, 1, 0x40, 0, 61, 17, 0, 0, 10, 0, 0, 1, 10, 0, 9, 9];
+        packet.extend_from_slice(&[0x9c, 0x40, 0x13, 0x88, 0, 20, 0, 0, 0x80, 33]);
+        packet.extend_from_slice(&sequence.to_be_bytes());
+        packet.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 7]);
+        let policy = crate::engine::Published {
+            policy: &published.policy,
+            generation: published.generation,
+        };
+        engine.process_bare(Timestamp::from_nanos(ms * MS), &policy, &packet);
+    }
+
+    fn names(events: &[ControlEvent]) -> Vec<String> {
+        let name = |event| serde_json::to_value(event).expect("serialises")["event"].to_string();
+        events.iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_stream_on_any_worker_is_there_and_one_on_none_is_missing() {
+        let (slot, mut watch) = waiting();
+        let mut engines = [Engine::new(Config::default()), Engine::new(Config::default())];
+        let mut told = Vec::new();
+        for ms in (0..20_000_u64).step_by(100) {
+            // Five seconds on each of two workers, five seconds nowhere, then back.
+            if !(10_000..15_000).contains(&ms) {
+                let worker = usize::from((5000..10_000).contains(&ms));
+                send(&mut engines[worker], &slot, ms, (ms / 100) as u16);
+            }
+            let events = watch.look(ms * MS, EVERYWHERE, |all| {
+                engines.iter().for_each(|engine| all.merge(engine.activity()));
+            });
+            told.extend(names(&events).into_iter().map(|name| (ms, name)));
+        }
+        assert_eq!(
+            told,
+            [
+                (11_000, "\"expected-missing\"".to_owned()),
+                (17_000, "\"expected-back\"".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_claimed_while_a_worker_is_away_nor_of_the_time_of_a_stall() {
+        let (_slot, mut watch) = waiting();
+        let blind = Sight {
+            everywhere: false,
+            stalls: 0,
+        };
+        for ms in (0..10_000).step_by(100) {
+            assert_eq!(watch.look(ms * MS, blind, |_| ()), []);
+        }
+        assert_eq!(watch.look(10_800 * MS, EVERYWHERE, |_| ()), []);
+        let stalled = Sight {
+            stalls: 1,
+            ..EVERYWHERE
+        };
+        assert_eq!(
+            watch.look(15_000 * MS, stalled, |_| ()),
+            [],
+            "the stall is over already"
+        );
+        assert_eq!(watch.look(15_900 * MS, stalled, |_| ()), []);
+        let told = watch.look(16_100 * MS, stalled, |_| ());
+        assert_eq!(
+            told,
+            [ControlEvent::ExpectedMissing {
+                rule: "studio".into(),
+                ever: false,
+                silent_ms: 1100,
+                limit_ms: 1000
+            }]
+        );
+    }
+
+    #[test]
+    fn a_new_policy_is_taken_up() {
+        let (slot, mut watch) = waiting();
+        assert_eq!(watch.look(2000 * MS, EVERYWHERE, |_| ()).len(), 1);
+        assert_eq!(watch.rules(), [("studio".into(), true)]);
+        slot.store(Arc::new(published(2, "")));
+        assert_eq!(watch.look(9000 * MS, EVERYWHERE, |_| ()), []);
+        assert_eq!(watch.rules(), []);
+    }
+
+    #[test]
+    fn the_metric_says_which_rule_is_silent() {
+        let (_slot, mut watch) = waiting();
+        watch.look(2000 * MS, EVERYWHERE, |_| ());
+        let figures = Figures {
+            facts: figures::Facts::default(),
+            kernel: KernelFigures::zero(),
+            queues: Vec::new(),
+            events: [0; 3],
+            health: Health::Ok,
+            uptime: std::time::Duration::ZERO,
+            expected: watch.rules(),
+        };
+        let text = metrics::render(figures::families(&figures));
+        assert!(text.contains("tidegate_rule_silent{rule=\"studio\"} 1"), "{text}");
+        assert_eq!(
+            figures::status(&figures)["expected"],
+            serde_json::json!([{"rule": "studio", "missing": true}])
+        );
+    }
+}

@@ -145,7 +145,7 @@ pub(super) static SCTE35: Section = Section {
     keys: &["bad_crc", "unannounced", "min_preroll", "on_exceed", "hold"],
 };
 
-static ALL: [&Section; 16] = [
+pub(super) static ALL: [&Section; 16] = [
     &ROOT,
     &RULE,
     &SRT,

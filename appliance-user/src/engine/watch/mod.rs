@@ -48,6 +48,8 @@ const SRT_NOTE: &str = "an SRT session whose data is blocked for about 5 s break
 
 /// The phase between a block and health, by its name in events.
 const PROBATION: &str = "probation";
+/// What the end of a block is put down to, unless a new policy ended it.
+const HOLD_OVER: &str = "hold-over";
 
 /// The state machine of one stream.
 #[derive(Debug)]
@@ -383,7 +385,7 @@ impl Watch {
             until,
             cause,
             enforced,
-            over: "hold-over",
+            over: HOLD_OVER,
         });
         if !enforced {
             out(at, figures.withheld(cause));
@@ -405,7 +407,8 @@ impl Watch {
             self.hold = Some(Hold {
                 until: now.after(more),
                 cause: level.cause,
-                ..hold
+                enforced: hold.enforced,
+                over: HOLD_OVER,
             });
             return;
         }

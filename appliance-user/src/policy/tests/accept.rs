@@ -11,7 +11,7 @@ use crate::policy::rule::{
     Tr101290Limit, Tr101290Thresholds, TsRule,
 };
 use crate::policy::set::{PayloadTypes, PidSet, StreamTypes};
-use crate::policy::{DefaultAction, FailureAction, Policy, Protocol, parse};
+use crate::policy::{DefaultAction, FailureAction, Policy, Protocol, parse, schema};
 
 fn accepted(text: &str) -> Policy {
     parse("p.toml", text).unwrap_or_else(|errors| panic!("refused:\n{errors}"))
@@ -505,6 +505,32 @@ proptest! {
                     prop_assert!(!error.to_string().contains('\n'), "{error}");
                 }
             }
+        }
+    }
+}
+
+const README: &str = include_str!("../../../../README.md");
+
+#[test]
+fn the_example_of_the_readme_is_valid() {
+    let examples: Vec<_> = README
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        assert_eq!(accepted(example).warnings(), [], "{example}");
+    }
+}
+
+#[test]
+fn the_readme_names_every_key() {
+    for section in schema::ALL {
+        for key in section.keys {
+            let named = README.contains(&format!("`{key}`")) || README.contains(&format!(".{key}`"));
+            let in_example = README.contains(&format!("\n{key} = ")) || README.contains(&format!("[rule.{key}]"));
+            assert!(named || in_example || *key == "rule", "{key} of {}", section.title);
         }
     }
 }
