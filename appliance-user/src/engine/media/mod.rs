@@ -5,7 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fec;
 mod hash;
 pub mod mpegts;
+pub mod rtcp;
 pub mod rtp;
 pub mod srt;
