@@ -20,6 +20,8 @@ mod outbox;
 pub mod report;
 mod stream;
 pub mod time;
+#[allow(dead_code, reason = "the stream does not feed it yet")]
+mod ts;
 mod watch;
 
 use core::time::Duration;

@@ -11,4 +11,5 @@ pub mod mpegts;
 pub mod rtcp;
 pub mod rtmp;
 pub mod rtp;
+pub mod scte35;
 pub mod srt;
