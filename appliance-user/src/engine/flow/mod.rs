@@ -147,14 +147,6 @@ impl Flow {
         &mut self.streams
     }
 
-    /// Heap bytes that the flow's sender decides about: what is kept of the stream until it can be judged.
-    pub(in crate::engine) fn memory(&self) -> usize {
-        match &self.speaks {
-            Speaks::Rtmp(session) => session.memory(),
-            _ => 0,
-        }
-    }
-
     /// Whether it carries a stream that was confirmed.
     pub(in crate::engine) fn is_established(&self) -> bool {
         self.streams.iter().any(Stream::is_confirmed)

@@ -90,7 +90,7 @@ impl Flow {
             session.reply(tcp);
             return Ok(());
         }
-        let (inspected, news) = session.segment(tcp, datagram.payload, &context.rule.rtmp);
+        let (inspected, news) = session.segment(tcp, datagram.payload, &context.rule.rtmp, context.allowance);
         let shown = named || session.is_open();
         let figures = news.is_some().then(|| Box::new(session.figures().clone()));
         if !named && inspected == Err(DropReason::NotRtmp) && !shown {

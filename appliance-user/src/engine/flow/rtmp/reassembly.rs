@@ -87,6 +87,11 @@ impl Reassembly {
             .unwrap_or_default()
     }
 
+    /// One past the place of the last byte that is here.
+    pub(super) fn reach(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Heap bytes held.
     pub(super) fn memory(&self) -> usize {
         self.bytes.capacity() + self.pieces.capacity() * size_of::<Range<usize>>()

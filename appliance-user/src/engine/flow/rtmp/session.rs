@@ -12,6 +12,7 @@ use crate::engine::flow::Datagram;
 use crate::engine::media::rtmp::chunk::{AGGREGATE, AUDIO, ChunkReader, Message, VIDEO};
 use crate::engine::media::rtmp::handshake::{self, Opening};
 use crate::engine::media::rtmp::{Command, Connect, Error, Purpose, StreamCommand, trim_slashes};
+use crate::engine::memory::{Allowance, Grant};
 use crate::policy::glob::Glob;
 use crate::policy::rule::RtmpRule;
 
@@ -20,6 +21,8 @@ const MAX_COMMANDS: u8 = 32;
 /// How far from the connection's first byte a segment before the decision may be: what a receiver may allow a sender to
 /// send ahead. What is further off is of another connection, or made to look like it.
 const WINDOW: i32 = 1 << 20;
+/// Heap bytes of the lists that a session keeps beside its bytes, all at their bounds.
+const ROOM: usize = 4096;
 /// The longest application or client name of a report in characters.
 const MAX_SHOWN: usize = 128;
 
@@ -54,6 +57,8 @@ pub(in crate::engine::flow) struct Session {
     hears_replies: bool,
     client: Option<Direction>,
     figures: RtmpFigures,
+    /// Pays for what is kept of the stream.
+    grant: Option<Grant>,
 }
 
 #[derive(Debug, Default)]
@@ -133,13 +138,11 @@ impl Session {
         }
     }
 
-    /// Heap bytes held.
-    pub(in crate::engine::flow) fn memory(&self) -> usize {
+    /// Heap bytes that the client's bytes take.
+    pub(super) fn memory(&self) -> usize {
         match &self.state {
-            State::Following(following) => {
-                size_of::<Following>() + following.stream.memory() + following.chunks.memory()
-            }
-            State::Admitted(Some(kept)) => size_of::<Reassembly>() + kept.memory(),
+            State::Following(following) => following.memory(),
+            State::Admitted(Some(kept)) => kept.memory(),
             State::New | State::Admitted(None) | State::Passing | State::Refused(_) => 0,
         }
     }
@@ -159,6 +162,7 @@ impl Session {
             let arrived = expected.wrapping_sub(self.first) as i32;
             if usize::try_from(arrived).is_ok_and(|arrived| arrived >= decided) {
                 *kept = None;
+                self.grant = None;
             }
         }
     }
@@ -169,6 +173,26 @@ impl Session {
         tcp: Tcp,
         payload: &[u8],
         rule: &RtmpRule,
+        allowance: &Allowance,
+    ) -> (Result<(), DropReason>, Option<News>) {
+        let inspected = self.inspect(tcp, payload, rule, allowance);
+        if self.grant.is_some() {
+            let held = self.memory();
+            // Less than was asked for, so it is granted.
+            self.grant = self.grant.take().filter(|_| held > 0).map(|mut grant| {
+                grant.hold(held);
+                grant
+            });
+        }
+        inspected
+    }
+
+    fn inspect(
+        &mut self,
+        tcp: Tcp,
+        payload: &[u8],
+        rule: &RtmpRule,
+        allowance: &Allowance,
     ) -> (Result<(), DropReason>, Option<News>) {
         let mut data = tcp.sequence();
         if tcp.flags() & tcp::SYN != 0 {
@@ -193,6 +217,10 @@ impl Session {
                 // A receiver takes an urgent byte out of the stream (RFC 6093 3.1), so what it reads is not this.
                 if urgent {
                     return (Err(DropReason::NotRtmp), None);
+                }
+                let grant = self.grant.get_or_insert_with(|| allowance.grant());
+                if !grant.hold(following.memory_with(from, payload)) {
+                    return self.starve(rule);
                 }
                 if let Err(refusal) = following.insert(from, payload) {
                     return refusal;
@@ -267,6 +295,16 @@ impl Session {
         }
     }
 
+    /// There is no memory to follow it. Where the rule asks for something, the segment is dropped, and repeated by its sender
+    /// until there is.
+    fn starve(&mut self, rule: &RtmpRule) -> (Result<(), DropReason>, Option<News>) {
+        if rule.applications.is_some() || rule.stream_keys.is_some() {
+            return (Err(DropReason::NotRtmp), None);
+        }
+        self.pass(UNVERIFIED);
+        (Ok(()), Some(News::Learned))
+    }
+
     fn refuse(&mut self, reason: DropReason) -> (Result<(), DropReason>, Option<News>) {
         self.figures.refused = Some(reason);
         self.state = State::Refused(reason);
@@ -298,6 +336,22 @@ fn clipped(from: i32, payload: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 impl Following {
+    /// Heap bytes that its bytes take.
+    fn memory(&self) -> usize {
+        self.stream.memory() + self.chunks.memory()
+    }
+
+    /// Heap bytes held at most after a segment was read: the stream's buffer is as long as its last byte needs, and every
+    /// byte that can be read now may be in a message that is being put together, whose buffer has room to grow.
+    fn memory_with(&self, from: i32, payload: &[u8]) -> usize {
+        let end = usize::try_from(from)
+            .unwrap_or_default()
+            .saturating_add(payload.len())
+            .min(BUDGET);
+        let longest = end.max(self.stream.reach());
+        self.memory() + ROOM + 2 * longest.next_power_of_two() + 2 * longest.saturating_sub(self.at)
+    }
+
     fn insert(&mut self, from: i32, payload: &[u8]) -> Result<(), (Result<(), DropReason>, Option<News>)> {
         use super::reassembly::Refused::{Conflict, TooManyPieces};
         let keep_alive = from == -1 && payload.len() == 1;

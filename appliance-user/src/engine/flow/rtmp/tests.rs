@@ -8,6 +8,7 @@ use super::session::{News, Session};
 use super::*;
 use crate::engine::media::rtmp::chunk::COMMAND_AMF0;
 use crate::engine::media::rtmp::tests::{about, chunked, connect, handshake, publication};
+use crate::engine::memory::Allowance;
 use crate::policy::glob::Glob;
 use crate::policy::rule::RtmpRule;
 
@@ -37,14 +38,19 @@ fn header(flags: u8, sequence: u32, acknowledgement: u32) -> Tcp {
 struct Bench {
     session: Session,
     rule: RtmpRule,
+    allowance: Allowance,
     news: Vec<News>,
 }
+
+/// Memory for any session.
+const PLENTY: usize = 1 << 20;
 
 impl Bench {
     fn new(rule: RtmpRule) -> Bench {
         let mut bench = Bench {
             session: Session::default(),
             rule,
+            allowance: Allowance::new(PLENTY),
             news: Vec::new(),
         };
         assert_eq!(bench.raw(SYN, ISN, b""), Ok(()));
@@ -52,9 +58,13 @@ impl Bench {
     }
 
     fn raw(&mut self, flags: u8, sequence: u32, payload: &[u8]) -> Result<(), DropReason> {
-        let (verdict, news) = self.session.segment(header(flags, sequence, 1), payload, &self.rule);
+        let (verdict, news) = self
+            .session
+            .segment(header(flags, sequence, 1), payload, &self.rule, &self.allowance);
         self.news.extend(news);
-        assert!(self.session.memory() <= 4 * BUDGET, "{}", self.session.memory());
+        let held = self.session.memory();
+        assert!(held <= 4 * BUDGET, "{held}");
+        assert_eq!(self.allowance.left(), PLENTY - held, "what is held is paid for");
         verdict
     }
 
@@ -177,7 +187,12 @@ fn encryption_passes_where_the_rule_asks_for_nothing_within() {
 #[test]
 fn a_connection_joined_in_mid_stream_is_unverified_and_passes() {
     let mut session = Session::default();
-    let (verdict, news) = session.segment(header(ACK, 1234, 1), &publication("vod", "x"), &studio());
+    let (verdict, news) = session.segment(
+        header(ACK, 1234, 1),
+        &publication("vod", "x"),
+        &studio(),
+        &Allowance::unlimited(),
+    );
     assert_eq!((verdict, news), (Ok(()), Some(News::Learned)));
     assert_eq!(
         (session.figures().encryption, session.figures().report().verified),
@@ -297,6 +312,25 @@ fn fragments_hide_nothing() {
     bench.session.reply(header(SYN | ACK, 1, 10));
     assert_eq!(bench.raw(ACK, 10, b"HTTP"), Err(DropReason::NotRtmp));
     assert_eq!(bench.session.fragment(), Err(DropReason::NotRtmp));
+}
+
+#[test]
+fn without_memory_a_bound_connection_waits_and_another_passes_unverified() {
+    let bytes = publication("live", "cam-1");
+    for (rule, verdict, encryption) in [
+        (studio(), Err(DropReason::NotRtmp), "none"),
+        (rule(&[], &[]), Ok(()), "unverified"),
+    ] {
+        let mut session = Session::default();
+        let allowance = Allowance::new(1000);
+        let mut send = |bytes: &[u8], flags, allowance: &Allowance| {
+            let sequence = ISN.wrapping_add(u32::from(flags == ACK));
+            session.segment(header(flags, sequence, 1), bytes, &rule, allowance).0
+        };
+        assert_eq!(send(b"", SYN, &allowance), Ok(()));
+        assert_eq!(send(&bytes, ACK, &allowance), verdict);
+        assert_eq!((session.figures().encryption, allowance.left()), (encryption, 1000));
+    }
 }
 
 /// Cuts bytes at some places, repeats some pieces, and shuffles what lies within a few pieces of each other.
