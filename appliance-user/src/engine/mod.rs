@@ -94,6 +94,7 @@ pub struct Engine {
     outbox: Outbox,
     counters: Counters,
     blindness: u32,
+    decryption: flow::srt::Decryption,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
 }
@@ -108,6 +109,7 @@ impl Engine {
             outbox: Outbox::default(),
             counters: Counters::default(),
             blindness: 0,
+            decryption: flow::srt::Decryption::default(),
             retired: config.keep_gone.then(Vec::new),
         }
     }
@@ -266,6 +268,7 @@ impl Engine {
             content: self.config.content,
             outbox: &mut self.outbox,
             counters: &mut self.counters,
+            decryption: &mut self.decryption,
         };
         let (mut forgotten, index);
         let flow = match place {

@@ -155,6 +155,9 @@ enum Schedule {
 }
 
 impl StreamKey {
+    /// Heap bytes of one key, made ready.
+    pub const HEAP: usize = size_of::<Schedule>();
+
     fn new(cipher: Cipher, key: &[u8], salt: [u8; 16]) -> Result<Self, Failure> {
         let schedule = match (cipher, key.len()) {
             (Cipher::AesCtr, 16) => Aes128Enc::new_from_slice(key).map(Schedule::Ctr128),

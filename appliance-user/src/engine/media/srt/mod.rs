@@ -57,6 +57,10 @@ pub enum Error {
 
 /// An SRT packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a packet is looked at once, where it was read; a box would be an allocation"
+)]
 pub enum Packet<'a> {
     /// Media.
     Data(Data<'a>),
