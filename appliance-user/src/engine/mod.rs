@@ -109,6 +109,7 @@ pub struct Engine {
     allowance: Allowance,
     blindness: u32,
     activity: Activity,
+    decryption: flow::srt::Decryption,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
 }
@@ -129,6 +130,7 @@ impl Engine {
             allowance: Allowance::new(config.memory),
             blindness: 0,
             activity: Activity::default(),
+            decryption: flow::srt::Decryption::default(),
             retired: config.keep_gone.then(Vec::new),
         }
     }
@@ -301,6 +303,7 @@ impl Engine {
             allowance: &self.allowance,
             outbox: &mut self.outbox,
             counters: &mut self.counters,
+            decryption: &mut self.decryption,
         };
         let (mut forgotten, index);
         let flow = match place {

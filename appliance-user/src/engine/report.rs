@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 pub use super::flow::RtmpReport;
+pub use super::flow::srt::{GroupReport, HandshakeReport, KeyState, PartyReport, SrtReport};
 
 /// The version of the report's shape.
 pub const SCHEMA: u32 = 1;
@@ -161,6 +162,9 @@ pub struct StreamReport {
     pub encryption: &'static str,
     /// The TS was judged after decryption.
     pub decrypted: bool,
+    /// What only SRT knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srt: Option<SrtReport>,
     /// State at the end.
     pub state: StreamState,
     /// The worst state it was ever in.

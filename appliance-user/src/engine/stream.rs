@@ -9,6 +9,7 @@ use tidegate_common::flow::{Direction, Tuple};
 
 use super::event::StreamChange;
 use super::flow::RtmpFigures;
+use super::flow::srt::SrtFigures;
 use super::judge::{Event, Fault, Judge, Ordering, Sink, TsBytes, UnsequencedFault};
 use super::media::mpegts::PACKET_SIZE;
 use super::memory::{Allowance, Grant};
@@ -36,10 +37,20 @@ pub(super) enum Finding {
     OutOfWindow,
     /// A second SSRC while the first one still sends.
     SsrcConflict,
+    /// No passphrase of the rule unwraps the session's keys.
+    SrtWrongPassphrase,
+    /// AES-GCM: the packet is not the sender's, or was changed on its way; its receiver throws it away.
+    SrtNotAuthentic,
 }
 
 impl Finding {
-    const ALL: [Finding; 3] = [Finding::SequenceConflict, Finding::OutOfWindow, Finding::SsrcConflict];
+    const ALL: [Finding; FINDINGS] = [
+        Finding::SequenceConflict,
+        Finding::OutOfWindow,
+        Finding::SsrcConflict,
+        Finding::SrtWrongPassphrase,
+        Finding::SrtNotAuthentic,
+    ];
 
     /// The name in reports and events.
     pub(super) const fn name(self) -> &'static str {
@@ -47,9 +58,14 @@ impl Finding {
             Finding::SequenceConflict => "sequence-conflict",
             Finding::OutOfWindow => "out-of-window",
             Finding::SsrcConflict => "ssrc-conflict",
+            Finding::SrtWrongPassphrase => "srt-wrong-passphrase",
+            Finding::SrtNotAuthentic => "srt-not-authentic",
         }
     }
 }
+
+/// Kinds of findings.
+const FINDINGS: usize = 5;
 
 /// How a finding stands: how often, and when it was last told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,9 +99,13 @@ pub(super) struct Stream {
     pub encryption: &'static str,
     /// What only RTMP knows.
     pub rtmp: Option<Box<RtmpFigures>>,
+    /// Its TS was judged after decryption.
+    pub decrypted: bool,
+    /// What only SRT knows of it.
+    pub(in crate::engine) srt: Option<Box<SrtFigures>>,
     judge: Option<Judge>,
     watch: Watch,
-    findings: [Found; 3],
+    findings: [Found; FINDINGS],
     packets: u64,
     bytes: u64,
     ts_visible: bool,
@@ -129,9 +149,11 @@ impl Stream {
             selector,
             encryption: "none",
             rtmp: None,
+            decrypted: false,
+            srt: None,
             judge: judge_for(protocol, rule.reorder_window),
             watch: Watch::new(rule, protocol),
-            findings: [Found::default(); 3],
+            findings: [Found::default(); FINDINGS],
             packets: 0,
             bytes: 0,
             ts_visible: false,
@@ -323,6 +345,11 @@ impl Stream {
         note(&mut self.findings, &self.identity, at, finding, outbox);
     }
 
+    /// Notes a finding that nobody's injected packets have made: what stands beside it is as good as ever.
+    pub(super) fn remark(&mut self, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
+        note(&mut self.findings, &self.identity, at, finding, outbox);
+    }
+
     /// Lets time pass: gaps whose window is over, silence, holds and debounces. `blindness` is how often the engine was
     /// blind: nobody knows what came meanwhile, so silence counts from the moment at which it sees again.
     pub(super) fn advance(&mut self, now: Timestamp, blindness: u32, outbox: &mut Outbox) {
@@ -366,7 +393,8 @@ impl Stream {
             ordinal: self.ordinal,
             identity: self.identity.clone(),
             encryption: self.encryption,
-            decrypted: false,
+            decrypted: self.decrypted,
+            srt: self.srt.as_ref().map(|srt| srt.report()),
             state: self.watch.state(),
             worst_state: self.watch.worst(),
             conditions: self.watch.standing().map(Cause::name).collect(),
@@ -449,7 +477,7 @@ struct Verdicts<'a> {
     ordinal: u64,
     identity: &'a StreamIdentity,
     watch: &'a mut Watch,
-    findings: &'a mut [Found; 3],
+    findings: &'a mut [Found; FINDINGS],
     outbox: &'a mut Outbox,
 }
 
@@ -485,7 +513,13 @@ impl Verdicts<'_> {
     }
 }
 
-fn note(findings: &mut [Found; 3], identity: &StreamIdentity, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
+fn note(
+    findings: &mut [Found; FINDINGS],
+    identity: &StreamIdentity,
+    at: Timestamp,
+    finding: Finding,
+    outbox: &mut Outbox,
+) {
     let found = &mut findings[finding as usize];
     found.count += 1;
     if found.told.is_none_or(|told| at.since(told) >= TELL_EVERY) {
@@ -514,6 +548,6 @@ fn judge_for(protocol: StreamProtocol, window: Option<Duration>) -> Option<Judge
 }
 
 /// The observer's rule has no name.
-fn rule_name(rule: &Rule) -> Option<Arc<str>> {
+pub(super) fn rule_name(rule: &Rule) -> Option<Arc<str>> {
     (!rule.name.is_empty()).then(|| Arc::from(rule.name.as_str()))
 }

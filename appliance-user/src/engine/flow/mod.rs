@@ -6,7 +6,7 @@
 mod classify;
 mod rtmp;
 mod rtp;
-mod srt;
+pub(in crate::engine) mod srt;
 mod ts_udp;
 
 use core::time::Duration;
@@ -94,6 +94,8 @@ pub(in crate::engine) struct Context<'a> {
     pub outbox: &'a mut Outbox,
     /// What the engine counts.
     pub counters: &'a mut Counters,
+    /// What deciphers SRT.
+    pub decryption: &'a mut srt::Decryption,
 }
 
 /// A packet of an admitted flow.

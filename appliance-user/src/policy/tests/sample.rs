@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use tidegate_common::flow::Tuple;
 
-use crate::policy::rule::{CLEAR_AFTER, RAISE_AFTER, RtmpRule, RtpRule, SrtRule, TsRule};
+use crate::policy::rule::{CLEAR_AFTER, RAISE_AFTER, RtmpRule, RtpRule, SrtRule};
 use crate::policy::set::PortSet;
 use crate::policy::{FailureAction, Protocol, Rule};
 
