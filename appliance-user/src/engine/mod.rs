@@ -18,6 +18,7 @@ mod outbox;
 pub mod report;
 mod stream;
 pub mod time;
+mod ts;
 mod watch;
 
 use core::time::Duration;
