@@ -338,7 +338,7 @@ impl Writer {
 }
 
 /// One event as a line: its time first, then what it is.
-fn line(time: SystemTime, event: &impl Serialize) -> serde_json::Result<String> {
+pub(crate) fn line(time: SystemTime, event: &impl Serialize) -> serde_json::Result<String> {
     #[derive(Serialize)]
     struct Line<'a, T> {
         time: String,
@@ -408,6 +408,9 @@ mod tests {
                 count: 6,
                 limit: 5,
                 window_ms: 1000,
+                hold_ms: None,
+                phase: None,
+                note: None,
             },
         }
     }

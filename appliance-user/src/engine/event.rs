@@ -50,6 +50,65 @@ pub enum StreamChange {
         limit: u64,
         /// The sliding window of that limit, in milliseconds.
         window_ms: u64,
+        /// How long the stream is blocked at least, in milliseconds; only of a block.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hold_ms: Option<u64>,
+        /// `probation` where the stream enters or leaves the time after a block.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phase: Option<&'static str>,
+        /// What else the operator has to know.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        note: Option<&'static str>,
+    },
+    /// A limit is exceeded; told once until it is cleared, whatever state the stream is in.
+    ConditionRaised {
+        /// What is wrong, by the name that the report's `conditions` have.
+        condition: &'static str,
+        /// The limit, by its policy key.
+        cause: &'static str,
+        /// What was compared with the limit: a count within the window, milliseconds, bits per second, per cent, a stream
+        /// type or a PID.
+        figure: u64,
+        /// The limit it was compared with.
+        limit: u64,
+        /// What the figure is taken over, in milliseconds, where there is such a time.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        window_ms: Option<u64>,
+        /// `alert` or `block`.
+        on_exceed: &'static str,
+        /// `probation` in the time after a block.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phase: Option<&'static str>,
+    },
+    /// A limit that was exceeded has not been for the rule's `clear_after`.
+    ConditionCleared {
+        /// What was wrong.
+        condition: &'static str,
+        /// The limit, by its policy key.
+        cause: &'static str,
+        /// From the raise until now, in milliseconds.
+        lasted_ms: u64,
+        /// `probation` in the time after a block.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phase: Option<&'static str>,
+    },
+    /// The stream would be blocked now, had its rule not said `enforce = false`; told once per block.
+    BlockWithheld {
+        /// What is wrong.
+        condition: &'static str,
+        /// The limit, by its policy key.
+        cause: &'static str,
+        /// What was compared with the limit.
+        figure: u64,
+        /// The limit it was compared with.
+        limit: u64,
+        /// What the figure is taken over, in milliseconds, where there is such a time.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        window_ms: Option<u64>,
+        /// How long the stream would have been blocked at least, in milliseconds.
+        hold_ms: u64,
+        /// `false`.
+        enforced: bool,
     },
     /// A security finding; told the first time and then at most once a second per stream and kind.
     Finding {

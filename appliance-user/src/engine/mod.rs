@@ -14,6 +14,7 @@ mod flow_table;
 mod fragments;
 pub mod judge;
 pub mod media;
+pub mod memory;
 mod outbox;
 pub mod report;
 mod stream;
@@ -35,6 +36,8 @@ use self::flow::{Admission, Context, Datagram, Flow};
 use self::flow_table::{FlowIndex, FlowTable, Inserted, Sweep};
 use self::fragments::{FragmentCache, FragmentKey};
 pub use self::media::mpegts::Content;
+use self::memory::Allowance;
+pub use self::outbox::Media;
 use self::outbox::Outbox;
 use self::report::StreamReport;
 use self::stream::Stream;
@@ -73,6 +76,10 @@ pub struct Config {
     pub content: Content,
     /// Keep the reports of streams that are gone, for a final report.
     pub keep_gone: bool,
+    /// Bytes that senders may make streams hold beyond their first packets, all together.
+    pub memory: usize,
+    /// Hand on every stream's TS packets in the order in which they were sent ([`Engine::next_media`]).
+    pub extract: bool,
 }
 
 impl Default for Config {
@@ -83,6 +90,8 @@ impl Default for Config {
             seed: 0,
             content: Content::Sampled,
             keep_gone: false,
+            memory: 256 << 20,
+            extract: false,
         }
     }
 }
@@ -94,6 +103,7 @@ pub struct Engine {
     fragments: FragmentCache,
     outbox: Outbox,
     counters: Counters,
+    allowance: Allowance,
     blindness: u32,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
@@ -106,8 +116,13 @@ impl Engine {
             config,
             flows: FlowTable::new(config.max_flows, config.seed),
             fragments: FragmentCache::new(config.seed),
-            outbox: Outbox::default(),
+            outbox: if config.extract {
+                Outbox::with_media()
+            } else {
+                Outbox::default()
+            },
             counters: Counters::default(),
+            allowance: Allowance::new(config.memory),
             blindness: 0,
             retired: config.keep_gone.then(Vec::new),
         }
@@ -162,11 +177,12 @@ impl Engine {
     /// Lets time pass for the next `budget` slots of the flow table: reorder windows, holds, idle flows.
     pub fn tick(&mut self, now: Timestamp, budget: usize) {
         let (outbox, retired, streams) = (&mut self.outbox, &mut self.retired, &mut self.counters.streams);
+        let blindness = self.blindness;
         self.flows.sweep(budget, |key, last_seen, flow| {
             let protocol = key.protocol();
             let idle = now.since(last_seen) > if protocol == TCP { IDLE_TCP } else { IDLE_UDP };
             for stream in flow.streams_mut() {
-                stream.advance(now, outbox);
+                stream.advance(now, blindness, outbox);
             }
             if !idle {
                 return Sweep::Keep;
@@ -191,11 +207,17 @@ impl Engine {
         self.outbox.fetch()
     }
 
+    /// The oldest media that was not fetched yet, where [`Config::extract`] asks for it. To be fetched after every call.
+    pub fn next_media(&mut self) -> Option<Media> {
+        self.outbox.fetch_media()
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         Counters {
             flows: self.flows.len() as u64,
             events_shed: self.outbox.shed(),
+            memory_left: self.allowance.left() as u64,
             ..self.counters
         }
     }
@@ -265,6 +287,7 @@ impl Engine {
             blindness: self.blindness,
             remembers: matches!(place, Place::InTable(_)),
             content: self.config.content,
+            allowance: &self.allowance,
             outbox: &mut self.outbox,
             counters: &mut self.counters,
         };

@@ -101,6 +101,11 @@ impl StreamProtocol {
         self.is_sequenced() || matches!(self, StreamProtocol::TsUdp | StreamProtocol::File)
     }
 
+    /// Whether it is what its rule is there for, not a companion of it.
+    pub const fn is_media(self) -> bool {
+        !matches!(self, StreamProtocol::RtpFec | StreamProtocol::Rtcp)
+    }
+
     /// The name used in reports, policies and metrics.
     pub const fn name(self) -> &'static str {
         match self {
@@ -158,6 +163,8 @@ pub struct StreamReport {
     pub state: StreamState,
     /// The worst state it was ever in.
     pub worst_state: StreamState,
+    /// Limits that are exceeded or were lately, by name, in the order in which they were raised.
+    pub conditions: Vec<&'static str>,
     /// Datagrams, every copy counted.
     pub packets: u64,
     /// UDP payload bytes, every copy counted.

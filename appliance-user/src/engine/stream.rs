@@ -8,13 +8,15 @@ use tidegate_common::digest::PacketDigest;
 use tidegate_common::flow::{Direction, Tuple};
 
 use super::event::StreamChange;
-use super::judge::{Event, Fault, Judge, Ordering, Sink, UnsequencedFault};
+use super::judge::{Event, Fault, Judge, Ordering, Sink, TsBytes, UnsequencedFault};
+use super::media::mpegts::PACKET_SIZE;
+use super::memory::{Allowance, Grant};
 use super::outbox::Outbox;
 use super::report::{
     ContinuityErrors, PidReport, StreamIdentity, StreamProtocol, StreamReport, StreamState, TransportReport, TsReport,
 };
 use super::time::Timestamp;
-use super::watch::{Transition, Watch};
+use super::watch::{Cause, Watch};
 use crate::policy::Rule;
 
 /// How often one kind of finding is told of one stream, at most.
@@ -86,9 +88,20 @@ pub(super) struct Stream {
     ts_visible: bool,
     announced: bool,
     last_seen: Timestamp,
+    /// When its last media packet came, or when the appliance began to see again.
+    media_seen: Timestamp,
+    /// The appliance was blind since the last packet.
+    unseen: bool,
+    /// The engine's blindness that `media_seen` knows of.
+    blindness: u32,
+    /// What pays for the stream's own bytes.
+    room: Option<Grant>,
 }
 
 impl Stream {
+    /// Bytes of a stream that has just begun, with its judge's first room.
+    pub(super) const MEMORY: usize = size_of::<Stream>() + 1024;
+
     /// A stream that was just seen for the first time.
     pub(super) fn new(
         protocol: StreamProtocol,
@@ -114,13 +127,17 @@ impl Stream {
             selector,
             encryption: "none",
             judge: judge_for(protocol, rule.reorder_window),
-            watch: Watch::new(rule),
+            watch: Watch::new(rule, protocol),
             findings: [Found::default(); 3],
             packets: 0,
             bytes: 0,
             ts_visible: false,
             announced: false,
             last_seen: now,
+            media_seen: now,
+            unseen: false,
+            blindness: 0,
+            room: None,
         }
     }
 
@@ -137,6 +154,12 @@ impl Stream {
         stream.identity.source = None;
         stream.identity.destination = None;
         stream
+    }
+
+    /// Takes its place: `room` pays for it, and what it grows by comes out of the allowance.
+    pub(super) fn settle(&mut self, room: Grant, allowance: &Allowance) {
+        self.room = Some(room);
+        self.judge = self.judge.take().map(|judge| judge.within(allowance));
     }
 
     /// The policy changed and the stream goes on under `rule`.
@@ -192,11 +215,16 @@ impl Stream {
     }
 
     /// The sender came back under another SSRC: the same stream goes on with new counters.
-    pub(super) fn succeed(&mut self, selector: u32) {
+    pub(super) fn succeed(&mut self, selector: u32, outbox: &mut Outbox) {
+        self.with_judge(outbox, |judge, verdicts| judge.rebase(verdicts));
         self.selector = selector;
         self.identity.ssrc = Some(selector);
+    }
+
+    /// Its media leaves through the outbox too, in sequence order.
+    pub(super) fn hand_on(&mut self) {
         if let Some(judge) = &mut self.judge {
-            judge.rebase();
+            judge.hand_on();
         }
     }
 
@@ -217,10 +245,9 @@ impl Stream {
     }
 
     /// The appliance may not have seen packets of it: what is missing is nobody's loss.
-    pub(super) fn blind(&mut self) {
-        if let Some(judge) = &mut self.judge {
-            judge.blind();
-        }
+    pub(super) fn blind(&mut self, outbox: &mut Outbox) {
+        self.unseen = true;
+        self.with_judge(outbox, |judge, verdicts| judge.blind(verdicts));
     }
 
     /// Takes over what another stream counted, which turned out to be this one.
@@ -235,13 +262,39 @@ impl Stream {
         self.bytes += bytes as u64;
         self.last_seen = now;
         self.announce(now, outbox);
+        // Of what no judge follows, every packet is media.
+        if self.judge.is_none() {
+            self.media(now, outbox);
+        }
     }
 
-    /// Takes one packet's digest; what the judge finds moves the state.
-    pub(super) fn offer(&mut self, now: Timestamp, bytes: usize, digest: &PacketDigest, outbox: &mut Outbox) {
+    /// A media packet came: whatever silence was before it is over now.
+    fn media(&mut self, now: Timestamp, outbox: &mut Outbox) {
+        let silent_since = core::mem::replace(&mut self.media_seen, now);
+        if !self.announced || !self.identity.protocol.is_media() {
+            return;
+        }
+        outbox.saw_media();
+        if !core::mem::take(&mut self.unseen) {
+            let identity = &self.identity;
+            self.watch
+                .silent(now, silent_since, &mut |at, change| outbox.tell(at, identity, change));
+        }
+    }
+
+    /// Takes one packet: its size, its digest and the TS packets in it; what the judge finds moves the state.
+    pub(super) fn offer(
+        &mut self,
+        now: Timestamp,
+        bytes: usize,
+        digest: &PacketDigest,
+        ts: TsBytes<'_>,
+        outbox: &mut Outbox,
+    ) {
         self.ts_visible |= digest.ts_visible;
         self.count(now, bytes, outbox);
-        self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, verdicts));
+        self.media(now, outbox);
+        self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, ts, verdicts));
     }
 
     /// Notes a finding that is not the judge's.
@@ -249,15 +302,22 @@ impl Stream {
         if let Some(judge) = &mut self.judge {
             judge.taint(at);
         }
+        self.watch.taint(at);
         note(&mut self.findings, &self.identity, at, finding, outbox);
     }
 
-    /// Lets time pass: gaps whose window is over, holds and debounces.
-    pub(super) fn advance(&mut self, now: Timestamp, outbox: &mut Outbox) {
+    /// Lets time pass: gaps whose window is over, silence, holds and debounces. `blindness` is how often the engine was
+    /// blind: nobody knows what came meanwhile, so silence counts from the moment at which it sees again.
+    pub(super) fn advance(&mut self, now: Timestamp, blindness: u32, outbox: &mut Outbox) {
         self.with_judge(outbox, |judge, verdicts| judge.advance(now, verdicts));
-        if let Some(transition) = self.watch.advance(now) {
-            tell(&self.identity, now, transition, outbox);
+        if self.blindness != blindness {
+            self.blindness = blindness;
+            self.media_seen = self.media_seen.max(now);
         }
+        let waited_for = self.announced && self.identity.protocol.is_media();
+        let (media, identity) = (waited_for.then_some(self.media_seen), &self.identity);
+        self.watch
+            .advance(now, media, &mut |at, change| outbox.tell(at, identity, change));
     }
 
     /// The input ends: what still waits for missing packets is judged now.
@@ -292,6 +352,7 @@ impl Stream {
             decrypted: false,
             state: self.watch.state(),
             worst_state: self.watch.worst(),
+            conditions: self.watch.standing().map(Cause::name).collect(),
             packets: self.packets,
             bytes: self.bytes,
             transport: self.transport(),
@@ -355,6 +416,7 @@ impl Stream {
     fn with_judge(&mut self, outbox: &mut Outbox, work: impl FnOnce(&mut Judge, &mut Verdicts<'_>)) {
         let Some(judge) = &mut self.judge else { return };
         let mut verdicts = Verdicts {
+            ordinal: self.ordinal,
             identity: &self.identity,
             watch: &mut self.watch,
             findings: &mut self.findings,
@@ -366,6 +428,7 @@ impl Stream {
 
 /// What the judge finds goes to the watch and, told, to the outbox.
 struct Verdicts<'a> {
+    ordinal: u64,
     identity: &'a StreamIdentity,
     watch: &'a mut Watch,
     findings: &'a mut [Found; 3],
@@ -374,24 +437,32 @@ struct Verdicts<'a> {
 
 impl Sink for Verdicts<'_> {
     fn event(&mut self, event: Event) {
-        let (at, transition) = match event {
+        let (identity, outbox) = (self.identity, &mut *self.outbox);
+        let mut out = |at, change| outbox.tell(at, identity, change);
+        match event {
             Event::ContinuityError {
                 fault: Fault::Network, ..
-            } => return,
-            Event::ContinuityError { at, pid, tainted, .. } => (at, self.watch.continuity_error(at, pid, tainted)),
-            Event::Lost { at, count, tainted } => (at, self.watch.lost(at, count, tainted)),
-            Event::SequenceConflict { at } => return self.find(at, Finding::SequenceConflict),
-            Event::OutOfWindow { at } => return self.find(at, Finding::OutOfWindow),
-            _ => return,
-        };
-        if let Some(transition) = transition {
-            tell(self.identity, at, transition, self.outbox);
+            } => {}
+            Event::ContinuityError { at, pid, tainted, .. } => {
+                self.watch.continuity_error(at, pid, tainted, &mut out);
+            }
+            Event::Lost { at, count, tainted } => {
+                self.watch.count(at, Cause::NetworkLoss, count, tainted, &mut out);
+            }
+            Event::SequenceConflict { at } => self.find(at, Finding::SequenceConflict),
+            Event::OutOfWindow { at } => self.find(at, Finding::OutOfWindow),
+            _ => {}
         }
+    }
+
+    fn media(&mut self, packets: &[[u8; PACKET_SIZE]]) {
+        self.outbox.hand_on(self.ordinal, self.identity, packets);
     }
 }
 
 impl Verdicts<'_> {
     fn find(&mut self, at: Timestamp, finding: Finding) {
+        self.watch.taint(at);
         note(self.findings, self.identity, at, finding, self.outbox);
     }
 }
@@ -410,18 +481,6 @@ fn note(findings: &mut [Found; 3], identity: &StreamIdentity, at: Timestamp, fin
             },
         );
     }
-}
-
-fn tell(identity: &StreamIdentity, at: Timestamp, transition: Transition, outbox: &mut Outbox) {
-    let change = StreamChange::StateChanged {
-        from: transition.from,
-        to: transition.to,
-        cause: transition.cause,
-        count: transition.count,
-        limit: transition.limit,
-        window_ms: u64::try_from(transition.window.as_millis()).unwrap_or(u64::MAX),
-    };
-    outbox.tell(at, identity, change);
 }
 
 fn judge_for(protocol: StreamProtocol, window: Option<Duration>) -> Option<Judge> {

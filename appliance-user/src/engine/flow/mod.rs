@@ -16,6 +16,7 @@ use tidegate_common::flow::{Direction, Tuple};
 use super::Content;
 use super::counters::Counters;
 use super::media::mpegts;
+use super::memory::Allowance;
 use super::outbox::Outbox;
 use super::report::StreamProtocol;
 use super::stream::{Stream, Totals};
@@ -25,6 +26,9 @@ use crate::policy::{Protocol, Rule, RuleId};
 
 /// Streams followed within one flow, at most: SSRCs, or SRT sessions behind one pair of ports.
 const MAX_STREAMS: usize = 16;
+
+/// Streams of one flow that the flow's own place in the table pays for; further ones come out of the allowance.
+const FREE_STREAMS: usize = 2;
 
 /// A stream this long without a packet may make room for another of its flow.
 const STREAM_SILENCE: Duration = Duration::from_secs(10);
@@ -79,6 +83,8 @@ pub(in crate::engine) struct Context<'a> {
     pub remembers: bool,
     /// How much of a packet is hashed.
     pub content: Content,
+    /// What streams may grow by.
+    pub allowance: &'a Allowance,
     /// Where events go.
     pub outbox: &'a mut Outbox,
     /// What the engine counts.
@@ -147,7 +153,9 @@ impl Flow {
     ) -> Result<(), DropReason> {
         if self.blindness != context.blindness {
             self.blindness = context.blindness;
-            self.streams.iter_mut().for_each(Stream::blind);
+            for stream in &mut self.streams {
+                stream.blind(context.outbox);
+            }
         }
         if matches!(self.speaks, Speaks::Undecided(_)) {
             self.classify(&datagram);
@@ -256,7 +264,13 @@ impl Flow {
             context.counters.streams_refused += 1;
             return None;
         }
+        let mut room = context.allowance.grant();
+        if self.streams.len() >= FREE_STREAMS && !room.grow(Stream::MEMORY) {
+            context.counters.streams_refused += 1;
+            return None;
+        }
         let mut stream = Stream::new(protocol, context.rule, datagram.tuple, direction, selector, context.now);
+        stream.settle(room, context.allowance);
         stream.adopt(self.unattributed.take().unwrap_or_else(|| {
             context.counters.streams_created += 1;
             Totals {
@@ -264,6 +278,9 @@ impl Flow {
                 ..Totals::default()
             }
         }));
+        if context.outbox.wants_media() {
+            stream.hand_on();
+        }
         self.streams.push(stream);
         Some(self.streams.len() - 1)
     }

@@ -11,6 +11,7 @@ use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::Direction;
 
 use super::{Context, Datagram, Flow, Speaks};
+use crate::engine::judge::TsBytes;
 use crate::engine::media::mpegts;
 use crate::engine::media::srt::{self, Cipher, ControlType, Handshake, HandshakeType, Packet};
 use crate::engine::report::StreamProtocol;
@@ -121,7 +122,8 @@ impl Flow {
         } else {
             digest.hash = mpegts::hash_payload(data.payload(), context.content);
         }
-        stream.offer(context.now, datagram.payload.len(), &digest, context.outbox);
+        let ts = TsBytes::all(if digest.ts_visible { data.payload() } else { &[] });
+        stream.offer(context.now, datagram.payload.len(), &digest, ts, context.outbox);
         if stream.is_blocked() {
             Err(DropReason::StreamBlocked)
         } else {

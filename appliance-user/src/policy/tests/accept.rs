@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::sample::{DESIGN, design_of_this_release};
+use super::sample::{DESIGN, design_for_srt};
 use crate::policy::rule::{
     ContinuityLimit, Encryption, LossLimit, MalformedTs, OnExceed, OnUnverified, RtpRule, SrtRule, TsRule,
 };
@@ -19,7 +19,7 @@ const SHORTEST: &str = "version = 1\ndefault_action = \"return\"\n\n[[rule]]\nna
 
 #[test]
 fn the_design_as_far_as_this_release_goes() {
-    let policy = accepted(&design_of_this_release());
+    let policy = accepted(&design_for_srt());
     assert_eq!(policy.default_action(), DefaultAction::Drop);
     let [rule] = policy.rules() else { panic!("one rule") };
     assert_eq!((rule.name.as_str(), rule.protocol), ("contribution", Protocol::Srt));
@@ -221,7 +221,7 @@ fn a_byte_order_mark_and_windows_line_ends_are_text() {
 
 #[test]
 fn the_description_tells_the_limits_that_hold() {
-    let text = accepted(&design_of_this_release()).describe().to_string();
+    let text = accepted(&design_for_srt()).describe().to_string();
     for part in [
         "what no rule admits: drop\n",
         "rule 1 \"contribution\"\n",
@@ -277,7 +277,7 @@ fn mangled() -> impl Strategy<Value = String> {
     ]);
     let edit = (0..DESIGN.len(), 0usize..40, prop::option::of(token));
     prop::collection::vec(edit, 1..6).prop_map(|edits| {
-        let mut text = design_of_this_release();
+        let mut text = design_for_srt();
         for (at, length, token) in edits {
             let clamp = |at: usize| {
                 (0..=at.min(text.len()))

@@ -80,11 +80,14 @@ fn naive_forward(rules: &[Rule], tuple: &Tuple) -> Option<usize> {
 fn naive_reverse(rules: &[Rule], reply: &Tuple) -> Option<usize> {
     rules.iter().position(|rule| {
         let offset = match rule.protocol {
-            Protocol::Srt | Protocol::Any => 0,
+            Protocol::Srt | Protocol::Rtmp | Protocol::Any => 0,
             Protocol::Rtp | Protocol::RtpFec | Protocol::Rist => 1,
             Protocol::TsUdp => return false,
         };
-        let anywhere = matches!(rule.protocol, Protocol::Srt | Protocol::Any | Protocol::Rist);
+        let anywhere = matches!(
+            rule.protocol,
+            Protocol::Srt | Protocol::Any | Protocol::Rist | Protocol::Rtmp
+        );
         let from_receiver = match rule.destinations.is_empty() {
             true => anywhere,
             false => in_any(&rule.destinations, reply.source.ip()),

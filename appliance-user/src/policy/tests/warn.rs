@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::sample::{any_rules, any_tuple, design_of_this_release};
+use super::sample::{any_rules, any_tuple, design_for_srt};
 use crate::policy::diagnostic::{At, Collector};
 use crate::policy::rule::PortRole;
 use crate::policy::{DefaultAction, Policy, parse, review};
@@ -28,7 +28,7 @@ fn warned(text: &str, expected: &[(usize, usize, &str)]) {
 #[test]
 fn the_design_itself_has_two() {
     warned(
-        &design_of_this_release(),
+        &design_for_srt(),
         &[
             (
                 4,
