@@ -202,7 +202,7 @@ pub(super) struct Accuracy {
     doubted: bool,
     last: Option<(u64, u64)>,
     unwrapped: i64,
-    /// Mean nanoseconds and packets of the segments, weighted towards the recent ones.
+    /// Nanoseconds and packets of the segments, weighted towards the recent ones.
     mean: (u64, u64),
     constant: u8,
     /// PCRs that were checked.
@@ -249,14 +249,17 @@ impl Accuracy {
     /// Whether the multiplex runs at a constant rate.
     fn weigh(&mut self, nanos: u64, packets: u64) {
         let (time, count) = self.mean;
-        let expected = u128::from(packets) * u128::from(time);
+        let expected = (u128::from(packets) << 16) * u128::from(time);
         let found = u128::from(nanos) * u128::from(count);
         match expected.abs_diff(found) <= expected / u128::from(CONSTANT_WITHIN) {
             true => self.constant = self.constant.saturating_add(1),
             false => self.constant /= 2,
         }
-        // Thirty-two segments' worth, in units that leave room for the fraction.
-        self.mean = (time - time / 32 + nanos.min(NEW_TIME_BASE), count - count / 32 + packets.min(1 << 32));
+        // Thirty-two segments' worth; the packets in 65536ths, so that few to a segment leave a fraction to forget.
+        self.mean = (
+            time - time / 32 + nanos.min(NEW_TIME_BASE),
+            count - count / 32 + (packets.min(1 << 32) << 16),
+        );
     }
 }
 
