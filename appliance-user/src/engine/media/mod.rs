@@ -8,4 +8,5 @@
 mod hash;
 pub mod mpegts;
 pub mod rtp;
+pub mod scte35;
 pub mod srt;

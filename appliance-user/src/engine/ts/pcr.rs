@@ -106,6 +106,11 @@ impl Pcr {
         self.missing = true;
     }
 
+    /// Packets of any PID are missing, so that places before and after have nothing to do with each other.
+    pub(super) fn displaced(&mut self) {
+        self.accuracy.iter_mut().for_each(|accuracy| accuracy.restart());
+    }
+
     /// The next PCR. What was before `begin` went by unseen.
     pub(super) fn take(&mut self, now: Reference, begin: Timestamp, limits: &Limits) -> Violations {
         let announced = core::mem::take(&mut self.announced);
