@@ -21,7 +21,7 @@ pub mod report;
 mod stream;
 pub mod time;
 #[allow(dead_code, reason = "the stream does not feed it yet")]
-mod ts;
+pub mod ts;
 mod watch;
 
 use core::time::Duration;
