@@ -51,9 +51,11 @@ pub enum StreamChange {
         /// The sliding window of that limit, in milliseconds.
         window_ms: u64,
     },
-    /// A security finding; told the first time and then at most once a second per stream and kind.
+    /// The sender said that it leaves (RFC 3550 6.6). Whoever can send RTCP can say so: the stream's media tells.
+    Bye,
+    /// A finding; told the first time and then at most once a second per stream and kind.
     Finding {
-        /// `sequence-conflict`, `out-of-window`, `ssrc-conflict`.
+        /// `sequence-conflict`, `out-of-window`, `ssrc-conflict`, `bye-with-media`, `rtp-timestamp-jump`.
         finding: &'static str,
         /// How often it occurred so far.
         count: u64,

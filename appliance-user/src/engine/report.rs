@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+pub use super::flow::rtp::{FecReport, RtcpReport, RtpReport, SeamlessReport};
+
 /// The version of the report's shape.
 pub const SCHEMA: u32 = 1;
 
@@ -172,6 +174,9 @@ pub struct StreamReport {
     pub findings: BTreeMap<&'static str, u64>,
     /// Splice information.
     pub scte35: [(); 0],
+    /// What only RTP, RTCP and FEC know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpReport>,
 }
 
 /// Transport figures, in packets unless said otherwise.
@@ -189,6 +194,9 @@ pub struct TransportReport {
     pub late: u64,
     /// Times that the sequence was rebased: restart, new SSRC, outage.
     pub resets: u64,
+    /// Of the lost ones, how many FEC could rebuild (SMPTE ST 2022-1); absent where no FEC accompanies the stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recoverable: Option<u64>,
 }
 
 /// Transport stream figures (ISO/IEC 13818-1).

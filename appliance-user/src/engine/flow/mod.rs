@@ -4,17 +4,18 @@
 //! digest for the stream's judge.
 
 mod classify;
-mod rtp;
+pub(in crate::engine) mod rtp;
 mod srt;
 mod ts_udp;
 
 use core::time::Duration;
 
 use tidegate_common::drop_reason::DropReason;
-use tidegate_common::flow::{Direction, Tuple};
+use tidegate_common::flow::{Direction, FlowKey, Tuple};
 
 use super::Content;
 use super::counters::Counters;
+use super::group::{Member, Outcome, Post};
 use super::media::mpegts;
 use super::outbox::Outbox;
 use super::report::StreamProtocol;
@@ -83,6 +84,8 @@ pub(in crate::engine) struct Context<'a> {
     pub outbox: &'a mut Outbox,
     /// What the engine counts.
     pub counters: &'a mut Counters,
+    /// Where messages to the flow's group go.
+    pub post: &'a mut Post,
 }
 
 /// A packet of an admitted flow.
@@ -120,8 +123,36 @@ impl Flow {
         }
         for stream in &mut self.streams {
             stream.readmit(rule);
+            if matches!(self.speaks, Speaks::Rtp) {
+                stream.tie(rule);
+            }
         }
         self.admission = admission;
+    }
+
+    /// Tells the groups of its streams what they do not know yet.
+    pub(in crate::engine) fn tell_groups(&mut self, now: Timestamp, flow: &FlowKey, post: &mut Post) {
+        if matches!(self.speaks, Speaks::Rtp) {
+            let rule = self.admission.rule;
+            for stream in &mut self.streams {
+                stream.tell_group(now, flow, rule, post);
+            }
+        }
+    }
+
+    /// What the home of a group found about one of its streams.
+    pub(in crate::engine) fn outcome(
+        &mut self,
+        now: Timestamp,
+        member: &Member,
+        outcome: &Outcome,
+        outbox: &mut Outbox,
+    ) {
+        // FEC has one stream for the whole flow, whatever its SSRC.
+        let is_it = |stream: &&mut Stream| stream.direction == member.direction && stream.selector == member.ssrc;
+        if let Some(stream) = self.streams.iter_mut().find(is_it) {
+            stream.outcome(now, outcome, outbox);
+        }
     }
 
     /// Its streams.
@@ -158,7 +189,7 @@ impl Flow {
             Speaks::TsUdp => self.ts_udp(&datagram, context),
             Speaks::Rtcp => self.rtcp(&datagram, context),
             Speaks::Fec => {
-                self.opaque(&datagram, StreamProtocol::RtpFec, context);
+                self.fec(&datagram, context);
                 Ok(())
             }
             Speaks::Undecided(_) | Speaks::Other => {

@@ -31,7 +31,7 @@ pub(super) trait Bench {
     /// The next packet in sequence.
     fn in_order(&mut self, digest: &PacketDigest);
     /// So many numbers are missing before the next packet.
-    fn lost(&mut self, count: u64);
+    fn lost(&mut self, first: u64, count: u64);
     /// A number came again with another content.
     fn conflict(&mut self);
     /// A packet far from the sequence was alone.
@@ -39,7 +39,7 @@ pub(super) trait Bench {
     /// A number that was given up came.
     fn late(&mut self);
     /// The next packet begins anew; `lost` numbers are missing before it.
-    fn reset(&mut self, cause: ResetCause, lost: u64);
+    fn reset(&mut self, cause: ResetCause, first: u64, lost: u64);
 }
 
 /// A packet that may be the first of a new sequence.
@@ -156,7 +156,7 @@ impl Sequencer {
         if self.started {
             self.started = false;
             bench.counters().resets += 1;
-            bench.reset(ResetCause::NewSource, 0);
+            bench.reset(ResetCause::NewSource, 0, 0);
         }
     }
 
@@ -172,7 +172,7 @@ impl Sequencer {
         self.candidate = None;
         self.started = false;
         bench.counters().resets += 1;
-        bench.reset(ResetCause::Unseen, 0);
+        bench.reset(ResetCause::Unseen, 0, 0);
     }
 
     /// The first packet, or the first after a new source.
@@ -356,7 +356,7 @@ impl Sequencer {
         let mut missing = 0;
         while self.next < end {
             if self.history.has(self.next) {
-                lose(core::mem::take(&mut missing), bench);
+                lose(self.next, core::mem::take(&mut missing), bench);
                 if let Some(digest) = self.pending.take(self.next) {
                     bench.in_order(&digest);
                 }
@@ -365,7 +365,7 @@ impl Sequencer {
             }
             self.next += 1;
         }
-        lose(missing, bench);
+        lose(self.next, missing, bench);
         self.drain(bench);
     }
 
@@ -422,7 +422,8 @@ impl Sequencer {
         let counters = bench.counters();
         counters.resets += 1;
         counters.lost += lost;
-        bench.reset(cause, lost);
+        // An outage's numbers follow the highest that came before it.
+        bench.reset(cause, self.highest + 1, lost);
     }
 
     /// The sequence goes on at `number`, which is to be taken next; nothing waits.
@@ -447,10 +448,11 @@ impl Sequencer {
     }
 }
 
-fn lose(count: u64, bench: &mut impl Bench) {
+/// `count` numbers below `end` are lost.
+fn lose(end: u64, count: u64, bench: &mut impl Bench) {
     if count > 0 {
         bench.counters().lost += count;
-        bench.lost(count);
+        bench.lost(end - count, count);
     }
 }
 

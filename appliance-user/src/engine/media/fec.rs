@@ -167,7 +167,22 @@ mod tests {
 
     fn header(base: u16, row: bool, offset: u8, count: u8) -> Vec<u8> {
         let mut bytes = base.to_be_bytes().to_vec();
-        bytes.extend([0x05, 0x24, 0x80 | 33, 0, 0, 0, 1, 2, 3, 4, if row { 0x40 } else { 0 }, offset, count, 0]);
+        bytes.extend([
+            0x05,
+            0x24,
+            0x80 | 33,
+            0,
+            0,
+            0,
+            1,
+            2,
+            3,
+            4,
+            if row { 0x40 } else { 0 },
+            offset,
+            count,
+            0,
+        ]);
         bytes
     }
 
@@ -178,7 +193,11 @@ mod tests {
         assert_eq!(column.dimension, Dimension::Column);
         assert_eq!(column.protected.numbers().collect::<Vec<_>>(), [65_530, 65_535, 4, 9]);
         assert_eq!(
-            (column.length_recovery, column.payload_type_recovery, column.timestamp_recovery),
+            (
+                column.length_recovery,
+                column.payload_type_recovery,
+                column.timestamp_recovery
+            ),
             (1316, 33, 0x0102_0304)
         );
         assert!(column.is_typical());
@@ -194,7 +213,10 @@ mod tests {
         assert_eq!(header.protected.numbers().collect::<Vec<_>>(), [100, 102, 123]);
         assert!(!header.is_typical());
         let nothing = [0; 12];
-        assert_eq!(Header::parse(&nothing), Err(Error::Dimensions { packets: 0, offset: 1 }));
+        assert_eq!(
+            Header::parse(&nothing),
+            Err(Error::Dimensions { packets: 0, offset: 1 })
+        );
     }
 
     #[test]

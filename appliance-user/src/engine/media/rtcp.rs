@@ -107,7 +107,11 @@ fn split_packet<'a>(rest: &mut &'a [u8]) -> Result<Raw<'a>, Error> {
     let mut body = packet.get(4..).unwrap_or_default();
     let padded = first & 0x20 != 0;
     if padded {
-        let padding = body.last().copied().filter(|n| *n > 0 && n % 4 == 0).ok_or(Error::Padding)?;
+        let padding = body
+            .last()
+            .copied()
+            .filter(|n| *n > 0 && n % 4 == 0)
+            .ok_or(Error::Padding)?;
         let kept = body.len().checked_sub(padding.into()).ok_or(Error::Padding)?;
         body = body.get(..kept).unwrap_or_default();
     }
@@ -212,9 +216,7 @@ impl<'a> Packet<'a> {
                     lost: BitmaskNacks(body.as_chunks().0),
                 }
             }
-            EXTENDED_REPORT => Packet::ExtendedReport {
-                ssrc: word(&mut body)?,
-            },
+            EXTENDED_REPORT => Packet::ExtendedReport { ssrc: word(&mut body)? },
             kind => Packet::Other { kind },
         })
     }
@@ -516,10 +518,18 @@ mod tests {
         padded[7] = 4;
         assert!(Compound::parse(&padded).is_ok(), "padding that leaves nothing");
         padded[7] = 8;
-        assert_eq!(Compound::parse(&padded).unwrap_err(), Error::Padding, "more than there is");
+        assert_eq!(
+            Compound::parse(&padded).unwrap_err(),
+            Error::Padding,
+            "more than there is"
+        );
         padded[7] = 4;
         padded.extend(&good);
-        assert_eq!(Compound::parse(&padded).unwrap_err(), Error::Padding, "not in the last packet");
+        assert_eq!(
+            Compound::parse(&padded).unwrap_err(),
+            Error::Padding,
+            "not in the last packet"
+        );
     }
 
     proptest! {
