@@ -80,7 +80,7 @@ fn naive_forward(rules: &[Rule], tuple: &Tuple) -> Option<usize> {
 fn naive_reverse(rules: &[Rule], reply: &Tuple) -> Option<usize> {
     rules.iter().position(|rule| {
         let offset = match rule.protocol {
-            Protocol::Srt | Protocol::Any | Protocol::Rtmp => 0,
+            Protocol::Srt | Protocol::Any => 0,
             Protocol::Rtp | Protocol::RtpFec | Protocol::Rist => 1,
             Protocol::TsUdp => return false,
         };
