@@ -70,11 +70,15 @@ impl Glob {
         if text.len() > MAX_STREAM_ID {
             return Err(GlobError::TooLong);
         }
-        // Never grown, so that no copy of a secret stays behind.
-        let mut tokens = Vec::with_capacity(text.len());
+        // Never grown, so that no copy of a secret stays behind; and whole from the start, so that it is overwritten also
+        // where the text turns out to be no glob.
+        let mut glob = Glob {
+            text: text.to_owned(),
+            tokens: Vec::with_capacity(text.len()),
+        };
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
-            tokens.push(match c {
+            glob.tokens.push(match c {
                 '*' => Token::Run,
                 '?' => Token::One,
                 '[' => class(&mut chars)?,
@@ -82,15 +86,18 @@ impl Glob {
                 literal => Token::Literal(literal),
             });
         }
-        Ok(Glob {
-            text: text.to_owned(),
-            tokens,
-        })
+        Ok(glob)
     }
 
     /// The glob as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether the glob stands for one text only, itself.
+    pub(super) fn is_plain(&self) -> bool {
+        // An escaped character makes the text another one than the glob.
+        !self.text.contains(['*', '?', '[', '\\'])
     }
 
     /// Whether the whole id matches. Bytes that are not UTF-8 are taken by `*`, `?` and negated sets only.

@@ -70,11 +70,16 @@ impl Passphrases {
         }
     }
 
+    /// Sets the passphrase of every session that has none of its own.
+    pub(super) fn insert_for_all(&mut self, passphrase: Passphrase) {
+        self.for_all = Some(passphrase);
+    }
+
     /// Adds a passphrase for one stream id, or for all that a glob matches. The glob `*` is for every session, also for one
     /// whose stream id is not known.
     pub fn insert(&mut self, stream_id: Glob, passphrase: Passphrase) {
         if stream_id.as_str() == "*" {
-            self.for_all = Some(passphrase);
+            self.insert_for_all(passphrase);
         } else {
             self.by_stream_id.push((stream_id, passphrase));
         }

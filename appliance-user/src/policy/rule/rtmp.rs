@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::super::glob::Glob;
+use crate::policy::glob::Glob;
 
 /// What a rule says of RTMP. `Debug` does not show the stream keys: whoever knows one can publish.
 #[derive(Clone, PartialEq, Eq, Default)]

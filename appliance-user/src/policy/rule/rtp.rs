@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::super::set::PayloadTypes;
+use crate::policy::set::PayloadTypes;
 
 /// The most concurrent SSRCs that a rule may allow: what the engine follows within one flow.
 pub const MAX_SSRC: u16 = 8;

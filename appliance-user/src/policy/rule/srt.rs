@@ -1,7 +1,7 @@
 //! What a rule says of SRT.
 
-use super::super::glob::Glob;
-use super::super::secret::Passphrases;
+use crate::policy::glob::Glob;
+use crate::policy::secret::Passphrases;
 
 /// Whether an SRT session must, may or must not be encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::super::set::{PidSet, StreamTypes};
+use crate::policy::set::{PidSet, StreamTypes};
 
 /// How long a block lasts where a limit does not say.
 pub const HOLD: Duration = Duration::from_secs(10);
