@@ -7,7 +7,6 @@ use crate::engine::group::{GroupBody, GroupKey, MESSAGE_CAPACITY, Post};
 use crate::engine::report::{RtpReport, StreamProtocol, StreamReport, StreamState};
 use crate::engine::time::Timestamp;
 use crate::engine::{Config, Engine, Published};
-use crate::policy::rule::Path;
 use crate::policy::{self, Policy};
 
 const SSRC: u32 = 7;
@@ -22,7 +21,10 @@ fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
     packet.extend([0, 0, 0x40, 0, 61, 17, 0, 0]);
     packet.extend(from.octets());
     packet.extend(to.octets());
-    let mut sum: u32 = packet.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let mut sum: u32 = packet
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+        .sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -55,7 +57,22 @@ fn fec(sequence: u16, base: u16, row: bool, offset: u8, count: u8) -> Vec<u8> {
     packet.extend(sequence.to_be_bytes());
     packet.extend([0; 8]);
     packet.extend(base.to_be_bytes());
-    packet.extend([0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, if row { 0x40 } else { 0 }, offset, count, 0]);
+    packet.extend([
+        0,
+        0,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        if row { 0x40 } else { 0 },
+        offset,
+        count,
+        0,
+    ]);
     packet.extend([0; 188]);
     packet
 }
@@ -177,7 +194,11 @@ impl Fleet {
 
     fn events(&mut self) -> Vec<StreamChange> {
         let fetch = |engine: &mut Engine| core::iter::from_fn(|| engine.next_event()).collect::<Vec<_>>();
-        self.engines.iter_mut().flat_map(fetch).map(|event| event.change).collect()
+        self.engines
+            .iter_mut()
+            .flat_map(fetch)
+            .map(|event| event.change)
+            .collect()
     }
 }
 
@@ -190,7 +211,7 @@ fn protected_stream(fleet: &mut Fleet, protected: bool, missing: &[u16]) {
             fleet.media(0, ms, n);
         }
         if protected && n % 5 == 4 {
-            fleet.send(2, ms, sender(4004), receiver(5004), &fec(fec_number, n - 4, true, 1, 5));
+            fleet.send(2, ms, sender(4004), receiver(5004), &fec(n / 5, n - 4, true, 1, 5));
         }
         if protected && n % 20 == 19 {
             for column in 0..5 {
@@ -213,7 +234,11 @@ fn fec_that_meets_its_media_at_home_tells_what_it_could_rebuild() {
         let mut fleet = Fleet::new(workers, policy("rtp-fec", ""));
         protected_stream(&mut fleet, true, &MISSING);
         let (stream, rtp) = fleet.stream(StreamProtocol::Rtp);
-        assert_eq!((stream.transport.lost, stream.transport.recoverable), (7, Some(3)), "{workers} workers");
+        assert_eq!(
+            (stream.transport.lost, stream.transport.recoverable),
+            (7, Some(3)),
+            "{workers} workers"
+        );
         assert!(!rtp.partial);
         let fec: Vec<_> = fleet
             .streams()
@@ -222,7 +247,10 @@ fn fec_that_meets_its_media_at_home_tells_what_it_could_rebuild() {
             .map(|s| (s.rtp.as_ref().unwrap().fec.unwrap(), s.rtp.unwrap().partial))
             .collect();
         let total = |f: fn(&super::super::report::FecReport) -> u64| fec.iter().map(|(fec, _)| f(fec)).sum::<u64>();
-        assert_eq!((total(|f| f.columns), total(|f| f.rows), total(|f| f.malformed)), (20, 16, 0));
+        assert_eq!(
+            (total(|f| f.columns), total(|f| f.rows), total(|f| f.malformed)),
+            (20, 16, 0)
+        );
         assert!(fec.iter().all(|(fec, partial)| fec.width == 5 && !partial));
         let (shed, refused) = fleet.engines[0].group_losses();
         assert_eq!((shed, refused), (0, 0));
@@ -239,10 +267,19 @@ fn what_is_not_here_is_partial_and_nothing_is_guessed() {
     assert!(rtp.partial, "FEC without which the rule cannot be");
     let mut alone = Fleet::new(1, policy("rtp-fec", ""));
     for n in 0..10 {
-        alone.send(0, n, sender(4004), receiver(5004), &fec(n as u16, n as u16 * 5, true, 1, 5));
+        alone.send(
+            0,
+            n,
+            sender(4004),
+            receiver(5004),
+            &fec(n as u16, n as u16 * 5, true, 1, 5),
+        );
     }
     let (stream, rtp) = alone.stream(StreamProtocol::RtpFec);
-    assert!(rtp.partial && stream.transport.recoverable.is_none(), "FEC without media");
+    assert!(
+        rtp.partial && stream.transport.recoverable.is_none(),
+        "FEC without media"
+    );
     let mut plain = Fleet::new(1, policy("rtp", ""));
     protected_stream(&mut plain, false, &MISSING);
     let (stream, rtp) = plain.stream(StreamProtocol::Rtp);
@@ -257,7 +294,11 @@ fn fec_shows_itself_without_a_policy() {
     assert!(!rtp.partial);
     // The first row came before anybody knew of FEC.
     assert_eq!((stream.transport.lost, stream.transport.recoverable), (7, Some(2)));
-    let fec = fleet.streams().iter().filter(|s| s.identity.protocol == StreamProtocol::RtpFec).count();
+    let fec = fleet
+        .streams()
+        .iter()
+        .filter(|s| s.identity.protocol == StreamProtocol::RtpFec)
+        .count();
     assert_eq!(fec, 2);
 }
 
@@ -291,7 +332,7 @@ fn rtcp_finds_its_stream_on_another_worker() {
             if n % 1000 == 500 {
                 // A sender's and, 30 ms later, a receiver's report that waited 20 ms.
                 let mut report = sender_report(SSRC, u32::from(n) + 1);
-                report.extend(rtcp(1, 202, &[SSRC, u32::from_be_bytes(*b"\x01\x03a@b"), 0x6200_0000]));
+                report.extend(rtcp(1, 202, &[SSRC, u32::from_be_bytes(*b"\x01\x03a@"), 0x6200_0000]));
                 fleet.send(1, n.into(), sender(4001), receiver(5001), &report);
             }
             if n % 1000 == 530 {
@@ -304,9 +345,16 @@ fn rtcp_finds_its_stream_on_another_worker() {
         let (stream, rtp) = fleet.stream(StreamProtocol::Rtp);
         let told = rtp.rtcp.expect("RTCP");
         assert_eq!(stream.transport.lost, 39, "the last one is not known to be missing");
-        assert_eq!((told.sender_reports, told.sent_packets, told.missing), (4, 3000, 30), "{workers} workers");
+        assert_eq!(
+            (told.sender_reports, told.sent_packets, told.missing),
+            (4, 3000, 30),
+            "{workers} workers"
+        );
         assert_eq!(told.sent_octets, 3000 * 188);
-        assert_eq!((told.receiver_reports, told.cumulative_lost, told.receiver_jitter), (4, Some(5), Some(77)));
+        assert_eq!(
+            (told.receiver_reports, told.cumulative_lost, told.receiver_jitter),
+            (4, Some(5), Some(77))
+        );
         assert_eq!(told.fraction_lost_percent, Some(25.0));
         let round_trip = told.round_trip_ms.expect("a round trip");
         assert!((round_trip - 10.0).abs() < 0.1, "{round_trip}");
@@ -340,7 +388,13 @@ fn retransmission_requests_and_echoes_of_rist_are_counted() {
     let range = back(&[7, RIST, 0x0014_0004], 0, 204);
     fleet.send(0, 61, receiver(5001), sender(4001), &range);
     fleet.send(0, 70, receiver(5001), sender(4001), &back(&[6, RIST, 1, 2, 0], 2, 204));
-    fleet.send(0, 85, sender(4001), receiver(5001), &back(&[6, RIST, 1, 2, 5000], 3, 204));
+    fleet.send(
+        0,
+        85,
+        sender(4001),
+        receiver(5001),
+        &back(&[6, RIST, 1, 2, 5000], 3, 204),
+    );
     let (_, rtp) = fleet.stream(StreamProtocol::Rist);
     let told = rtp.rtcp.expect("RTCP");
     assert_eq!((told.nacks, told.nacked_packets), (2, 8));
@@ -364,7 +418,10 @@ fn a_bye_lets_a_newcomer_in_early() {
         let conflicts = stream.findings.get("ssrc-conflict").copied().unwrap_or(0);
         let told = fleet.events().iter().any(|event| matches!(event, StreamChange::Bye));
         if says_bye {
-            assert_eq!((stream.identity.ssrc, stream.transport.resets, conflicts), (Some(8), 1, 0));
+            assert_eq!(
+                (stream.identity.ssrc, stream.transport.resets, conflicts),
+                (Some(8), 1, 0)
+            );
             assert_eq!(rtp.rtcp.expect("RTCP").byes, 1);
         } else {
             assert_eq!((stream.identity.ssrc, conflicts), (Some(SSRC), 200));
@@ -383,7 +440,13 @@ fn a_forged_bye_breaks_nothing_and_is_found() {
         }
         // The forger's own stream, at once and for as long as it likes.
         if n >= 500 {
-            fleet.send(0, n.into(), sender(4000), receiver(5000), &media(n.wrapping_mul(3), 666));
+            fleet.send(
+                0,
+                n.into(),
+                sender(4000),
+                receiver(5000),
+                &media(n.wrapping_mul(3), 666),
+            );
         }
     }
     let (stream, _) = fleet.stream(StreamProtocol::Rtp);
@@ -407,14 +470,10 @@ fn a_jump_of_the_time_stamps_is_a_finding() {
 }
 
 fn pair_policy(extra: &str) -> Policy {
-    let mut policy = policy("rtp", extra);
-    let path = |source: &str| Path {
-        source: source.parse().unwrap(),
-        destination: "10.0.9.9/32".parse().unwrap(),
-        port: 5000,
-    };
-    policy.set_paths_for_test([path("10.0.1.0/24"), path("10.0.2.0/24")]);
-    policy
+    let path =
+        |source: &str| format!("{{ source = \"{source}\", destination = \"10.0.9.9\", destination_port = 5000 }}");
+    let paths = [path("10.0.1.0/24"), path("10.0.2.0/24")].join(", ");
+    policy("rtp", &format!("[rule.rtp]\npaths = [{paths}]\n{extra}"))
 }
 
 /// Both paths of a pair, the second `skew` ms later, with numbers left out.
@@ -442,16 +501,33 @@ fn what_one_path_lost_and_the_other_brought_is_no_loss() {
         for skew in [0, 30, 300] {
             let limit = "[rule.ts]\nnetwork_loss = { max_packets = 2, window = \"1s\", on_exceed = \"alert\" }\n";
             let mut fleet = Fleet::new(workers, pair_policy(limit));
-            pair(&mut fleet, skew, [&[10, 200, 201, 500], &[11, 201, 500, 700, 701]], true);
+            pair(
+                &mut fleet,
+                skew,
+                [&[10, 200, 201, 500], &[11, 201, 500, 700, 701]],
+                true,
+            );
             let reports = fleet.streams();
             assert_eq!(reports.len(), 2);
             for stream in reports {
                 let rtp = stream.rtp.expect("figures");
                 let merged = rtp.seamless.expect("a pair");
-                assert_eq!((merged.lost, merged.path_lost), (2, [4, 5]), "{workers} workers, skew {skew}");
-                assert!((merged.skew_ms.expect("a skew") - skew as f64).abs() < 1.0, "{:?}", merged.skew_ms);
+                assert_eq!(
+                    (merged.lost, merged.path_lost),
+                    (2, [4, 5]),
+                    "{workers} workers, skew {skew}"
+                );
+                assert!(
+                    (merged.skew_ms.expect("a skew") - skew as f64).abs() < 1.0,
+                    "{:?}",
+                    merged.skew_ms
+                );
                 assert!(!rtp.partial);
-                let own = if stream.identity.source.unwrap().ip() == IpAddr::from([10, 0, 1, 1]) { 4 } else { 5 };
+                let own = if stream.identity.source.unwrap().ip() == IpAddr::from([10, 0, 1, 1]) {
+                    4
+                } else {
+                    5
+                };
                 assert_eq!(stream.transport.lost, own, "the path's own loss stays with it");
                 assert_eq!(stream.worst_state, StreamState::Healthy, "two are allowed");
             }
