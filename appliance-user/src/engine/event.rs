@@ -112,9 +112,11 @@ pub enum StreamChange {
         /// `false`.
         enforced: bool,
     },
-    /// A security finding; told the first time and then at most once a second per stream and kind.
+    /// The sender said that it leaves (RFC 3550 6.6). Whoever can send RTCP can say so: the stream's media tells.
+    Bye,
+    /// A finding; told the first time and then at most once a second per stream and kind.
     Finding {
-        /// `sequence-conflict`, `out-of-window`, `ssrc-conflict`, `srt-wrong-passphrase`, `srt-not-authentic`.
+        /// Its name: `sequence-conflict`, `out-of-window`, `ssrc-conflict` and others.
         finding: &'static str,
         /// How often it occurred so far.
         count: u64,

@@ -118,6 +118,13 @@ pub enum Event {
         /// May have been caused by injected packets.
         tainted: bool,
     },
+    /// The numbers that [`Event::Lost`] will tell of, told at once: they are counted as lost from now on.
+    GivenUp {
+        /// The first of them, as on the wire (RTP: its lower 16 bits).
+        first: u32,
+        /// How many.
+        count: u64,
+    },
     /// One sequence number came with two contents. The first one was judged.
     SequenceConflict {
         /// When the other content came.
@@ -564,7 +571,9 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         &mut self.court.grant
     }
 
-    fn lost(&mut self, count: u64) {
+    fn lost(&mut self, first: u64, count: u64) {
+        let first = first as u32;
+        self.court.docket.tell(Event::GivenUp { first, count });
         let (at, settling) = (self.now, self.settling);
         self.court.continuity.numbers_missing();
         let tainted = self.court.docket.is_tainted(at, settling);
@@ -584,9 +593,9 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         self.court.docket.tell(Event::Late { at: self.now });
     }
 
-    fn reset(&mut self, cause: ResetCause, lost: u64) {
+    fn reset(&mut self, cause: ResetCause, first: u64, lost: u64) {
         if lost > 0 {
-            self.lost(lost);
+            self.lost(first, lost);
         }
         self.court.rebase();
         if cause == ResetCause::Restart {
