@@ -18,7 +18,7 @@ mod outbox;
 pub mod report;
 mod stream;
 pub mod time;
-#[allow(dead_code, reason = "the stream does not feed it yet")]
+#[allow(dead_code, unreachable_pub, reason = "the stream does not feed it yet")]
 mod ts;
 mod watch;
 
