@@ -5,7 +5,7 @@ use tidegate_common::digest::TsDigest;
 use super::pcr::{Pcr, Reference};
 use super::slot::{Kind, More};
 use super::tables::{self, TableEvent};
-use super::tr101290::{self, Indicator};
+use super::tr101290::Indicator;
 use super::{Analyser, DISCONTINUITY_OR_PCR, HASTE, MAX_MORE, PCR_FLAG, SET_BACK, TsEvent};
 use crate::engine::media::mpegts::{self, PACKET_SIZE};
 use crate::engine::time::Timestamp;
@@ -179,7 +179,7 @@ impl Analyser {
         }
     }
 
-    /// 3.4.a.
+    /// 3.4.a of a PID that sends.
     fn take_unreferenced(&mut self, now: Timestamp, slot: usize, out: &mut impl FnMut(Timestamp, TsEvent)) {
         let Some(state) = self
             .slots
@@ -188,15 +188,37 @@ impl Analyser {
         else {
             return;
         };
-        if state.since < self.monitor.begin {
-            (state.since, state.told) = (self.monitor.begin, 0);
-        }
-        let elapsed = now.nanos().saturating_sub(state.since.nanos());
-        let times = tr101290::violations(elapsed, self.monitor.limits.unreferenced_pid, &mut state.told);
-        let pid = state.pid;
+        let (begin, limit) = (self.monitor.begin, self.monitor.limits.unreferenced_pid);
+        let (pid, times) = (state.pid, state.unreferenced_for(now, begin, limit));
         self.monitor
             .ledger
             .raise(now, Indicator::UnreferencedPid, Some(pid), times, out);
+    }
+
+    /// 3.4.a of PIDs that are new: one packet is enough for being told half a second later.
+    pub(super) fn look_for_strangers(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        let (begin, limit) = (self.monitor.begin, self.monitor.limits.unreferenced_pid);
+        let Analyser {
+            slots,
+            strangers,
+            tables,
+            monitor,
+            ..
+        } = self;
+        strangers.retain(|place| {
+            let Some(state) = slots.get_mut(usize::from(*place)) else {
+                return false;
+            };
+            // What it is for may have been said since its last packet.
+            if state.since < begin || Kind::of(state.pid, tables) != Kind::Unreferenced {
+                return false;
+            }
+            let until = Timestamp::from_nanos(now.nanos().min(state.last.nanos().saturating_add(limit + 1)));
+            let times = state.unreferenced_for(until, begin, limit);
+            let pid = Some(state.pid);
+            monitor.ledger.raise(now, Indicator::UnreferencedPid, pid, times, out);
+            state.told == 0
+        });
     }
 
     /// What more is kept of a PID, as long as there is room.

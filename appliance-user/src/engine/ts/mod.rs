@@ -44,6 +44,8 @@ use crate::policy::rule::Tr101290Thresholds;
 const MAX_PIDS: usize = 8192;
 /// PIDs that more is kept of: programmes' PCRs, time stamps and scrambling. A full transponder has fewer.
 const MAX_MORE: usize = 256;
+/// New PIDs that nothing refers to, of which the first packet is remembered; more are told when they send again.
+const MAX_STRANGERS: usize = 64;
 /// PIDs that are told scrambled or clear at once; the others follow a second later.
 const MAX_SCRAMBLING_TOLD: usize = 8;
 /// How often absences are looked for.
@@ -89,6 +91,8 @@ pub(in crate::engine) struct Analyser {
     null: Option<usize>,
     /// Slots that more is kept of, [`MAX_MORE`] at most.
     extended: Vec<u16>,
+    /// Slots that have become unreferenced and were not told of, [`MAX_STRANGERS`] at most.
+    strangers: Vec<u16>,
     second: Meter,
     second_began: Timestamp,
     second_lasted: Duration,
@@ -117,6 +121,7 @@ impl Analyser {
             first: None,
             null: None,
             extended: Vec::new(),
+            strangers: Vec::new(),
             second: Meter::new(SECOND),
             second_began: Timestamp::default(),
             second_lasted: SECOND,
@@ -252,6 +257,7 @@ impl Analyser {
         // A file's PCRs have their accuracy boxed; no file is hostile in number.
         self.slots.capacity() * size_of::<Slot>()
             + self.extended.len() * (size_of::<More>() + size_of::<u16>())
+            + self.strangers.capacity() * size_of::<u16>()
             + self.tables.memory()
             + self.monitor.memory()
             + self.checks.memory()
@@ -294,7 +300,9 @@ impl Analyser {
             state.pid = pid;
             state.packets += 1;
             state.last = now;
-            state.look_up(&self.tables, now);
+            if state.look_up(&self.tables, now) && self.strangers.len() < MAX_STRANGERS {
+                self.strangers.push(slot as u16);
+            }
             if state.kind == Kind::Timed {
                 self.monitor.component_sends(pid, slot as u16);
             }
@@ -376,6 +384,7 @@ impl Analyser {
 
     fn look_for_absences(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
         self.monitor.overdue(now, out);
+        self.look_for_strangers(now, out);
         let Monitor {
             begin,
             limits,

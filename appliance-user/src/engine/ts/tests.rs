@@ -19,8 +19,13 @@ fn edited(edit: impl Fn(&mut Vec<Timed>)) -> Vec<Timed> {
     packets
 }
 
+/// Null packets in the place of others, so that the rate stays.
 fn without(drop: impl Fn(&Timed) -> bool) -> Vec<Timed> {
-    edited(|packets| packets.retain(|packet| !drop(packet)))
+    edited(|packets| {
+        for packet in packets.iter_mut().filter(|packet| drop(packet)) {
+            packet.bytes = payload(NULL_PID, 0xff);
+        }
+    })
 }
 
 /// Both count the same, and this.
@@ -167,7 +172,7 @@ fn transport_errors() {
             packet.bytes[1] |= 0x80;
         }
     });
-    differ(&packets, &[("2.1", 8), ("1.5.a", 1)], &[("2.1", 8)]);
+    differ(&packets, &[("2.1", 7), ("1.5.a", 1)], &[("2.1", 7)]);
 }
 
 #[test]
@@ -205,7 +210,7 @@ fn a_pcr_gap() {
     });
     // They never come again: the oracle waits for the next one.
     let mut ours = counted(&packets);
-    assert!(ours.remove("2.3.a").is_some_and(|count| count == 19), "2 s without PCR");
+    assert!(ours.remove("2.3.a").is_some_and(|count| count == 20), "2 s without PCR");
     assert_eq!((ours, oracle(&packets)), Default::default());
 }
 
@@ -301,8 +306,9 @@ fn a_pid_that_nothing_refers_to() {
         })
     };
     let count = |packets: &[Timed]| packets.iter().filter(|packet| packet.pid() == 0x777).count();
-    assert!(count(&ghosts(1_000, 1_400)) > 5 && count(&ghosts(1_000, 1_900)) > 20);
-    agree(&ghosts(1_000, 1_400), &[]);
+    assert!(count(&ghosts(1_000, 1_000)) == 1 && count(&ghosts(1_000, 1_900)) > 20);
+    // Once is enough: half a second later nothing refers to it.
+    agree(&ghosts(1_000, 1_000), &[("3.4.a", 1)]);
     agree(&ghosts(1_000, 1_900), &[("3.4.a", 1)]);
     differ(&ghosts(1_000, 3_900), &[("3.4.a", 5)], &[("3.4.a", 1)]);
 }
@@ -334,6 +340,9 @@ fn service_information_too_often() {
     };
     for (pid, number) in [(0x10, "3.1.a"), (0x11, "3.5.a"), (0x12, "3.6.a"), (0x14, "3.8")] {
         agree(&twice(pid, 1), &[(number, 1), ("3.2", 1)]);
+    }
+    // The following event's EIT comes 40 ms after the present one's.
+    for pid in [0x10, 0x11, 0x14] {
         agree(&twice(pid, 70), &[]);
     }
 }
@@ -376,10 +385,12 @@ fn what_goes_by_unseen_is_no_absence() {
     packets.retain(|packet| !(2_000..9_000).contains(&ms(packet)));
     number(&mut packets);
     let (mut analyser, mut feeder) = (Analyser::new(Axis::Live), Feeder::default());
+    let mut before = Duration::ZERO;
     for packet in &packets {
-        if packet.frame == 225 && packet.starts() && packet.has_pcr() {
+        if packet.at - before > Duration::from_secs(1) {
             analyser.rebase();
         }
+        before = packet.at;
         feeder.feed(&mut analyser, packet, &mut |_, event| {
             assert!(
                 !matches!(event, TsEvent::Tr101290 { .. }),
