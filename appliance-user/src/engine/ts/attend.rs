@@ -2,9 +2,10 @@
 
 use tidegate_common::digest::TsDigest;
 
+use super::cues::Told;
 use super::pcr::{Pcr, Reference};
 use super::slot::{Kind, More};
-use super::tables::{self, TableEvent};
+use super::tables::{self, Programme, Role, TableEvent};
 use super::tr101290::Indicator;
 use super::{Analyser, DISCONTINUITY_OR_PCR, HASTE, MAX_MORE, PCR_FLAG, SET_BACK, TsEvent};
 use crate::engine::media::mpegts::{self, PACKET_SIZE};
@@ -165,11 +166,31 @@ impl Analyser {
         gap: bool,
         out: &mut impl FnMut(Timestamp, TsEvent),
     ) {
-        let (tables, monitor) = (&mut self.tables, &mut self.monitor);
+        let pts = self.current_pts(pid);
+        let Analyser {
+            tables, monitor, cues, ..
+        } = self;
+        let min_preroll = self.min_preroll;
         tables.section_packet(pid, bytes, gap, &mut |event| {
             monitor.table(now, &event, out);
-            if !matches!(event, TableEvent::Section { .. }) {
-                out(now, TsEvent::Table(event));
+            match event {
+                TableEvent::Section { .. } => {}
+                TableEvent::Splice {
+                    pid,
+                    announced,
+                    section,
+                } => {
+                    let told = Told {
+                        at: now,
+                        pid,
+                        announced,
+                        section: section.as_ref().map_err(|error| *error),
+                        pts,
+                        min_preroll,
+                    };
+                    cues.section(&told, &mut |event| out(now, TsEvent::Cue(event)));
+                }
+                _ => out(now, TsEvent::Table(event)),
             }
         });
         let generation = self.tables.generation();
@@ -177,6 +198,32 @@ impl Analyser {
             self.generation = generation;
             self.next_tick = self.next_tick.min(self.last_tick.after(HASTE));
         }
+    }
+
+    /// The PTS that came last on the first component that has any, of the programme that a splice PID belongs to; of the first
+    /// programme where no PMT lists the PID.
+    fn current_pts(&self, pid: u16) -> Option<u64> {
+        if !matches!(
+            self.tables.role(pid),
+            Role::Splice | Role::Unreferenced | Role::Component(_)
+        ) {
+            return None;
+        }
+        let lists = |programme: &&Programme| programme.components.iter().any(|component| component.pid == pid);
+        let programme = self
+            .tables
+            .programmes()
+            .find(lists)
+            .or_else(|| self.tables.programmes().next())?;
+        programme.components.iter().find_map(|component| {
+            let place = self
+                .monitor
+                .components
+                .binary_search_by_key(&component.pid, |wanted| wanted.pid)
+                .ok()?;
+            let slot = self.monitor.components.get(place)?.slot?;
+            self.slots.get(usize::from(slot))?.more.as_ref()?.stamps.current
+        })
     }
 
     /// 3.4.a of a PID that sends.

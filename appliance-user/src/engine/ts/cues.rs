@@ -138,7 +138,7 @@ impl CueFinding {
 
 /// What a section gives rise to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum CueEvent {
+pub enum CueEvent {
     /// A cue; boxed, for it is large and rare.
     Cue(Box<Cue>),
     /// Something is wrong.

@@ -1,5 +1,6 @@
 //! What the analyser tells of a transport stream.
 
+use super::cues::CueEvent;
 use super::tables::TableEvent;
 use super::tr101290::Indicator;
 
@@ -13,8 +14,10 @@ pub enum TsEvent {
         /// The PID, where it is about one.
         pid: Option<u16>,
     },
-    /// Something that the tables tell; never [`TableEvent::Section`].
+    /// Something that the tables tell; neither [`TableEvent::Section`] nor [`TableEvent::Splice`].
     Table(TableEvent),
+    /// A cue, or something that is wrong with splice information.
+    Cue(CueEvent),
     /// A PID has become scrambled, or clear again: most of its packets for two seconds.
     Scrambling {
         /// The PID.

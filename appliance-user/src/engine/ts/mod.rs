@@ -28,17 +28,20 @@ use tidegate_common::digest::TsDigest;
 use self::checks::Checks;
 pub use self::clock::Axis;
 use self::clock::FileClock;
+use self::cues::Cues;
+pub use self::cues::{Cue, CueEvent, CueFinding, CueReport};
 pub use self::event::TsEvent;
 use self::monitor::Monitor;
 use self::rates::{Meter, Packets};
-pub use self::report::{ComponentReport, PcrReport, PidAnalysis, ProgrammeReport, TsAnalysis};
+pub use self::report::{PcrReport, PidAnalysis, TsAnalysis};
 use self::slot::{Kind, More, Slot};
 use self::tables::Tables;
+pub use self::tables::report::{ComponentReport, ProgrammeReport, TablesReport};
 pub use self::tr101290::Indicator;
 use self::tr101290::{Limits, Sync};
-use super::media::mpegts::{self, NULL_PID, PACKET_SIZE};
+use super::media::mpegts::{NULL_PID, PACKET_SIZE};
 use super::time::Timestamp;
-use crate::policy::rule::Tr101290Thresholds;
+use crate::policy::rule::{Tr101290Thresholds, TsRule};
 
 /// A PID has 13 bits, so no stream has more.
 const MAX_PIDS: usize = 8192;
@@ -79,6 +82,8 @@ pub(in crate::engine) struct Analyser {
     /// `None` live.
     file: Option<FileClock>,
     tables: Tables,
+    cues: Cues,
+    min_preroll: Option<Duration>,
     monitor: Monitor,
     sync: Sync,
     /// Packets went by unseen: intervals begin anew with the next one.
@@ -114,6 +119,8 @@ impl Analyser {
             file: (axis == Axis::File).then(FileClock::default),
             awaited: tables.generation(),
             tables,
+            cues: Cues::default(),
+            min_preroll: None,
             monitor: Monitor::new(Limits::from(&Tr101290Thresholds::default())),
             sync: Sync::default(),
             unseen: true,
@@ -130,9 +137,11 @@ impl Analyser {
         }
     }
 
-    /// The thresholds of the rule that the stream runs under.
-    pub(in crate::engine) fn set_thresholds(&mut self, thresholds: &Tr101290Thresholds) {
-        self.monitor.limits = Limits::from(thresholds);
+    /// The rule that the stream runs under now: thresholds, and the pre-roll that cues must have. What [`Analyser::check`]
+    /// looks at is given there.
+    pub(in crate::engine) fn set_rule(&mut self, rule: &TsRule) {
+        self.monitor.limits = Limits::from(&rule.tr101290.thresholds);
+        self.min_preroll = rule.scte35.min_preroll;
     }
 
     /// One packet in order. `slot` is the PID's place in the judge's PID table (dense, from 0). `bytes` is `None` where the
@@ -259,6 +268,7 @@ impl Analyser {
             + self.extended.len() * (size_of::<More>() + size_of::<u16>())
             + self.strangers.capacity() * size_of::<u16>()
             + self.tables.memory()
+            + self.cues.memory()
             + self.monitor.memory()
             + self.checks.memory()
     }

@@ -10,6 +10,8 @@ use crate::engine::time::Timestamp;
 pub(super) struct Stamps {
     /// When the last PTS came; `None` before the first one.
     last: Option<Timer>,
+    /// The last PTS itself, 90 kHz.
+    pub(super) current: Option<u64>,
     /// PES packets that begin with a PTS, and with a DTS too.
     pub(super) pts: u64,
     pub(super) dts: u64,
@@ -24,6 +26,7 @@ impl Stamps {
             return 0;
         }
         self.pts += 1;
+        self.current = header.pts;
         let times = self.overdue(at, begin, limit);
         self.last = Some(Timer::new(at));
         times

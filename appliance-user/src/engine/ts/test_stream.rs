@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use dvb_conformance::{ConformanceMonitor, Indicator as Oracle};
 
 use super::*;
-use crate::engine::media::mpegts::{Content, digest_packet};
+use crate::engine::media::mpegts::{self, Content, digest_packet};
 
 pub(super) const VIDEO: u16 = 0x100;
 pub(super) const AUDIO: u16 = 0x101;
@@ -92,7 +92,7 @@ fn pes(pid: u16, stream_id: u8, pts_ms: u64, pcr: Option<u64>) -> Bytes {
         packet[6..12].copy_from_slice(&((value / 300) << 15 | 0x7e00 | (value % 300)).to_be_bytes()[2..]);
         start = 12;
     }
-    let pts = pts_ms * 90 & 0x1_ffff_ffff;
+    let pts = (pts_ms * 90) & 0x1_ffff_ffff;
     let stamp = [
         0x21 | (pts >> 29) as u8 & 0x0e,
         (pts >> 22) as u8,

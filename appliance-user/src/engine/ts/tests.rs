@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::test_stream::*;
 use super::*;
+use crate::engine::media::mpegts;
 use crate::policy::rule::{BitrateLimit, NullPacketsLimit, OnExceed, PidsLimit, StreamTypesLimit, TsRule};
 use crate::policy::set::PidSet;
 
@@ -400,7 +401,7 @@ fn what_goes_by_unseen_is_no_absence() {
         });
     }
     assert_eq!(analyser.report().pids.len(), 9, "tables and PIDs stay");
-    assert_eq!(analyser.report().programmes.len(), 1);
+    assert_eq!(analyser.report().tables.programmes.len(), 1);
 }
 
 #[test]
@@ -659,6 +660,53 @@ fn a_condition_is_told_once_a_second() {
     }
     // Nothing but null packets has come at the first look, then video, audio and PMT.
     assert_eq!((looked, told), (5, 12));
+}
+
+/// A splice_insert out of the network at that PTS.
+fn splice_insert(pts: u64) -> Vec<u8> {
+    let mut section = vec![
+        0xfc, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xf0, 15, 5, 0, 0, 0, 9, 0x7f, 0xcf,
+    ];
+    section.push(0xfe | (pts >> 32) as u8);
+    section.extend((pts as u32).to_be_bytes());
+    section.extend([0, 1, 0, 0, 0, 0]);
+    section[2] = section.len() as u8 + 1;
+    section.extend(
+        crc::Crc::<u32>::new(&crc::CRC_32_MPEG_2)
+            .checksum(&section)
+            .to_be_bytes(),
+    );
+    section
+}
+
+#[test]
+fn a_cue_has_its_preroll_from_the_time_stamps_of_the_video() {
+    // Frame 50 presents at 2500 ms; the splice point is 4 s later.
+    let packets = edited(|packets| {
+        let place = packets
+            .iter()
+            .position(|packet| packet.frame == 50 && packet.pid() == NULL_PID && packet.at.as_millis() > 2_020);
+        packets[place.expect("one")].bytes = table(0x300, &splice_insert(6_500 * 90));
+    });
+    for (limit, short) in [(3, false), (5, true)] {
+        let mut rule = TsRule::default();
+        rule.scte35.min_preroll = Some(Duration::from_secs(limit));
+        let (mut analyser, mut feeder, mut told) = (Analyser::new(Axis::Live), Feeder::default(), Vec::new());
+        analyser.set_rule(&rule);
+        for packet in &packets {
+            feeder.feed(&mut analyser, packet, &mut |_, event| {
+                if let TsEvent::Cue(event) = event {
+                    told.push(event);
+                }
+            });
+        }
+        let cues = analyser.report().cues;
+        assert_eq!(cues.cues.len(), 1, "{told:?}");
+        assert_eq!((cues.cues[0].preroll_ms, cues.cues[0].event_id), (Some(4_000), Some(9)));
+        let expected: Vec<_> = ["short-preroll", "unannounced"][usize::from(!short)..].to_vec();
+        assert_eq!(cues.findings.keys().copied().collect::<Vec<_>>(), expected);
+        assert_eq!(told.len(), 1 + expected.len());
+    }
 }
 
 #[test]
