@@ -239,3 +239,117 @@ fn as_much_is_recoverable_as_gstreamer_rebuilds() {
         "{rebuilt_in_all} {lost_for_good}"
     );
 }
+
+/// ffmpeg's Pro-MPEG output, captured: the records of the file, and the port and payload of each.
+fn from_ffmpeg() -> Vec<(Vec<u8>, u16, Vec<u8>)> {
+    let lab = lossy_lab::Lab::new("fec");
+    let path = lab.path("sent.pcap");
+    let file = path.display().to_string();
+    let dumpcap = lab.start(
+        "dumpcap",
+        &["-P", "-q", "-i", "lo", "-f", "udp portrange 5000-5004", "-w", &file],
+    );
+    dumpcap
+        .wait_until("capturing", PATIENCE, || dumpcap.log().contains("File: "))
+        .expect("dumpcap captures");
+    let mut ffmpeg = lab.start(
+        "ffmpeg",
+        &[
+            "-nostdin",
+            "-v",
+            "error",
+            "-re",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=320x240:rate=25",
+            "-t",
+            "3",
+            "-c:v",
+            "mpeg2video",
+            "-b:v",
+            "2M",
+            "-muxrate",
+            "3M",
+            "-f",
+            "rtp_mpegts",
+            "-fec",
+            "prompeg=l=8:d=5",
+            "rtp://127.0.0.1:5000",
+        ],
+    );
+    assert!(
+        ffmpeg.wait(PATIENCE).expect("ffmpeg ends").success(),
+        "{}",
+        ffmpeg.log()
+    );
+    let capture = std::fs::read(lab.end_capture((dumpcap, path))).expect("a capture");
+    let mut records = Vec::new();
+    let mut rest = &capture[24..];
+    while let Some(length) = rest.get(8..12) {
+        let end = 16 + u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
+        let frame = &rest[16..end];
+        let port = u16::from_be_bytes([frame[36], frame[37]]);
+        records.push((rest[..end].to_vec(), port, frame[42..].to_vec()));
+        rest = &rest[end..];
+    }
+    records
+}
+
+#[test]
+fn as_much_of_ffmpegs_stream_is_recoverable_as_gstreamer_rebuilds() {
+    let records = from_ffmpeg();
+    let of = |port| records.iter().filter(move |(_, p, _)| *p == port);
+    let media = of(5000).filter(|(_, _, packet)| packet[1] & 0x7f == 33).count();
+    assert!(
+        media > 500 && of(5002).count() > media / 5 - 20 && of(5004).count() > media / 8 - 20,
+        "{media} packets"
+    );
+    let mut draw = Draw(0x2022_0002);
+    // The first matrix is let alone: gstreamer sees no FEC before it, and neither do we. Neither first nor last is lost.
+    let mut seen = 0;
+    let kept: Vec<_> = records
+        .iter()
+        .filter(|(_, port, packet)| {
+            let is_media = *port == 5000 && packet[1] & 0x7f == 33;
+            seen += usize::from(is_media);
+            !is_media || seen < 50 || seen == media || draw.below(10) > 0
+        })
+        .collect();
+    let payloads = |port| {
+        let of_port = kept
+            .iter()
+            .filter(move |(_, p, packet)| *p == port && !(192..224).contains(&packet[1]));
+        of_port.map(|(_, _, packet)| packet.clone()).collect::<Vec<_>>()
+    };
+    let harmed = Protected {
+        media: payloads(5000),
+        columns: payloads(5002),
+        rows: payloads(5004),
+    };
+    let directory = TempDir::new().expect("a directory");
+    let rebuilt = rebuilt_by_gstreamer(directory.path(), &harmed);
+    let file: Vec<u8> = [pcap(&[])]
+        .into_iter()
+        .chain(kept.iter().map(|(record, ..)| record.clone()))
+        .flatten()
+        .collect();
+    let file = put(directory.path(), "harmed.pcap", &file);
+    let policy = put(directory.path(), "policy.toml", POLICY.as_bytes());
+    let report = inspect_by(&policy, &file).report();
+    let stream = rtp_stream(&report);
+    let lost = (media - harmed.media.len()) as u64;
+    assert!(lost > 20 && rebuilt.len() > 10, "{lost} {}", rebuilt.len());
+    assert_eq!(number(stream, "/transport/lost"), lost);
+    assert_eq!(number(stream, "/transport/recoverable"), rebuilt.len() as u64);
+    // ffmpeg reports as a sender on the next port.
+    assert!(number(stream, "/rtp/rtcp/sender_reports") > 0, "{stream:#}");
+    // Without a policy FEC shows itself.
+    let unruled = inspect_support::inspect_json(&file).report();
+    let fec = unruled["streams"]
+        .as_array()
+        .expect("streams")
+        .iter()
+        .filter(|stream| stream["protocol"] == "rtp-fec");
+    assert_eq!(fec.count(), 2, "{unruled:#}");
+}
