@@ -1,15 +1,16 @@
 //! One media stream: its identity, its judge, its state and what is reported of it.
 
+mod rtp;
+
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_common::digest::PacketDigest;
-use tidegate_common::flow::{Direction, FlowKey, Tuple};
+use tidegate_common::flow::{Direction, Tuple};
 
 use super::event::StreamChange;
-use super::flow::rtp::{ArrivalHeader, RtpFigures};
-use super::group::{Address, GroupKey, Member, Outcome, Post, RtcpNote};
+use super::flow::rtp::RtpFigures;
 use super::judge::{Event, Fault, Judge, Ordering, ResetCause, Sink, UnsequencedFault};
 use super::outbox::Outbox;
 use super::report::{
@@ -17,7 +18,7 @@ use super::report::{
 };
 use super::time::Timestamp;
 use super::watch::{Transition, Watch};
-use crate::policy::{Protocol, Rule, RuleId};
+use crate::policy::Rule;
 
 /// How often one kind of finding is told of one stream, at most.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -25,10 +26,6 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const RTP_WINDOW: Duration = Duration::from_millis(50);
 /// SRT while its handshake is unseen, and RIST: several retransmission rounds on a long path.
 const ARQ_WINDOW: Duration = Duration::from_secs(1);
-
-/// Whoever injects packets may have caused losses for so long after a finding was last told: the time between two tellings,
-/// and the longest that losses wait to be judged.
-const TAINT: Duration = Duration::from_secs(3);
 
 /// Findings of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,103 +274,6 @@ impl Stream {
         self.ts_visible |= digest.ts_visible;
         self.count(now, bytes, outbox);
         self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, verdicts));
-    }
-
-    /// What only RTP knows, from now on kept.
-    pub(super) fn rtp_mut(&mut self) -> &mut RtpFigures {
-        self.rtp.get_or_insert_default()
-    }
-
-    /// Heap bytes of what only RTP knows.
-    pub(super) fn rtp_memory(&self) -> usize {
-        self.rtp
-            .as_ref()
-            .map_or(0, |rtp| size_of::<RtpFigures>() + rtp.memory())
-    }
-
-    /// Ties a media stream to its companions by what its rule says: FEC, and the other path of a pair.
-    pub(super) fn tie(&mut self, rule: &Rule) {
-        let (source, destination) = (self.identity.source, self.identity.destination);
-        let is_of = |path: &crate::policy::rule::Path| {
-            source.is_some_and(|source| path.source.contains(&source.ip()))
-                && destination.is_some_and(|to| path.destination.contains(&to.ip()) && path.port == to.port())
-        };
-        let paths = rule.rtp.paths.as_ref();
-        let path = paths
-            .and_then(|paths| paths.iter().position(is_of))
-            .map(|path| path as u8);
-        self.rtp_mut().tie(rule.protocol == Protocol::RtpFec, path);
-    }
-
-    /// A media packet's RTP header, before the packet is judged.
-    pub(super) fn rtp_packet(
-        &mut self,
-        now: Timestamp,
-        payload_type: u8,
-        header: &ArrivalHeader,
-        repeated: bool,
-        outbox: &mut Outbox,
-    ) {
-        let found = self.rtp_mut().media(now, payload_type, header, repeated);
-        for finding in found.into_iter().flatten() {
-            self.find(now, finding, outbox);
-        }
-    }
-
-    /// A media packet was judged. Whether the stream's groups should be told something.
-    pub(super) fn rtp_judged(&mut self, now: Timestamp, sequence: u16) -> bool {
-        let announced = self.announced;
-        self.rtp.as_mut().is_some_and(|rtp| {
-            rtp.judged(now, sequence);
-            announced && rtp.membership.is_due(now)
-        })
-    }
-
-    /// Tells the stream's groups what they do not know yet.
-    pub(super) fn tell_group(&mut self, now: Timestamp, flow: &FlowKey, rule: Option<RuleId>, post: &mut Post) {
-        let Some(rtp) = self.rtp.as_mut().filter(|_| self.announced) else {
-            return;
-        };
-        let to = Address {
-            member: Member {
-                flow: *flow,
-                direction: self.direction,
-                ssrc: self.selector,
-            },
-            key: GroupKey {
-                rule,
-                endpoint: self.identity.endpoint,
-                destination: self.identity.destination,
-                ssrc: 0,
-            },
-        };
-        rtp.membership.send(now, &to, post);
-    }
-
-    /// RTCP said something of the stream at `at`.
-    pub(super) fn rtcp_note(&mut self, now: Timestamp, at: Timestamp, note: &RtcpNote, outbox: &mut Outbox) {
-        let duplicated = self.judge.as_ref().map_or(0, |judge| judge.transport().duplicated);
-        if self.rtp_mut().rtcp(at, note, duplicated) {
-            outbox.tell(now, &self.identity, StreamChange::Bye);
-        }
-    }
-
-    /// What the home of one of its groups found.
-    pub(super) fn outcome(&mut self, now: Timestamp, outcome: &Outcome, outbox: &mut Outbox) {
-        if let Outcome::Rtcp { at, note } = outcome {
-            return self.rtcp_note(now, *at, note, outbox);
-        }
-        let lost = self.rtp_mut().outcome(outcome);
-        if lost == 0 {
-            return;
-        }
-        let beside = |(finding, found): (&Finding, &Found)| {
-            finding.taints() && found.told.is_some_and(|told| now.since(told) <= TAINT)
-        };
-        let tainted = Finding::ALL.iter().zip(&self.findings).any(beside);
-        if let Some(transition) = self.watch.lost(now, lost, tainted) {
-            tell(&self.identity, now, transition, outbox);
-        }
     }
 
     /// Notes a finding that is not the judge's.
