@@ -32,6 +32,7 @@ use self::cues::Cues;
 pub use self::cues::{Cue, CueFinding, CueReport};
 pub(in crate::engine) use self::event::TsEvent;
 use self::monitor::Monitor;
+use self::pcr::Pcr;
 use self::rates::{Meter, Packets};
 pub use self::report::{PcrReport, PidAnalysis, TsAnalysis};
 use self::slot::{Kind, More, Slot};
@@ -340,6 +341,7 @@ impl Analyser {
         if core::mem::take(&mut self.unseen) || set_back {
             self.first.get_or_insert(now);
             self.monitor.begin(now);
+            self.for_each_pcr(Pcr::forget);
             self.second.reset();
             self.checks.reset(now);
             self.second_began = now;
@@ -418,7 +420,7 @@ impl Analyser {
             let Some(more) = &mut slot.more else { continue };
             let pid = Some(slot.pid);
             if let Some(pcr) = more.pcr.as_mut().filter(|_| self.tables.is_pcr_pid(slot.pid)) {
-                let times = pcr.overdue(now, begin, &limits);
+                let times = pcr.overdue(now, &limits);
                 ledger.raise(now, Indicator::PcrRepetitionError, pid, times, out);
             }
             if slot.kind == Kind::Timed {
