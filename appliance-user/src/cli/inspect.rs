@@ -9,15 +9,15 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use self::extract::{Evidence, Folder};
 use crate::engine::file;
 use crate::engine::report::{InputReport, PacketTotals, SCHEMA, StreamReport};
 use crate::io::input::Input;
+use crate::io::policy_file;
 use crate::io::ts_file::TsReader;
-use crate::policy::{self, Policy};
+use crate::policy::Policy;
 
 /// Exit codes: everything was read and nothing is wrong; something is; something could not be read.
 const EXIT_CLEAN: u8 = 0;
@@ -75,11 +75,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 fn inspect_all(args: &InspectArgs) -> anyhow::Result<u8> {
     let policy = match &args.policy {
         None => Policy::observe_all(),
-        Some(path) => {
-            let name = path.display().to_string();
-            let bytes = std::fs::read(path).with_context(|| format!("cannot read the policy {name}"))?;
-            policy::parse_bytes(&name, &bytes)?
-        }
+        Some(path) => policy_file::load(path)?,
     };
     let folder = args.extract.as_deref().map(Folder::create).transpose()?;
     let mut code = EXIT_CLEAN;
@@ -166,11 +162,14 @@ fn inspect_ts<R: Read>(
     mut evidence: Option<&mut Evidence>,
     report: &mut InputReport,
 ) -> anyhow::Result<()> {
-    let mut inspection = file::Inspection::new(evidence.is_some());
+    let mut inspection = file::Inspection::new(evidence.is_some(), true);
     let mut outcome = Ok(());
     while let Some(batch) = reader.next_batch() {
         match batch {
             Ok(batch) => {
+                if batch.skipped() > 0 && inspection.count() > 0 {
+                    inspection.sync_lost();
+                }
                 let mut packets = batch.packets().map(|(_, packet)| packet).peekable();
                 while packets.peek().is_some() {
                     inspection.packets(packets.by_ref().take(PACKETS_AT_A_TIME));
@@ -191,7 +190,7 @@ fn inspect_ts<R: Read>(
     };
     inspection.finish();
     collect(&mut inspection, evidence)?;
-    report.streams = vec![inspection.report(reader.counts().sync_losses)];
+    report.streams = vec![inspection.report()];
     outcome
 }
 

@@ -6,7 +6,7 @@ use super::tr101290::Indicator;
 
 /// Something that the analyser found.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::engine) enum TsEvent {
+pub enum TsEvent {
     /// A violation of ETSI TR 101 290.
     Tr101290 {
         /// What was violated.

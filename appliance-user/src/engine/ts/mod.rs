@@ -9,7 +9,7 @@
 mod attend;
 mod checks;
 mod clock;
-pub(in crate::engine) mod cues;
+pub mod cues;
 mod event;
 mod monitor;
 mod pcr;
@@ -18,7 +18,7 @@ mod rates;
 mod report;
 mod si;
 mod slot;
-pub(in crate::engine) mod tables;
+pub mod tables;
 mod tr101290;
 
 use core::time::Duration;
@@ -27,10 +27,10 @@ use tidegate_common::digest::TsDigest;
 
 use self::checks::Checks;
 pub use self::clock::Axis;
-use self::clock::FileClock;
+pub(in crate::engine) use self::clock::FileClock;
 use self::cues::Cues;
-pub use self::cues::{Cue, CueFinding, CueReport};
-pub(in crate::engine) use self::event::TsEvent;
+pub use self::cues::{Cue, CueEvent, CueFinding, CueReport};
+pub use self::event::TsEvent;
 use self::monitor::Monitor;
 use self::pcr::Pcr;
 use self::rates::{Meter, Packets};

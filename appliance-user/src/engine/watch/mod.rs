@@ -19,6 +19,7 @@
 mod account;
 mod cause;
 mod limits;
+mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,8 @@ use core::time::Duration;
 use self::account::Account;
 pub(super) use self::cause::Cause;
 use self::limits::{Limits, millis};
+pub(super) use self::parts::Media;
+use self::parts::{Figures, Hold, Level, Raised, Trigger};
 use super::event::StreamChange;
 use super::report::{StreamProtocol, StreamState};
 use super::time::Timestamp;
@@ -45,59 +48,8 @@ const SRT_NOTE: &str = "an SRT session whose data is blocked for about 5 s break
 
 /// The phase between a block and health, by its name in events.
 const PROBATION: &str = "probation";
-
-/// A figure and the limit that it was compared with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Figures {
-    figure: u64,
-    limit: u64,
-    window: Duration,
-    hold: Duration,
-}
-
-/// What moves the state, if it moves.
-#[derive(Clone, Copy, Debug)]
-struct Trigger {
-    cause: &'static str,
-    figures: Figures,
-}
-
-impl Trigger {
-    fn time(cause: &'static str) -> Self {
-        Trigger {
-            cause,
-            figures: Figures::default(),
-        }
-    }
-}
-
-/// A condition that lasts, from its first moment on, raised or not.
-#[derive(Clone, Copy, Debug)]
-struct Level {
-    cause: Cause,
-    since: Timestamp,
-    figure: u64,
-    limit: u64,
-}
-
-/// A cause that was raised and not cleared.
-#[derive(Clone, Copy, Debug)]
-struct Raised {
-    cause: Cause,
-    since: Timestamp,
-    /// The last moment at which the limit was known to be exceeded.
-    last: Timestamp,
-}
-
-/// A block, or one that is only told.
-#[derive(Clone, Copy, Debug)]
-struct Hold {
-    until: Timestamp,
-    cause: Cause,
-    enforced: bool,
-    /// What told of its end is put down to.
-    over: &'static str,
-}
+/// What the end of a block is put down to, unless a new policy ended it.
+const HOLD_OVER: &str = "hold-over";
 
 /// The state machine of one stream.
 #[derive(Debug)]
@@ -293,27 +245,26 @@ impl Watch {
     }
 
     /// Lets time pass: conditions that have held or been absent long enough, holds and probations that are over. `media` is
-    /// when the last media packet of a confirmed stream came, or when the appliance began to see again after it was blind;
-    /// `None` where nobody waits for media.
+    /// `None` where nobody waits for media: the stream is not confirmed, or a companion of another.
     pub(super) fn advance(
         &mut self,
         now: Timestamp,
-        media: Option<Timestamp>,
+        media: Option<Media>,
         out: &mut impl FnMut(Timestamp, StreamChange),
     ) {
         if let Some(media) = media {
-            self.silent(now, media, out);
+            self.silent(now, media.quiet_since, out);
         }
         if self.is_quiet() {
             return;
         }
-        let flowing = media.is_some_and(|last| now.since(last) <= FLOWING);
+        let flowing = media.is_some_and(|media| now.since(media.last) <= FLOWING);
         for place in 0..self.levels.len() {
             if let Some(cause) = self.levels.get(place).map(|level| level.cause) {
                 self.weigh(now, cause, flowing, out);
             }
         }
-        self.clear(now, out);
+        self.clear(now, media, out);
         self.end_hold(now, flowing, out);
         if self.raised.is_empty() && self.probation.is_some_and(|until| now >= until) {
             self.settle_with(now, Trigger::time("clear"), |watch| watch.probation = None, out);
@@ -375,15 +326,8 @@ impl Watch {
             since: at,
             last: at,
         });
-        let change = StreamChange::ConditionRaised {
-            condition: cause.name(),
-            cause: cause.key(),
-            figure: figures.figure,
-            limit: figures.limit,
-            window_ms: window_ms(figures.window),
-            on_exceed: self.limits.of(cause).map_or("alert", |limit| limit.on_exceed()),
-            phase: self.phase(),
-        };
+        let on_exceed = self.limits.of(cause).map_or("alert", |limit| limit.on_exceed());
+        let change = figures.raised(cause, on_exceed, self.phase());
         out(at, change);
     }
 
@@ -394,14 +338,19 @@ impl Watch {
     }
 
     /// Clears what has been absent for long enough, or what the rule no longer limits.
-    fn clear(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, StreamChange)) {
+    fn clear(&mut self, now: Timestamp, media: Option<Media>, out: &mut impl FnMut(Timestamp, StreamChange)) {
         let clear_after = self.limits.clear_after;
         for place in (0..self.raised.len()).rev() {
             let Some(raised) = self.raised.get(place).copied() else {
                 continue;
             };
             let limited = self.limits.of(raised.cause).is_some();
-            if limited && (now.since(raised.last) < clear_after || self.goes_on(raised.cause, now)) {
+            // Only packets end a silence.
+            let until = match (raised.cause, media) {
+                (Cause::Silence, Some(media)) => media.last,
+                _ => now,
+            };
+            if limited && (until.since(raised.last) < clear_after || self.goes_on(raised.cause, now)) {
                 continue;
             }
             self.raised.remove(place);
@@ -436,19 +385,10 @@ impl Watch {
             until,
             cause,
             enforced,
-            over: "hold-over",
+            over: HOLD_OVER,
         });
         if !enforced {
-            let change = StreamChange::BlockWithheld {
-                condition: cause.name(),
-                cause: cause.key(),
-                figure: figures.figure,
-                limit: figures.limit,
-                window_ms: window_ms(figures.window),
-                hold_ms: millis(figures.hold),
-                enforced,
-            };
-            out(at, change);
+            out(at, figures.withheld(cause));
         }
     }
 
@@ -467,7 +407,8 @@ impl Watch {
             self.hold = Some(Hold {
                 until: now.after(more),
                 cause: level.cause,
-                ..hold
+                enforced: hold.enforced,
+                over: HOLD_OVER,
             });
             return;
         }
@@ -525,8 +466,4 @@ impl Watch {
         };
         out(at, change);
     }
-}
-
-fn window_ms(window: Duration) -> Option<u64> {
-    (!window.is_zero()).then(|| millis(window))
 }
