@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::engine::media::mpegts::pes::TIMESTAMP_MODULUS;
 use crate::engine::media::mpegts::section::SectionError;
 use crate::engine::media::scte35::{
-    Command, Descriptor, Error, Insert, Schedule, ScheduleTime, Segmentation, SpliceInfo, segmentation_name,
+    Command, Error, Insert, Schedule, ScheduleTime, Segmentation, SpliceInfo, segmentation_name,
 };
 use crate::engine::time::Timestamp;
 
@@ -21,6 +21,8 @@ pub(in crate::engine) const MAX_CUES: usize = 256;
 const REPEATED_WITHIN: Duration = Duration::from_secs(60);
 /// Ticks of a PTS in a millisecond.
 const TICKS_PER_MS: u64 = 90;
+/// Cues of one section that are looked at; honest ones have a few, a hostile one hundreds. The rest is counted.
+const MAX_CUES_PER_SECTION: usize = 32;
 /// Bytes of a UPID that are kept, in hexadecimal: all standard types but the free-form ones fit.
 const MAX_UPID: usize = 32;
 
@@ -216,20 +218,25 @@ impl Cues {
         if info.encryption.is_some() {
             return self.find(told.pid, CueFinding::Encrypted, out);
         }
-        match &info.command {
-            Command::Insert(insert) => self.enter(of_insert(told, info, insert), told, out),
-            Command::Schedule(events) => {
-                for event in events {
-                    self.enter(of_schedule(told, info, event), told, out);
-                }
-            }
-            _ => {}
+        let scheduled = match &info.command {
+            Command::Schedule(events) => events.as_slice(),
+            _ => &[],
+        };
+        let inserted = match &info.command {
+            Command::Insert(insert) => Some(of_insert(told, info, insert)),
+            _ => None,
+        };
+        let mut cues = inserted
+            .into_iter()
+            .chain(scheduled.iter().map(|event| of_schedule(told, info, event)))
+            .chain(
+                info.segmentations()
+                    .map(|segmentation| of_segmentation(told, info, segmentation)),
+            );
+        for cue in cues.by_ref().take(MAX_CUES_PER_SECTION) {
+            self.enter(cue, told, out);
         }
-        for descriptor in &info.descriptors {
-            if let Descriptor::Segmentation(segmentation) = descriptor {
-                self.enter(of_segmentation(told, info, segmentation), told, out);
-            }
-        }
+        self.total += cues.count() as u64;
     }
 
     /// What is known, for reports.
