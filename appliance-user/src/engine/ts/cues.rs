@@ -35,8 +35,10 @@ pub struct Cue {
     pub announced: bool,
     /// `splice-insert`, `splice-schedule`, `time-signal`, or the name of another command that carries a descriptor.
     pub command: &'static str,
-    /// splice_event_id, or segmentation_event_id where `segmentation` is told or the descriptor cancels.
-    pub event_id: Option<u32>,
+    /// It is of a segmentation descriptor, not of the command.
+    pub of_segmentation: bool,
+    /// splice_event_id, or segmentation_event_id.
+    pub event_id: u32,
     /// The section takes the event back.
     pub cancels: bool,
     /// A later section took the event back.
@@ -77,12 +79,9 @@ impl Cue {
         let key = |cue: &Cue| {
             let segmentation = (cue.segmentation_type, cue.segment);
             (
-                cue.pid,
-                cue.command,
-                cue.event_id,
-                cue.cancels,
-                cue.out_of_network,
-                segmentation,
+                (cue.pid, cue.command, cue.event_id),
+                (cue.cancels, cue.out_of_network),
+                (cue.of_segmentation, segmentation),
             )
         };
         key(self) == key(other)
@@ -98,11 +97,9 @@ impl Cue {
 
     /// Whether this takes the other's event back.
     fn takes_back(&self, other: &Cue) -> bool {
-        let by_segmentation = |cue: &Cue| cue.command == "time-signal" || cue.segmentation_type.is_some();
-        self.cancels
-            && !other.cancels
-            && (self.pid, self.event_id) == (other.pid, other.event_id)
-            && (self.command == other.command || by_segmentation(self) && by_segmentation(other))
+        let key = |cue: &Cue| (cue.pid, cue.event_id, cue.of_segmentation);
+        let same_command = self.of_segmentation || self.command == other.command;
+        self.cancels && !other.cancels && same_command && key(self) == key(other)
     }
 }
 
@@ -306,7 +303,8 @@ fn blank(told: &Told<'_>, info: &SpliceInfo, event_id: u32, cancels: bool) -> Cu
         pid: told.pid,
         announced: told.announced,
         command: info.command.name(),
-        event_id: Some(event_id),
+        of_segmentation: false,
+        event_id,
         cancels,
         cancelled: false,
         repeat: 0,
@@ -367,6 +365,7 @@ fn of_segmentation(told: &Told<'_>, info: &SpliceInfo, segmentation: &Segmentati
         Command::Insert(insert) => insert.detail.as_ref().and_then(|detail| detail.time),
         _ => None,
     };
+    cue.of_segmentation = true;
     if let Some(detail) = &segmentation.detail {
         place_at(&mut cue, told, info, time);
         cue.immediate = cue.pts.is_none() && matches!(info.command, Command::TimeSignal(_) | Command::Insert(_));

@@ -83,7 +83,7 @@ pub(in crate::engine) fn starts_splice(packet: &[u8; PACKET_SIZE]) -> bool {
         .and_then(|payload| payload.split_first())
         .and_then(|(pointer, rest)| rest.get(usize::from(*pointer)..));
     // The short form of protocol_version 0: what is no splice section seldom begins like that by chance.
-    section.is_some_and(|section| matches!(section, [scte35::TABLE_ID, syntax, _, 0, ..] if syntax & 0xc0 == 0))
+    section.is_some_and(|section| matches!(section, [scte35::TABLE_ID, syntax, _, 0, ..] if syntax & 0x80 == 0))
 }
 
 /// The tables of one transport stream.
