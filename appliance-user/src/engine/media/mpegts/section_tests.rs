@@ -107,6 +107,13 @@ fn a_second_copy_of_a_packet_does_nothing() {
 }
 
 #[test]
+fn the_same_counter_with_other_bytes_is_no_copy() {
+    let sections = [0, 1].map(|version| long(0x02, 1, version, (0, 0), &body(20)));
+    let all = sections.each_ref().map(|section| packets(0x11, &[section], &mut 7)[0]);
+    assert_eq!(assemble(&mut Assembler::default(), &all), sections.map(Ok));
+}
+
+#[test]
 fn damaged_and_scrambled_packets_are_not_read() {
     let section = long(0x00, 1, 0, (0, 0), &body(20));
     let packet = packets(0, &[&section], &mut 0)[0];

@@ -122,7 +122,7 @@ proptest! {
 
     #[test]
     fn every_second_of_a_day_is_read(day in 40_587_i64..65_536, second in 0_u32..86_400) {
-        let bcd = |value: u32| (value / 10 << 4 | value % 10) as u8;
+        let bcd = |value: u32| ((value / 10) << 4 | (value % 10)) as u8;
         let [m0, m1] = (day as u16).to_be_bytes();
         let field = [m0, m1, bcd(second / 3600), bcd(second / 60 % 60), bcd(second % 60)];
         prop_assert_eq!(utc(field), Some((day - 40_587) * 86_400 + i64::from(second)));
