@@ -170,6 +170,17 @@ impl Tables {
         self.programmes.iter()
     }
 
+    /// The programme that lists a PID among its components; the first, where several do.
+    pub(in crate::engine) fn programme_of(&self, pid: u16) -> Option<&Programme> {
+        self.programmes.iter().find(|programme| programme.lists(pid))
+    }
+
+    /// Packets went by unseen: what is half-assembled is void, what is known stays.
+    pub(in crate::engine) fn rebase(&mut self) {
+        self.assemblers.clear();
+        self.held = 0;
+    }
+
     /// Bytes held on the heap.
     pub(in crate::engine) fn memory(&self) -> usize {
         let programmes: usize = self.programmes.iter().map(Programme::memory).sum();
@@ -292,22 +303,27 @@ impl Tables {
         let place = Place { pid, table_id };
         match Section::read(bytes) {
             Ok(section) => {
-                out(told(pid, &section));
+                if is_table {
+                    out(told(pid, &section));
+                }
                 if is_splice {
+                    let section = SpliceInfo::read(bytes);
                     out(TableEvent::Splice {
                         pid,
                         announced,
-                        section: SpliceInfo::read(bytes),
+                        section,
                     });
                 } else if let Err(error) = self.table(place, role, &section, out) {
                     out(place.malformed(error));
                 }
             }
             Err(error) => {
-                out(match error {
-                    SectionError::Crc => TableEvent::CrcError { pid, table_id },
-                    error => place.malformed(error),
-                });
+                if is_table {
+                    out(match error {
+                        SectionError::Crc => TableEvent::CrcError { pid, table_id },
+                        error => place.malformed(error),
+                    });
+                }
                 if is_splice {
                     out(splice_error(pid, announced, error));
                 }

@@ -409,6 +409,27 @@ fn a_long_pmt_survives_interleaving_and_not_a_gap() {
 }
 
 #[test]
+fn nothing_is_put_together_across_packets_that_went_by_unseen() {
+    let mut feed = Feed::programme();
+    let long = pmt(1, 1, 0x100, &[0; 200], &[(0x1b, 0x100, &[])]);
+    let packets = feed.packets(0x1000, &[&long]);
+    let mut told = Vec::new();
+    feed.tables
+        .section_packet(0x1000, &packets[0], false, &mut |event| told.push(event));
+    assert!(feed.tables.held > 0);
+    feed.tables.rebase();
+    feed.tables
+        .section_packet(0x1000, &packets[1], false, &mut |event| told.push(event));
+    assert_eq!((told, feed.tables.held), (vec![], 0));
+    assert_eq!(
+        feed.tables.programme_of(0x101).map(|programme| programme.number),
+        Some(1),
+        "what is known stays"
+    );
+    assert!(feed.tables.programme_of(0x103).is_none());
+}
+
+#[test]
 fn splice_sections_are_told_announced_or_not() {
     let mut feed = Feed::programme();
     let section = short_with_crc(0xfc, &NULL_BODY);
