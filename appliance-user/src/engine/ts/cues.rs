@@ -137,7 +137,7 @@ impl CueFinding {
 
 /// What a section gives rise to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum CueEvent {
+pub enum CueEvent {
     /// A cue; boxed, for it is large and rare.
     Cue(Box<Cue>),
     /// Something is wrong.
@@ -196,6 +196,7 @@ pub struct CueReport {
     /// What was wrong, and how often.
     pub findings: BTreeMap<&'static str, u64>,
     /// The last cues, oldest first; at most 256.
+    #[serde(skip)]
     pub cues: Vec<Cue>,
 }
 

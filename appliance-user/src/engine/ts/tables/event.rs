@@ -8,7 +8,7 @@ use crate::engine::media::scte35;
 
 /// What the tables tell.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::engine) enum TableEvent {
+pub enum TableEvent {
     /// A sound section came (CRC right, where it has one), also one that repeats what is known; of PIDs that a table or
     /// a standard says to carry sections.
     Section {
@@ -110,7 +110,7 @@ pub(in crate::engine) enum TableEvent {
 
 /// Why a section told nothing, or not all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
-pub(in crate::engine) enum TableError {
+pub enum TableError {
     /// It could not be put together.
     #[error(transparent)]
     Section(#[from] SectionError),

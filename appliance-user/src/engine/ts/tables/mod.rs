@@ -170,11 +170,6 @@ impl Tables {
         self.programmes.iter()
     }
 
-    /// The programme that lists a PID among its components; the first, where several do.
-    pub(in crate::engine) fn programme_of(&self, pid: u16) -> Option<&Programme> {
-        self.programmes.iter().find(|programme| programme.lists(pid))
-    }
-
     /// Packets went by unseen: what is half-assembled is void, what is known stays.
     pub(in crate::engine) fn rebase(&mut self) {
         self.assemblers.clear();

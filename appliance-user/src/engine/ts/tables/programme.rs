@@ -76,13 +76,6 @@ impl Programme {
         }
     }
 
-    /// Whether a PID is one of its components.
-    pub(super) fn lists(&self, pid: u16) -> bool {
-        self.components
-            .binary_search_by_key(&pid, |component| component.pid)
-            .is_ok()
-    }
-
     /// Whether a PMT section on this PID would tell anything new of it.
     fn awaits(&self, pid: u16, crc: Option<u32>) -> bool {
         self.pmt_pid == pid && (self.crc.is_none() || self.crc != crc)

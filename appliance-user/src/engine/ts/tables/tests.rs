@@ -421,12 +421,7 @@ fn nothing_is_put_together_across_packets_that_went_by_unseen() {
     feed.tables
         .section_packet(0x1000, &packets[1], false, &mut |event| told.push(event));
     assert_eq!((told, feed.tables.held), (vec![], 0));
-    assert_eq!(
-        feed.tables.programme_of(0x101).map(|programme| programme.number),
-        Some(1),
-        "what is known stays"
-    );
-    assert!(feed.tables.programme_of(0x103).is_none());
+    assert_eq!(feed.tables.role(0x101), Role::Component(0x0f), "what is known stays");
 }
 
 #[test]
