@@ -8,14 +8,14 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use crate::engine::file;
 use crate::engine::report::{InputReport, PacketTotals, SCHEMA, StreamReport};
 use crate::io::input::Input;
+use crate::io::policy_file;
 use crate::io::ts_file::TsReader;
-use crate::policy::{self, Policy};
+use crate::policy::Policy;
 
 /// Exit codes: everything was read and nothing is wrong; something is; something could not be read.
 const EXIT_CLEAN: u8 = 0;
@@ -66,11 +66,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 fn inspect_all(args: &InspectArgs) -> anyhow::Result<u8> {
     let policy = match &args.policy {
         None => Policy::observe_all(),
-        Some(path) => {
-            let name = path.display().to_string();
-            let bytes = std::fs::read(path).with_context(|| format!("cannot read the policy {name}"))?;
-            policy::parse_bytes(&name, &bytes)?
-        }
+        Some(path) => policy_file::load(path)?,
     };
     let mut code = EXIT_CLEAN;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());

@@ -180,6 +180,9 @@ pub struct Unreadable {
     pub remedy: String,
 }
 
+/// Reads one of a policy's files; its bytes are to be overwritten when they are dropped.
+pub type ReadSecret<'r> = dyn FnMut(&SecretFile) -> Result<Zeroizing<Vec<u8>>, Unreadable> + 'r;
+
 /// A file that a key names, before its rule has a number.
 pub(super) struct FileUse {
     pub(super) path: PathBuf,
@@ -224,10 +227,7 @@ impl Policy {
     ///
     /// # Errors
     /// All files that cannot be read or do not hold what they should, each at the place of the policy that names it.
-    pub fn with_secrets(
-        mut self,
-        read: &mut dyn FnMut(&SecretFile) -> Result<Zeroizing<Vec<u8>>, Unreadable>,
-    ) -> Result<Policy, PolicyErrors> {
+    pub fn with_secrets(mut self, read: &mut ReadSecret<'_>) -> Result<Policy, PolicyErrors> {
         let mut errors = Vec::new();
         for file in &self.files {
             let Some(rule) = self.rules.get_mut(file.rule.0 as usize) else {

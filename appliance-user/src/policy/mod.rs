@@ -35,7 +35,7 @@ use tidegate_common::flow::Tuple;
 pub use action::{DefaultAction, FailureAction};
 pub use describe::Description;
 pub use diagnostic::{Diagnostic, PolicyErrors};
-pub use files::{SecretFile, SecretKind, Unreadable};
+pub use files::{ReadSecret, SecretFile, SecretKind, Unreadable};
 pub use kernel::{FailureWish, KernelPrefix};
 pub use read::{parse, parse_bytes};
 pub use rule::{Protocol, Rule};

@@ -145,7 +145,7 @@ pub(super) static SCTE35: Section = Section {
     keys: &["bad_crc", "unannounced", "min_preroll", "on_exceed", "hold"],
 };
 
-static ALL: [&Section; 16] = [
+pub(super) static ALL: [&Section; 16] = [
     &ROOT,
     &RULE,
     &SRT,
@@ -205,7 +205,9 @@ pub(super) fn nearest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> 
     let near = words
         .map(|word| (distance(typed, word), word))
         .filter(|(d, word)| *d > 0 && *d <= allowed(word));
-    near.min_by_key(|(d, _)| *d).map(|(_, word)| word)
+    // Of words as near, the one that differs in letter case only.
+    near.min_by_key(|(d, word)| (*d, !word.eq_ignore_ascii_case(typed)))
+        .map(|(_, word)| word)
 }
 
 /// Edits between two words: insertion, deletion, replacement of one character (Levenshtein). A change of letter case and

@@ -48,7 +48,7 @@ fn read_paths(rtp: &Fields<'_, '_>, admitted: &Rule, out: &mut Collector<'_>) ->
         );
         return None;
     };
-    let (Some(first), Some(second), 2) = (items.get(0), items.get(1), items.len()) else {
+    let (Some(first), Some(second), 2) = (items.first(), items.get(1), items.len()) else {
         let message = format!("a stream is sent on two paths, not on {}", items.len());
         out.error(&value.span(), Problem::new(message, PATHS_REMEDY));
         return None;

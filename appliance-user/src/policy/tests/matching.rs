@@ -33,7 +33,8 @@ fn lists_port(rule: &Rule, port: i32) -> bool {
 }
 
 fn common(rule: &Rule, tuple: &Tuple) -> bool {
-    (rule.protocol == Protocol::Any || tuple.protocol == 17)
+    let transport = if rule.protocol == Protocol::Rtmp { 6 } else { 17 };
+    (rule.protocol == Protocol::Any || tuple.protocol == transport)
         && (rule.endpoints.is_empty() || tuple.endpoint.is_some_and(|id| rule.endpoints.contains(&id)))
 }
 
