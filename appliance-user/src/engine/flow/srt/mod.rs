@@ -303,9 +303,8 @@ fn look(
     generation: u64,
     context: &mut Context<'_>,
 ) -> Seen {
-    if session.keys.is_none() && data.is_encrypted() && stream.is_confirmed() {
-        // The answer went by unseen, but there is data: the keys were taken.
-        session.take_offered();
+    if stream.is_confirmed() {
+        session.assume(data.destination_socket_id(), direction);
     }
     let joined = session.is_joined();
     let Some(keys) = &mut session.keys else {

@@ -87,6 +87,8 @@ pub(super) struct Session {
     pub(super) changed: bool,
     /// A party said good-bye and no data has come since.
     closed: bool,
+    /// Pending: the responder's socket id as data has it, while its answer is not seen.
+    assumed: Option<u32>,
     /// Joined: the socket id that the receiver's reports seem to go to.
     partner: Option<u32>,
     last_seen: Timestamp,
@@ -394,6 +396,7 @@ impl Session {
             keys: None,
             changed: true,
             closed: false,
+            assumed: None,
             partner: None,
             last_seen: way.now,
         }
@@ -448,7 +451,7 @@ impl Session {
     }
 
     /// The initiator's keys are good for both directions, until each party says others.
-    pub(super) fn take_offered(&mut self) {
+    fn take_offered(&mut self) {
         if let Some(material) = self.offered.take() {
             self.learn(self.initiator, material);
             self.learn(self.initiator.flipped(), material);
@@ -490,7 +493,17 @@ impl Session {
     /// Whether a packet with this destination socket id, going this way, is of this session, which stands.
     fn receives(&self, id: u32, direction: Direction) -> bool {
         let party = *self.ids.at(direction.flipped());
-        party == Some(id) && self.standing != Standing::Greeting
+        let assumed = self.standing == Standing::Pending && direction == self.initiator && self.assumed == Some(id);
+        assumed || party == Some(id) && self.standing != Standing::Greeting
+    }
+
+    /// Data goes to `id` of a session whose answer was not seen: it may take another way. The answer, when it comes, is what
+    /// counts.
+    pub(super) fn assume(&mut self, id: u32, direction: Direction) {
+        if self.standing == Standing::Pending && direction == self.initiator {
+            self.assumed = Some(id);
+            self.take_offered();
+        }
     }
 
     /// The id of the party that sends in `direction`.

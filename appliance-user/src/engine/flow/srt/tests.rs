@@ -1,1 +1,4 @@
+//! SRT through the engine: captures of real sessions, and sessions made by hand.
 
+mod bench;
+mod captures;
