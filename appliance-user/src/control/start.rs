@@ -1,8 +1,8 @@
 //! Starting: what is checked, made, filled and attached, in this order.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::thread::CapabilitySet;
@@ -11,6 +11,7 @@ use tidegate_common::maps;
 use super::bypass::{BypassWatch, Note};
 use super::clock;
 use super::events::{BypassPackets, ControlEvent, EventLog, EventSender};
+use super::expect::ExpectWatch;
 use super::figures::{Facts, KernelFigures};
 use super::health::Board;
 use super::http::Ports;
@@ -186,6 +187,7 @@ fn bring_up(options: &Options, log: &EventLog, checked: Checked, program: &mut L
         since: Instant::now(),
         heartbeat: options.heartbeat,
         dark: Dark::new(live.beats.len()),
+        expected: Mutex::new(ExpectWatch::new(Arc::clone(&live.policy), clock::monotonic_nanos())),
         beats: live.beats,
         workers: Workers::new(live.workers),
         tables,

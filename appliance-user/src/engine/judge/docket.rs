@@ -7,10 +7,14 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::{Event, Sink};
+use crate::engine::memory::Grant;
 use crate::engine::time::Timestamp;
+use crate::engine::ts::TsEvent;
 
 /// Events held back at most; beyond that the oldest are told as they stand.
 const MAX_HELD: usize = 1024;
+/// Room that the first event makes.
+const FIRST_ROOM: usize = 8;
 /// Room that is kept when nothing is held.
 const KEPT_ROOM: usize = 64;
 /// Losses this close together are told as one.
@@ -32,8 +36,8 @@ impl Docket {
     }
 
     /// An event that waits until `due`.
-    pub(super) fn hold(&mut self, due: Timestamp, event: Event) {
-        if let Event::Lost { at, count, tainted } = event
+    pub(super) fn hold(&mut self, due: Timestamp, event: Event, grant: &mut Grant) {
+        if let &Event::Lost { at, count, tainted } = &event
             && let Some((
                 _,
                 Event::Lost {
@@ -48,7 +52,7 @@ impl Docket {
             *taint |= tainted;
             return;
         }
-        if self.held.len() >= MAX_HELD
+        if !self.has_room(grant)
             && let Some((_, oldest)) = self.held.pop_front()
         {
             self.ready.push(oldest);
@@ -56,11 +60,37 @@ impl Docket {
         self.held.push_back((due, event));
     }
 
+    /// Something that the analyser found waits too: whoever injects packets may have caused it.
+    pub(super) fn hold_ts(&mut self, at: Timestamp, event: TsEvent, settling: Duration, grant: &mut Grant) {
+        let tainted = self.is_tainted(at, settling);
+        self.hold(at.after(settling), Event::Ts { at, event, tainted }, grant);
+    }
+
+    fn has_room(&mut self, grant: &mut Grant) -> bool {
+        let room = self.held.capacity();
+        if self.held.len() < room.min(MAX_HELD) {
+            return true;
+        }
+        let more = room.max(FIRST_ROOM);
+        let grows = room < MAX_HELD && grant.grow(more * size_of::<(Timestamp, Event)>());
+        if grows {
+            self.held.reserve_exact(more);
+        }
+        grows
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn memory(&self) -> usize {
+        self.held.capacity() * size_of::<(Timestamp, Event)>()
+    }
+
     /// A finding: everything held back stands beside it.
     pub(super) fn taint(&mut self, at: Timestamp) {
         self.last_finding = Some(at);
         for (_, event) in &mut self.held {
-            if let Event::ContinuityError { tainted, .. } | Event::Lost { tainted, .. } = event {
+            if let Event::ContinuityError { tainted, .. } | Event::Lost { tainted, .. } | Event::Ts { tainted, .. } =
+                event
+            {
                 *tainted = true;
             }
         }

@@ -9,6 +9,8 @@
 
 #![forbid(unsafe_code)]
 
+mod analysis;
+mod arrival;
 mod continuity;
 mod docket;
 #[cfg(test)]
@@ -21,14 +23,26 @@ mod sequence;
 mod tests;
 
 use core::time::Duration;
+use std::sync::Arc;
 
-use tidegate_common::digest::PacketDigest;
+use tidegate_common::digest::{PacketDigest, TsDigest};
 
+use self::analysis::Analysis;
+use self::arrival::Arrival;
+pub use self::arrival::TsBytes;
 pub use self::continuity::PidCounters;
 use self::continuity::{Continuity, Gap};
 use self::docket::Docket;
 use self::sequence::{Bench, Sequencer};
+use super::media::mpegts::PACKET_SIZE;
+use super::memory::{Allowance, Grant};
 use super::time::Timestamp;
+pub use super::ts::Axis;
+use super::ts::{Analyser, TsEvent};
+use crate::policy::rule::TsRule;
+
+/// Bytes of packets that wait which one stream may keep: the tables and clocks of some seconds.
+const KEPT_BYTES: usize = 256 << 10;
 
 /// What tells a stream's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +93,7 @@ pub enum ResetCause {
 /// [`Event::ContinuityError`] and [`Event::Lost`] are told with a delay of up to two seconds ([`Judge::settling`]), for
 /// only then is it known whether they are `tainted`: a finding stands so near to them that whoever injects packets may
 /// have caused them, so they must never feed a block. The counters do not wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A packet's continuity_counter is wrong; the count goes on from it.
     ContinuityError {
@@ -105,6 +119,13 @@ pub enum Event {
         /// May have been caused by injected packets.
         tainted: bool,
     },
+    /// The numbers that [`Event::Lost`] will tell of, told at once: they are counted as lost from now on.
+    GivenUp {
+        /// The first of them, as on the wire (RTP: its lower 16 bits).
+        first: u32,
+        /// How many.
+        count: u64,
+    },
     /// One sequence number came with two contents. The first one was judged.
     SequenceConflict {
         /// When the other content came.
@@ -120,6 +141,15 @@ pub enum Event {
         /// When it came.
         at: Timestamp,
     },
+    /// The analyser found something in the transport stream.
+    Ts {
+        /// When.
+        at: Timestamp,
+        /// What.
+        event: TsEvent,
+        /// May have been caused by injected packets.
+        tainted: bool,
+    },
     /// The counters were rebased.
     Reset {
         /// When it was known.
@@ -131,10 +161,13 @@ pub enum Event {
     },
 }
 
-/// Where events go.
+/// Where what the judge finds goes.
 pub trait Sink {
     /// Takes one event.
     fn event(&mut self, event: Event);
+
+    /// Takes the TS packets of the next datagram in sequence order, from a judge that was told to [`Judge::hand_on`] media.
+    fn media(&mut self, _packets: &[[u8; PACKET_SIZE]]) {}
 }
 
 impl<F: FnMut(Event)> Sink for F {
@@ -205,6 +238,11 @@ struct Court {
     unsequenced: Option<Fault>,
     /// A packet went by whose TS could not be seen: what a PID's counter did meanwhile is not known.
     unseen: bool,
+    /// The media is handed on in sequence order.
+    hands_on: bool,
+    /// What the stream may hold beyond its first packets.
+    grant: Grant,
+    analysis: Analysis,
 }
 
 impl Judge {
@@ -229,6 +267,9 @@ impl Judge {
                 transport: TransportCounters::default(),
                 unsequenced,
                 unseen: false,
+                hands_on: false,
+                grant: Allowance::unlimited().grant(),
+                analysis: Analysis::new(),
             },
             clock: Timestamp::default(),
         }
@@ -247,25 +288,53 @@ impl Judge {
         self.sequencer.as_ref().map_or(Duration::ZERO, Sequencer::settling)
     }
 
-    /// Takes the digest of a packet that came at `now`.
-    pub fn offer(&mut self, now: Timestamp, digest: &PacketDigest, out: &mut impl Sink) {
+    /// What it holds beyond a stream's first packets comes out of this allowance.
+    pub fn within(mut self, allowance: &Allowance) -> Self {
+        self.court.grant = allowance.grant();
+        self.court.analysis.within(allowance);
+        self
+    }
+
+    /// The transport stream is analysed too, from its first packet on: tables, clocks, TR 101 290.
+    pub fn analyse(&mut self, axis: Axis, rule: Arc<TsRule>) {
+        self.court.analysis.await_packets(axis, rule);
+    }
+
+    /// The policy changed: the rule's thresholds are others.
+    pub fn readmit(&mut self, rule: &Arc<TsRule>) {
+        self.court.analysis.readmit(rule);
+    }
+
+    /// What the analyser knows, where there is one and memory for it.
+    pub(in crate::engine) fn analyser(&self) -> Option<&Analyser> {
+        self.court.analysis.analyser()
+    }
+
+    /// The analyser, to ask about a rule's limits.
+    pub(in crate::engine) fn analyser_mut(&mut self) -> Option<&mut Analyser> {
+        self.court.analysis.analyser_mut()
+    }
+
+    /// From now on the media goes to the sink too, in sequence order: whole datagrams are kept while they wait.
+    pub fn hand_on(&mut self) {
+        self.court.hands_on = true;
+    }
+
+    /// Takes a packet that came at `now`: its digest, and the TS packets that it was made of.
+    pub fn offer(&mut self, now: Timestamp, digest: &PacketDigest, bytes: TsBytes<'_>, out: &mut impl Sink) {
         self.clock = now;
-        let Some(sequencer) = &mut self.sequencer else {
-            let mut bench = Sitting {
-                court: &mut self.court,
-                now,
-                settling: Duration::ZERO,
-            };
-            bench.in_order(digest);
-            self.court.docket.release(now, out);
-            return;
-        };
+        let packet = Arrival { at: now, digest, bytes };
+        let settling = self.settling();
         let mut bench = Sitting {
-            settling: sequencer.settling(),
             court: &mut self.court,
             now,
+            settling,
+            out,
         };
-        sequencer.offer(now, digest, &mut bench);
+        match &mut self.sequencer {
+            Some(sequencer) => sequencer.offer(packet, &mut bench),
+            None => bench.in_order(packet),
+        }
         self.court.docket.release(now, out);
     }
 
@@ -273,32 +342,57 @@ impl Judge {
     /// stream may fall silent.
     pub fn advance(&mut self, now: Timestamp, out: &mut impl Sink) {
         self.clock = self.clock.max(now);
-        self.sit(|sequencer, now, bench| sequencer.advance(now, bench));
+        self.sit(out, |sequencer, now, bench| sequencer.advance(now, bench));
+        let settling = self.settling();
+        let Court {
+            analysis,
+            docket,
+            grant,
+            ..
+        } = &mut self.court;
+        if let Some(analyser) = analysis.analyser_mut() {
+            analyser.advance(now, &mut |at, event| docket.hold_ts(at, event, settling, grant));
+        }
         self.court.docket.release(now, out);
+        let sequence = self.sequencer.as_ref().map_or(0, Sequencer::memory);
+        // What was given back is free for others now; more than was granted it never holds.
+        self.court.grant.hold(sequence + self.court.memory());
+    }
+
+    /// Synchronisation was lost on the way to the judge; under [`Ordering::Arrival`].
+    pub fn sync_lost(&mut self, at: Timestamp, out: &mut impl Sink) {
+        let Court {
+            analysis,
+            docket,
+            grant,
+            ..
+        } = &mut self.court;
+        if let Some(analyser) = analysis.analyser_mut() {
+            analyser.sync_lost(at, &mut |at, event| docket.hold_ts(at, event, Duration::ZERO, grant));
+        }
+        docket.release(at, out);
     }
 
     /// The input ends: whatever still waits is judged and told.
     pub fn flush(&mut self, out: &mut impl Sink) {
-        self.sit(|sequencer, _, bench| sequencer.flush(bench));
+        self.sit(out, |sequencer, _, bench| sequencer.flush(bench));
         self.court.docket.release_all(out);
     }
 
     /// The stream goes on under another identity, such as a new SSRC: what waits is judged, then counters rebase with the
-    /// next packet and `resets` counts one. Events of this come with the next call.
-    pub fn rebase(&mut self) {
-        let rebased = self.sit(|sequencer, _, bench| sequencer.restart(bench));
+    /// next packet and `resets` counts one.
+    pub fn rebase(&mut self, out: &mut impl Sink) {
+        let rebased = self.sit(out, |sequencer, _, bench| sequencer.restart(bench));
         if rebased.is_none() {
-            self.court.transport.resets += 1;
-            self.court.continuity.rebase();
+            self.court.rebase_unsequenced();
         }
     }
 
     /// Packets of this stream may have gone by without the judge: its appliance stood still, or its rings overflowed. What
     /// is missing is nobody's loss; counters rebase with the next packet and `resets` counts one.
-    pub fn blind(&mut self) {
-        if self.sit(|sequencer, _, bench| sequencer.blind(bench)).is_none() {
-            self.court.transport.resets += 1;
-            self.court.continuity.rebase();
+    pub fn blind(&mut self, out: &mut impl Sink) {
+        if self.sit(out, |sequencer, _, bench| sequencer.blind(bench)).is_none() {
+            self.court.rebase_unsequenced();
         }
     }
 
@@ -322,25 +416,127 @@ impl Judge {
         self.court.continuity.pids()
     }
 
-    fn sit<R>(&mut self, work: impl FnOnce(&mut Sequencer, Timestamp, &mut Sitting<'_>) -> R) -> Option<R> {
+    fn sit<S: Sink, R>(
+        &mut self,
+        out: &mut S,
+        work: impl FnOnce(&mut Sequencer, Timestamp, &mut Sitting<'_, S>) -> R,
+    ) -> Option<R> {
         let (now, sequencer) = (self.clock, self.sequencer.as_mut()?);
         let mut bench = Sitting {
             settling: sequencer.settling(),
             court: &mut self.court,
             now,
+            out,
         };
         Some(work(sequencer, now, &mut bench))
     }
 }
 
+impl Court {
+    /// Where there are no numbers, what is counted begins anew with the next packet.
+    fn rebase_unsequenced(&mut self) {
+        self.transport.resets += 1;
+        self.rebase();
+    }
+
+    /// Every PID and every interval begins anew.
+    fn rebase(&mut self) {
+        self.continuity.rebase();
+        if let Some(analyser) = self.analysis.analyser_mut() {
+            analyser.rebase();
+        }
+    }
+
+    /// Bytes that it holds beside itself.
+    fn memory(&self) -> usize {
+        self.continuity.memory() + self.docket.memory()
+    }
+
+    /// Judges the TS packets of the next datagram. Continuity is judged at `now`, when their order is known; the analyser
+    /// keeps the time at which they came.
+    fn judge(&mut self, now: Timestamp, settling: Duration, packet: &Arrival<'_>) {
+        let digest = packet.digest;
+        let now_ms = continuity::milliseconds(now);
+        for (place, header) in digest.ts.iter().take(digest.ts_count.into()).enumerate() {
+            self.ts.packets += 1;
+            let Court {
+                analysis,
+                docket,
+                grant,
+                ..
+            } = self;
+            let mut found = |at, event| docket.hold_ts(at, event, settling, grant);
+            // A packet out of sync has no PID that could be judged. The oracles leave it out too: its loss shows in the
+            // PID's next packet.
+            if digest.bad_sync >> place & 1 != 0 {
+                self.ts.sync_byte_errors += 1;
+                if let Some(analyser) = analysis.analyser_mut() {
+                    analyser.bad_sync(packet.at, &mut found);
+                }
+                continue;
+            }
+            // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
+            self.ts.transport_errors += u64::from(header.transport_error());
+            let judged = self
+                .continuity
+                .judge(header, now_ms, &mut self.ts.duplicates, &mut self.grant);
+            let Some(judged) = judged else { continue };
+            if let Some(error) = judged.error {
+                self.continuity_error(now, settling, header, error);
+            }
+            let Court {
+                analysis,
+                docket,
+                grant,
+                ..
+            } = self;
+            let mut found = |at, event| docket.hold_ts(at, event, settling, grant);
+            if let Some(analyser) = analysis.analyser_mut() {
+                let gap = judged.error.is_some() || judged.gap == Gap::NumbersMissing;
+                if judged.error.is_some() {
+                    analyser.continuity_error(packet.at, header.pid(), &mut found);
+                }
+                let bytes = packet.bytes.packet(place);
+                analyser.packet(packet.at, judged.place, header, bytes, gap, &mut found);
+            }
+        }
+        self.analysis.account();
+    }
+
+    fn continuity_error(&mut self, at: Timestamp, settling: Duration, header: &TsDigest, error: continuity::Error) {
+        let fault = match (self.unsequenced, error.gap) {
+            (Some(fault), _) => fault,
+            (None, Gap::NumbersMissing) => Fault::Network,
+            (None, Gap::Whole) => Fault::Source,
+        };
+        let counters = &mut self.ts.continuity_errors;
+        *match fault {
+            Fault::Source => &mut counters.source,
+            Fault::Network => &mut counters.network,
+            Fault::Unknown => &mut counters.unknown,
+        } += 1;
+        let reach = error.since_previous.saturating_add(settling);
+        let event = Event::ContinuityError {
+            at,
+            pid: header.pid(),
+            fault,
+            expected: error.expected,
+            got: header.continuity_counter(),
+            tainted: self.docket.is_tainted(at, reach),
+        };
+        self.docket.hold(at.after(settling), event, &mut self.grant);
+    }
+}
+
 /// The court at one moment.
-struct Sitting<'a> {
+struct Sitting<'a, S> {
     court: &'a mut Court,
     now: Timestamp,
     settling: Duration,
+    out: &'a mut S,
 }
 
-impl Sitting<'_> {
+impl<S> Sitting<'_, S> {
     /// Somebody may be injecting packets: what is held back and what comes within the settling time stands beside it.
     fn finding(&mut self, event: Event) {
         self.court.docket.taint(self.now);
@@ -348,73 +544,62 @@ impl Sitting<'_> {
     }
 }
 
-impl Bench for Sitting<'_> {
+impl<S: Sink> Bench for Sitting<'_, S> {
     fn counters(&mut self) -> &mut TransportCounters {
         &mut self.court.transport
     }
 
-    fn in_order(&mut self, digest: &PacketDigest) {
+    fn worth_keeping(&self, packet: &Arrival<'_>) -> u8 {
+        if self.court.hands_on {
+            return u8::MAX;
+        }
+        let Some(analyser) = self.court.analysis.analyser() else {
+            return 0;
+        };
+        let wanted = |header: &TsDigest| u8::from(analyser.wants(header));
+        let headers = packet.digest.ts.iter().take(packet.digest.ts_count.into());
+        headers
+            .enumerate()
+            .fold(0, |keep, (place, header)| keep | wanted(header) << place)
+    }
+
+    fn room_for_bytes(&self) -> usize {
+        if self.court.hands_on { usize::MAX } else { KEPT_BYTES }
+    }
+
+    fn in_order(&mut self, packet: Arrival<'_>) {
         let Sitting {
             court,
-            now: at,
+            now,
             settling,
+            out,
         } = self;
-        let (at, settling) = (*at, *settling);
-        if !digest.ts_visible {
+        if court.hands_on {
+            out.media(packet.bytes.packets());
+        }
+        if !packet.digest.ts_visible {
             court.unseen = true;
             return;
         }
         if core::mem::take(&mut court.unseen) {
-            court.continuity.rebase();
+            court.rebase();
         }
-        let now_ms = continuity::milliseconds(at);
-        for (place, packet) in digest.ts.iter().take(digest.ts_count.into()).enumerate() {
-            court.ts.packets += 1;
-            // A packet out of sync has no PID that could be judged. The oracles leave it out too: its loss shows in the
-            // PID's next packet.
-            if digest.bad_sync >> place & 1 != 0 {
-                court.ts.sync_byte_errors += 1;
-                continue;
-            }
-            // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
-            court.ts.transport_errors += u64::from(packet.transport_error());
-            let Some(error) = court.continuity.judge(packet, now_ms, &mut court.ts.duplicates) else {
-                continue;
-            };
-            let fault = match (court.unsequenced, error.gap) {
-                (Some(fault), _) => fault,
-                (None, Gap::NumbersMissing) => Fault::Network,
-                (None, Gap::Whole) => Fault::Source,
-            };
-            let counters = &mut court.ts.continuity_errors;
-            *match fault {
-                Fault::Source => &mut counters.source,
-                Fault::Network => &mut counters.network,
-                Fault::Unknown => &mut counters.unknown,
-            } += 1;
-            let tainted = court
-                .docket
-                .is_tainted(at, error.since_previous.saturating_add(settling));
-            let (expected, got) = (error.expected, packet.continuity_counter());
-            let event = Event::ContinuityError {
-                at,
-                pid: packet.pid(),
-                fault,
-                expected,
-                got,
-                tainted,
-            };
-            court.docket.hold(at.after(settling), event);
-        }
+        court.analysis.begin();
+        court.judge(*now, *settling, &packet);
     }
 
-    fn lost(&mut self, count: u64) {
+    fn grant(&mut self) -> &mut Grant {
+        &mut self.court.grant
+    }
+
+    fn lost(&mut self, first: u64, count: u64) {
+        let first = first as u32;
+        self.court.docket.tell(Event::GivenUp { first, count });
         let (at, settling) = (self.now, self.settling);
         self.court.continuity.numbers_missing();
         let tainted = self.court.docket.is_tainted(at, settling);
-        self.court
-            .docket
-            .hold(at.after(settling), Event::Lost { at, count, tainted });
+        let event = Event::Lost { at, count, tainted };
+        self.court.docket.hold(at.after(settling), event, &mut self.court.grant);
     }
 
     fn conflict(&mut self) {
@@ -429,11 +614,11 @@ impl Bench for Sitting<'_> {
         self.court.docket.tell(Event::Late { at: self.now });
     }
 
-    fn reset(&mut self, cause: ResetCause, lost: u64) {
+    fn reset(&mut self, cause: ResetCause, first: u64, lost: u64) {
         if lost > 0 {
-            self.lost(lost);
+            self.lost(first, lost);
         }
-        self.court.continuity.rebase();
+        self.court.rebase();
         if cause == ResetCause::Restart {
             // Two forged packets make a restart too: what stands beside one never feeds a block.
             self.court.docket.taint(self.now);

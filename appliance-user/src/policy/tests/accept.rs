@@ -213,7 +213,7 @@ fn every_key_of_the_judge_has_its_effect() {
         },
         ..TsRule::default()
     };
-    assert_eq!(rule.ts, expected);
+    assert_eq!(*rule.ts, expected);
     let text = policy.describe().to_string();
     for part in [
         "  silence           more than 250ms: alert\n",
@@ -255,7 +255,7 @@ fn what_is_left_out_takes_its_default_and_only_alerts() {
         hold: seconds(10),
     };
     assert_eq!(
-        rule.ts,
+        *rule.ts,
         TsRule {
             continuity,
             network_loss,

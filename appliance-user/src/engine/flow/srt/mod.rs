@@ -26,6 +26,7 @@ pub(in crate::engine) use self::sessions::Sessions;
 use self::sessions::{CLEAR, Refused, Session, UNVERIFIED, Way, admit_key};
 use super::{Context, Datagram, Flow, Speaks};
 use crate::engine::event::StreamChange;
+use crate::engine::judge::TsBytes;
 use crate::engine::media::mpegts;
 use crate::engine::media::srt::{self, Control, ControlType, KeyMaterial, Packet};
 use crate::engine::report::{StreamIdentity, StreamProtocol};
@@ -364,7 +365,8 @@ fn judge(data: &srt::Data<'_>, seen: Seen, stream: &mut Stream, datagram: &Datag
         }
     }
     stream.decrypted |= visible && matches!(seen, Seen::Deciphered);
-    stream.offer(context.now, datagram.payload.len(), &digest, context.outbox);
+    let ts = TsBytes::all(if visible { clear } else { &[] });
+    stream.offer(context.now, datagram.payload.len(), &digest, ts, context.outbox);
 }
 
 /// A control packet of an extension: the terms of version 4, new keys.

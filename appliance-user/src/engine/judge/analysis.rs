@@ -1,0 +1,78 @@
+//! The judge's analyser, and what pays for it: it comes with the first TS packet, and goes where the memory is used up.
+
+use std::sync::Arc;
+
+use crate::engine::memory::{Allowance, Grant};
+use crate::engine::ts::{Analyser, Axis};
+use crate::policy::rule::TsRule;
+
+/// A stream's analyser, if it has one.
+#[derive(Debug)]
+pub(super) struct Analysis {
+    /// What the analyser will be, from the first TS packet on.
+    awaited: Option<(Axis, Arc<TsRule>)>,
+    analyser: Option<Box<Analyser>>,
+    grant: Grant,
+}
+
+impl Analysis {
+    /// None, and none awaited.
+    pub(super) fn new() -> Self {
+        Analysis {
+            awaited: None,
+            analyser: None,
+            grant: Allowance::unlimited().grant(),
+        }
+    }
+
+    /// What it holds comes out of this allowance.
+    pub(super) fn within(&mut self, allowance: &Allowance) {
+        self.grant = allowance.grant();
+        self.account();
+    }
+
+    /// There will be one.
+    pub(super) fn await_packets(&mut self, axis: Axis, rule: Arc<TsRule>) {
+        self.awaited = Some((axis, rule));
+    }
+
+    /// The first TS packet is here.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        if let Some((axis, rule)) = self.awaited.take() {
+            let mut analyser = Analyser::new(axis);
+            analyser.set_rule(&rule);
+            self.analyser = Some(Box::new(analyser));
+        }
+    }
+
+    /// The policy changed.
+    pub(super) fn readmit(&mut self, rule: &Arc<TsRule>) {
+        if let Some((_, awaited)) = &mut self.awaited {
+            *awaited = Arc::clone(rule);
+        }
+        if let Some(analyser) = &mut self.analyser {
+            analyser.set_rule(rule);
+        }
+    }
+
+    pub(super) fn analyser(&self) -> Option<&Analyser> {
+        self.analyser.as_deref()
+    }
+
+    #[inline]
+    pub(super) fn analyser_mut(&mut self) -> Option<&mut Analyser> {
+        self.analyser.as_deref_mut()
+    }
+
+    /// Pays for what the analyser holds now; where the allowance does not suffice it goes, and with it what it knew.
+    #[inline]
+    pub(super) fn account(&mut self) {
+        if let Some(analyser) = &self.analyser
+            && !self.grant.hold(size_of::<Analyser>() + analyser.memory())
+        {
+            self.analyser = None;
+            self.grant.hold(0);
+        }
+    }
+}
