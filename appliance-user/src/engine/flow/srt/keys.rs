@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use tidegate_common::flow::Direction;
 
-use super::sessions::PerDirection;
+use super::session::PerDirection;
 use crate::engine::media::mpegts;
 use crate::engine::media::srt::cipher::{Dialect, KeyEncryptingKey, StreamKey};
 use crate::engine::media::srt::{Cipher, Data, KeyFlag, StoredKeyMaterial};

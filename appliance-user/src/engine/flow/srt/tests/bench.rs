@@ -37,8 +37,17 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(policy: Policy) -> Self {
+        Bench::within(policy, Config::default().memory)
+    }
+
+    /// With so much memory for all that streams grow by.
+    pub(super) fn within(policy: Policy, memory: usize) -> Self {
+        let config = Config {
+            memory,
+            ..Config::default()
+        };
         Bench {
-            engine: Engine::new(Config::default()),
+            engine: Engine::new(config),
             policy,
             generation: 1,
         }

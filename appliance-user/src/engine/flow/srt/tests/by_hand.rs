@@ -7,11 +7,11 @@ use aes_kw::KeyInit;
 use tidegate_common::drop_reason::DropReason;
 
 use super::bench::{Bench, PASSPHRASE, finding, ip, names, policy, with_passphrase};
-use crate::engine::Verdict;
 use crate::engine::media::srt::cipher::{Dialect, KeyEncryptingKey, StreamKey};
 use crate::engine::media::srt::{Data, Packet, StoredKeyMaterial};
 use crate::engine::report::StreamReport;
 use crate::engine::time::Timestamp;
+use crate::engine::{Config, Verdict};
 use crate::policy::Policy;
 
 /// The caller's and the listener's socket ids.
@@ -540,4 +540,26 @@ fn nothing_secret_is_in_a_dump() {
     let flows = bench.engine.flows.iter().map(|(_, flow)| format!("{flow:?}"));
     let dump = flows.collect::<String>();
     assert!(dump.contains("<keys>") && !dump.contains("90, 90, 90") && !published.contains("horse"));
+}
+
+#[test]
+fn where_memory_is_short_sessions_are_followed_without_their_keys() {
+    let material = Material::new(PASSPHRASE, 4, Some(1), None);
+    let keys = material.keys();
+    let mut bench = Bench::within(with_passphrase(PASSPHRASE), 100);
+    bench.connect(&[(KMREQ, material.block.clone())], &[(KMRSP, material.block.clone())]);
+    for sequence in 1..20 {
+        assert_eq!(
+            bench.up(sequence.into(), &data(sequence, LISTENER, 1, false, &keys)),
+            Verdict::Return
+        );
+    }
+    let stream = bench.only_stream();
+    assert_eq!(
+        (stream.encryption, stream.decrypted, stream.packets),
+        ("aes-128-ctr", false, 19)
+    );
+    let plenty = Bench::connected(with_passphrase(PASSPHRASE), &material);
+    let held = Config::default().memory as u64 - plenty.engine.counters().memory_left;
+    assert!((500..5000).contains(&held), "{held} bytes for a session");
 }
