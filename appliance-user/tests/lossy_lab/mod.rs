@@ -1,6 +1,8 @@
 //! A lossy link on loopback in a namespace of its own: real senders and receivers, a relay between them that harms what
 //! passes by a seed and knows what it did, a capture of what came out, and the oracles that count independently.
 
+#![allow(dead_code, reason = "each test binary uses its own part of this module")]
+
 pub(crate) mod relay;
 
 use std::io::{self, Read};
