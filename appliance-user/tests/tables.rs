@@ -192,7 +192,7 @@ fn two_programmes_are_what_ffprobe_says() {
         assert_eq!(number(&probed["pcr_pid"]), *pcr_pid);
         let streams = probed["streams"].as_array().unwrap().iter().map(|stream| {
             let codec = match stream["codec_name"].as_str().unwrap() {
-                "mpeg2video" => "mpeg2",
+                "mpeg2video" => "mpeg2-video",
                 other => other,
             };
             (codec.to_owned(), numbers(stream["id"].as_str().unwrap())[0] as u16)
