@@ -30,7 +30,10 @@ impl Group {
 #[derive(Clone, Copy, Debug)]
 enum Look {
     Command(&'static str),
-    Library { header: &'static str, module: &'static str },
+    Library {
+        header: &'static str,
+        module: &'static str,
+    },
     EbpfCompiler,
     EbpfLinker,
     /// A plugin of GStreamer, by its file.
