@@ -44,6 +44,9 @@ impl Ports {
     }
 }
 
+/// Starts a program in a lab.
+type Start = Box<dyn FnOnce(&Lab) -> Process + Send>;
+
 /// Everything about a sender and its receiver that a session needs.
 pub(crate) struct Pair {
     pub(crate) protocol: &'static str,
@@ -53,9 +56,9 @@ pub(crate) struct Pair {
     pub(crate) numbered: Numbered,
     pub(crate) receiver: Receiver,
     /// The program that ends with the stream.
-    pub(crate) source: Box<dyn FnOnce(&Lab) -> Process + Send>,
+    pub(crate) source: Start,
     /// One between the source and the link, which goes on.
-    pub(crate) sender: Option<Box<dyn FnOnce(&Lab) -> Process + Send>>,
+    pub(crate) sender: Option<Start>,
 }
 
 /// What runs at the far end.
