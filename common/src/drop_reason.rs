@@ -89,6 +89,12 @@ drop_reasons! {
     TransmitFull = 31 => "transmit-full",
     /// Still in the receive ring when the worker's time to stop was over.
     ShuttingDown = 32 => "shutting-down",
+    /// The rule says RTMP and the TCP stream is not RTMP, or hides what the rule asks for.
+    NotRtmp = 33 => "not-rtmp",
+    /// An RTMP `connect` to an application that the rule does not match.
+    RtmpApplication = 34 => "rtmp-application",
+    /// An RTMP `publish` or `play` with a stream key that the rule does not match.
+    RtmpStreamKey = 35 => "rtmp-stream-key",
 }
 
 impl DropReason {

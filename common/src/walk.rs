@@ -20,6 +20,7 @@ use crate::wire::geneve::{AwsOption, Geneve, OptionHeader};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::protocol;
+use crate::wire::tcp::Tcp;
 use crate::wire::udp::Udp;
 
 /// Why a walk ended before its goal.
@@ -122,6 +123,8 @@ pub struct Walk {
     pub ports: Option<(u16, u16)>,
     /// Whether the inner packet is part of a larger one.
     pub fragment: Fragment,
+    /// Where the transport's header begins; for a later fragment, where its part begins.
+    pub transport_offset: usize,
     /// Where the transport's payload begins; for transports other than UDP and TCP, where the transport begins.
     pub payload_offset: usize,
     /// Bytes of that payload in this packet.
@@ -145,6 +148,18 @@ impl Walk {
     /// The transport's payload in the `packet` that was walked; `None` if that is another, shorter one.
     pub fn payload<'a>(&self, packet: &'a [u8]) -> Option<&'a [u8]> {
         packet.get(self.payload_offset..)?.get(..self.payload_length)
+    }
+
+    /// The TCP header in the `packet` that was walked, if there is one.
+    pub fn tcp(&self, packet: &[u8]) -> Option<Tcp> {
+        if self.protocol != protocol::TCP || self.ports.is_none() {
+            return None;
+        }
+        packet
+            .get(self.transport_offset..)?
+            .first_chunk()
+            .copied()
+            .map(Tcp::new)
     }
 }
 

@@ -1,18 +1,19 @@
 //! `tidegate check FILE`: is this policy valid, and what does it compile to?
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::policy;
+use crate::io::policy_file::{self, LoadError};
 
 /// The exit code for a policy that is wrong or cannot be read.
 const EXIT_INVALID: u8 = 2;
 
 /// Validate a policy and print what it compiles to.
+///
+/// The files of passphrases and stream keys that it refers to are read and validated, too; nothing of them is shown.
 ///
 /// Exits with 0 if the policy is valid, and with 2 and the errors as FILE:LINE:COLUMN on standard error if it is not.
 #[derive(Debug, Args)]
@@ -28,14 +29,7 @@ pub struct CheckArgs {
 /// Standard output cannot be written to.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let name = args.file.display().to_string();
-    let bytes = match read(&args.file) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            eprintln!("{name}: {error}");
-            return Ok(ExitCode::from(EXIT_INVALID));
-        }
-    };
-    match policy::parse_bytes(&name, &bytes) {
+    match policy_file::load(&args.file) {
         Ok(policy) => {
             let mut out = io::stdout().lock();
             writeln!(out, "{name} is valid")?;
@@ -43,17 +37,12 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             out.flush()?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(errors) => {
-            eprintln!("{errors}");
+        Err(error) => {
+            match error {
+                LoadError::Unreadable { source, .. } => eprintln!("{name}: {source}"),
+                LoadError::Invalid(errors) => eprintln!("{errors}"),
+            }
             Ok(ExitCode::from(EXIT_INVALID))
         }
     }
-}
-
-/// The file's bytes; of one that is too large just enough for the policy to be refused.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let bound = u64::try_from(policy::MAX_TEXT).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path)?.take(bound).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -1,6 +1,7 @@
 //! `tidegate inspect`: captures and `.ts` files through the same engine as live traffic, at the capture's own times.
 
 mod capture;
+mod extract;
 mod text;
 
 use std::collections::BTreeMap;
@@ -8,19 +9,23 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use self::extract::{Evidence, Folder};
 use crate::engine::file;
 use crate::engine::report::{InputReport, PacketTotals, SCHEMA, StreamReport};
 use crate::io::input::Input;
+use crate::io::policy_file;
 use crate::io::ts_file::TsReader;
-use crate::policy::{self, Policy};
+use crate::policy::Policy;
 
 /// Exit codes: everything was read and nothing is wrong; something is; something could not be read.
 const EXIT_CLEAN: u8 = 0;
 const EXIT_FINDINGS: u8 = 1;
 const EXIT_UNREADABLE: u8 = 2;
+
+/// Packets of a file between two looks for events: fewer than the engine keeps events for.
+const PACKETS_AT_A_TIME: usize = 512;
 
 /// Judge captures (pcap, pcapng; GENEVE-wrapped or bare) and .ts files.
 ///
@@ -33,6 +38,10 @@ pub struct InspectArgs {
     /// How to print the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Write each stream's TS (in the order it was sent, decrypted where possible) and the events as JSON lines to this
+    /// folder.
+    #[arg(long, value_name = "DIR")]
+    extract: Option<PathBuf>,
     /// UDP destination port of GENEVE.
     #[arg(long, value_name = "PORT", default_value_t = 6081)]
     geneve_port: u16,
@@ -66,16 +75,13 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 fn inspect_all(args: &InspectArgs) -> anyhow::Result<u8> {
     let policy = match &args.policy {
         None => Policy::observe_all(),
-        Some(path) => {
-            let name = path.display().to_string();
-            let bytes = std::fs::read(path).with_context(|| format!("cannot read the policy {name}"))?;
-            policy::parse_bytes(&name, &bytes)?
-        }
+        Some(path) => policy_file::load(path)?,
     };
+    let folder = args.extract.as_deref().map(Folder::create).transpose()?;
     let mut code = EXIT_CLEAN;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for input in &args.inputs {
-        let report = inspect(input, &policy, args.geneve_port);
+        let report = inspect(input, &policy, args.geneve_port, folder.as_ref());
         let verdict = verdict(&report, &policy);
         code = code.max(verdict);
         match args.format {
@@ -117,7 +123,7 @@ fn has_findings(stream: &StreamReport, policy: &Policy) -> bool {
     ts || stream.transport.lost > 0 || !stream.findings.is_empty() || stream.tr101290.iter().any(high_priority)
 }
 
-fn inspect(path: &Path, policy: &Policy, geneve_port: u16) -> InputReport {
+fn inspect(path: &Path, policy: &Policy, geneve_port: u16, folder: Option<&Folder>) -> InputReport {
     let mut report = InputReport {
         schema: SCHEMA,
         input: path.display().to_string(),
@@ -128,26 +134,45 @@ fn inspect(path: &Path, policy: &Policy, geneve_port: u16) -> InputReport {
         flows_refused: 0,
         streams: Vec::new(),
     };
-    if let Err(error) = inspect_into(path, policy, geneve_port, &mut report) {
+    if let Err(error) = inspect_into(path, policy, geneve_port, folder, &mut report) {
         report.error = Some(format!("{error:#}"));
     }
     report
 }
 
 /// Fills the report with whatever could be read; the error says why that was not all.
-fn inspect_into(path: &Path, policy: &Policy, geneve_port: u16, report: &mut InputReport) -> anyhow::Result<()> {
-    match Input::open(path)? {
-        Input::Capture(reader) => capture::inspect(reader, policy, geneve_port, report),
-        Input::TransportStream(reader) => inspect_ts(reader, report),
-    }
+fn inspect_into(
+    path: &Path,
+    policy: &Policy,
+    geneve_port: u16,
+    folder: Option<&Folder>,
+    report: &mut InputReport,
+) -> anyhow::Result<()> {
+    let input = Input::open(path)?;
+    let mut evidence = folder.map(|folder| folder.input(path)).transpose()?;
+    match input {
+        Input::Capture(reader) => capture::inspect(reader, policy, geneve_port, evidence.as_mut(), report),
+        Input::TransportStream(reader) => inspect_ts(reader, evidence.as_mut(), report),
+    }?;
+    evidence.map_or(Ok(()), Evidence::finish)
 }
 
-fn inspect_ts<R: Read>(mut reader: TsReader<R>, report: &mut InputReport) -> anyhow::Result<()> {
-    let mut inspection = file::Inspection::new();
+fn inspect_ts<R: Read>(
+    mut reader: TsReader<R>,
+    mut evidence: Option<&mut Evidence>,
+    report: &mut InputReport,
+) -> anyhow::Result<()> {
+    let mut inspection = file::Inspection::new(evidence.is_some());
     let mut outcome = Ok(());
     while let Some(batch) = reader.next_batch() {
         match batch {
-            Ok(batch) => inspection.packets(batch.packets().map(|(_, packet)| packet)),
+            Ok(batch) => {
+                let mut packets = batch.packets().map(|(_, packet)| packet).peekable();
+                while packets.peek().is_some() {
+                    inspection.packets(packets.by_ref().take(PACKETS_AT_A_TIME));
+                    collect(&mut inspection, evidence.as_deref_mut())?;
+                }
+            }
             Err(error) => {
                 outcome = Err(error.into());
                 break;
@@ -160,6 +185,18 @@ fn inspect_ts<R: Read>(mut reader: TsReader<R>, report: &mut InputReport) -> any
         returned: packets,
         ..PacketTotals::default()
     };
-    report.streams = vec![inspection.finish(reader.counts().sync_losses)];
+    inspection.finish();
+    collect(&mut inspection, evidence)?;
+    report.streams = vec![inspection.report(reader.counts().sync_losses)];
     outcome
+}
+
+fn collect(inspection: &mut file::Inspection, mut evidence: Option<&mut Evidence>) -> anyhow::Result<()> {
+    while let Some(event) = inspection.next_event() {
+        evidence.as_mut().map_or(Ok(()), |evidence| evidence.event(&event))?;
+    }
+    while let Some(media) = inspection.next_media() {
+        evidence.as_mut().map_or(Ok(()), |evidence| evidence.media(&media))?;
+    }
+    Ok(())
 }

@@ -131,6 +131,24 @@ pub enum ControlEvent {
         /// Why it is not `ok`.
         reason: Option<String>,
     },
+    /// No media of a rule with `expected = true` came for longer than its `silence`, on any queue.
+    ExpectedMissing {
+        /// The rule's name.
+        rule: Arc<str>,
+        /// Whether media of it ever came.
+        ever: bool,
+        /// For how long none came, in milliseconds, as far as the workers saw.
+        silent_ms: u64,
+        /// The rule's `silence`, in milliseconds.
+        limit_ms: u64,
+    },
+    /// Media of that rule has come for its `clear_after`.
+    ExpectedBack {
+        /// The rule's name.
+        rule: Arc<str>,
+        /// From the time at which it was told to be missing until now, in milliseconds.
+        missing_ms: u64,
+    },
 }
 
 /// Packets that took a failure action.
@@ -338,7 +356,7 @@ impl Writer {
 }
 
 /// One event as a line: its time first, then what it is.
-fn line(time: SystemTime, event: &impl Serialize) -> serde_json::Result<String> {
+pub(crate) fn line(time: SystemTime, event: &impl Serialize) -> serde_json::Result<String> {
     #[derive(Serialize)]
     struct Line<'a, T> {
         time: String,
@@ -369,6 +387,19 @@ fn log(event: &ControlEvent) {
         }
         ControlEvent::PolicyRefused { .. } => tracing::error!("{text}"),
         ControlEvent::Fallback { what, instead, why } => tracing::warn!("{what}: using {instead} instead: {why}"),
+        ControlEvent::ExpectedMissing {
+            rule, ever, silent_ms, ..
+        } => tracing::warn!(
+            "rule {rule}: {} for {silent_ms} ms",
+            if *ever {
+                "its stream has stopped"
+            } else {
+                "no stream has come"
+            }
+        ),
+        ControlEvent::ExpectedBack { rule, missing_ms } => {
+            tracing::info!("rule {rule}: its stream is back after {missing_ms} ms");
+        }
         ControlEvent::HealthChanged { status: "ok", .. } => tracing::info!("health: ok"),
         ControlEvent::HealthChanged { status, reason } => {
             tracing::warn!("health: {}", reason.as_deref().unwrap_or(status));
@@ -408,6 +439,9 @@ mod tests {
                 count: 6,
                 limit: 5,
                 window_ms: 1000,
+                hold_ms: None,
+                phase: None,
+                note: None,
             },
         }
     }

@@ -1,5 +1,6 @@
 //! Everything that is counted or known, at one moment, and how it is shown: as metrics, as JSON, as the summary at the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -135,6 +136,8 @@ pub struct Figures {
     pub health: Health,
     /// Since the program was attached.
     pub uptime: Duration,
+    /// The rules that are waited for, and whether their streams are missing.
+    pub expected: Vec<(Arc<str>, bool)>,
 }
 
 /// A function that takes one number out of a worker's figures.
@@ -384,6 +387,13 @@ fn mode_families(figures: &Figures) -> Vec<Family> {
             fallbacks.add(labels, 1);
         }
     }
+    let mut silent = Family::gauge(
+        "rule_silent",
+        "1 while no media of the rule comes, of rules that expect it",
+    );
+    for (rule, missing) in &figures.expected {
+        silent.add(vec![label("rule", rule)], (*missing).into());
+    }
     let build = vec![label("version", env!("CARGO_PKG_VERSION"))];
     let mode = vec![
         label("interface", &facts.interface),
@@ -403,6 +413,7 @@ fn mode_families(figures: &Figures) -> Vec<Family> {
         sockets,
         fallbacks,
         events,
+        silent,
     ]
 }
 
@@ -424,6 +435,9 @@ pub fn status(figures: &Figures) -> Value {
             .collect::<Vec<_>>(),
         "kernel": kernel_json(&figures.kernel),
         "queues": figures.queues.iter().map(|queue| queue_json(facts, queue)).collect::<Vec<_>>(),
+        "expected": figures.expected.iter()
+            .map(|(rule, missing)| json!({ "rule": rule.as_ref(), "missing": missing }))
+            .collect::<Vec<_>>(),
         "events": { "written": figures.events[0], "shed": figures.events[1], "failed": figures.events[2] },
     })
 }

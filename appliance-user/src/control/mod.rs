@@ -8,6 +8,7 @@ pub mod bypass;
 pub mod clock;
 pub mod detach;
 pub mod events;
+pub mod expect;
 pub mod figures;
 pub mod health;
 pub mod http;

@@ -1,13 +1,14 @@
 //! Watches the workers and the interface, in a thread of its own: every 20 ms for a bypass, every 100 ms for health.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::bypass::{BypassWatch, Note, Observation};
 use super::clock;
 use super::events::{ControlEvent, EventSender};
+use super::expect::{ExpectWatch, Sight};
 use super::figures::{Facts, Figures, KernelFigures, QueueFigures};
 use super::health::{self, Board, Condition, Health, QueueCondition, TxWatch};
 use super::http::Operator;
@@ -51,6 +52,8 @@ pub struct Watched {
     pub draining: AtomicBool,
     /// Which of them are in bypass.
     pub dark: Dark,
+    /// The streams that are waited for.
+    pub expected: Mutex<ExpectWatch>,
 }
 
 /// Which of the queues served are in bypass, by their place.
@@ -107,7 +110,26 @@ impl Watched {
             events,
             health: self.board.read(now),
             uptime: self.since.elapsed(),
+            expected: self.expected.lock().unwrap_or_else(PoisonError::into_inner).rules(),
         }
+    }
+
+    /// Looks for streams that are waited for, and tells which went missing or came back.
+    fn look_for_expected(&self) {
+        let now = clock::monotonic_nanos();
+        let beating = |beat: &HeartbeatSlot| beat.age(now) <= self.heartbeat;
+        let dark = (0..self.beats.len()).any(|place| self.dark.get(place));
+        let told = self.workers.read(|workers| {
+            let sight = Sight {
+                everywhere: !dark && self.beats.iter().all(beating) && workers.iter().all(Worker::is_running),
+                stalls: workers.iter().map(|worker| worker.counters().stalls).sum(),
+            };
+            let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+            expected.look(now, sight, |all| {
+                workers.iter().for_each(|worker| worker.add_activity(all))
+            })
+        });
+        told.into_iter().for_each(|event| self.events.send(event));
     }
 
     /// Judges the appliance's health and publishes it.
@@ -251,6 +273,7 @@ impl Monitor {
             watched.look_for_bypass(&mut watches);
             if tick.is_multiple_of(HEALTH_TICKS) {
                 watched.judge(&mut tx);
+                watched.look_for_expected();
             }
             tick = tick.wrapping_add(1);
         })?;

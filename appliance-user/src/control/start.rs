@@ -1,10 +1,8 @@
 //! Starting: what is checked, made, filled and attached, in this order.
 
-use std::fs;
-use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::thread::CapabilitySet;
@@ -13,6 +11,7 @@ use tidegate_common::maps;
 use super::bypass::{BypassWatch, Note};
 use super::clock;
 use super::events::{BypassPackets, ControlEvent, EventLog, EventSender};
+use super::expect::ExpectWatch;
 use super::figures::{Facts, KernelFigures};
 use super::health::Board;
 use super::http::Ports;
@@ -25,8 +24,8 @@ use super::start_error::StartError;
 use super::tables::{Settings, Tables};
 use super::workers::Workers;
 use crate::io::heartbeat::{HeartbeatSlot, Heartbeats};
-use crate::io::interface;
-use crate::policy::{self, Policy};
+use crate::io::{interface, policy_file};
+use crate::policy::Policy;
 use crate::worker::{PolicySlot, Published, Worker, WorkerConfig};
 
 /// How long a queue, or another process' workers, may take to go away: a killed process leaves its queue bound for some
@@ -128,24 +127,12 @@ fn check(options: &Options, events: &EventSender) -> Result<Checked, StartError>
 }
 
 fn load_policy(file: &Path, events: &EventSender) -> Result<Policy, StartError> {
-    let refuse = |errors| {
+    policy_file::load(file).map_err(|error| {
         events.send(ControlEvent::PolicyRefused {
             file: file.display().to_string(),
-            errors,
-        })
-    };
-    let mut bytes = Vec::new();
-    let bound = policy::MAX_TEXT as u64 + 1;
-    if let Err(source) = fs::File::open(file).and_then(|opened| opened.take(bound).read_to_end(&mut bytes)) {
-        refuse(vec![source.to_string()]);
-        return Err(StartError::PolicyFile {
-            file: file.to_owned(),
-            source,
+            errors: error.each(),
         });
-    }
-    policy::parse_bytes(&file.display().to_string(), &bytes).map_err(|errors| {
-        refuse(errors.iter().map(ToString::to_string).collect());
-        StartError::Policy(errors)
+        StartError::Policy(error)
     })
 }
 
@@ -200,6 +187,7 @@ fn bring_up(options: &Options, log: &EventLog, checked: Checked, program: &mut L
         since: Instant::now(),
         heartbeat: options.heartbeat,
         dark: Dark::new(live.beats.len()),
+        expected: Mutex::new(ExpectWatch::new(Arc::clone(&live.policy), clock::monotonic_nanos())),
         beats: live.beats,
         workers: Workers::new(live.workers),
         tables,

@@ -1,7 +1,6 @@
 //! Why the appliance does not start: what, where, and what to do about it. All of it is for the operator to put right.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -12,7 +11,7 @@ use super::options::ChoiceError;
 use super::pins::PinsError;
 use super::program::ProgramError;
 use crate::io::OpenError;
-use crate::policy::PolicyErrors;
+use crate::io::policy_file::LoadError;
 
 /// Why the appliance does not start.
 #[derive(Debug, Error)]
@@ -23,17 +22,9 @@ pub enum StartError {
         /// Those that are missing.
         missing: String,
     },
-    /// The policy file cannot be read.
-    #[error("cannot read the policy {file}: {source}")]
-    PolicyFile {
-        /// The file.
-        file: PathBuf,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// The policy is wrong; one line per error, each with its place and remedy.
+    /// The policy cannot be read or is wrong; one line per error, each with its place and remedy.
     #[error("{0}")]
-    Policy(PolicyErrors),
+    Policy(LoadError),
     /// The interface is not there.
     #[error("no interface {interface} in this network namespace; see: ip -brief link")]
     NoInterface {

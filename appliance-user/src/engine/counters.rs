@@ -33,6 +33,8 @@ pub struct Counters {
     pub flows: u64,
     /// Gauge: streams followed now.
     pub streams: u64,
+    /// Gauge: bytes that streams may still grow by, all together; near 0 new streams are followed with little memory.
+    pub memory_left: u64,
 }
 
 impl Default for Counters {
@@ -52,6 +54,7 @@ impl Default for Counters {
             events_shed: 0,
             flows: 0,
             streams: 0,
+            memory_left: 0,
         }
     }
 }

@@ -4,8 +4,10 @@ use core::time::Duration;
 
 use tidegate_common::digest::PacketDigest;
 
+use super::event::StreamEvent;
+use super::judge::TsBytes;
 use super::media::mpegts::{self, Content};
-use super::outbox::Outbox;
+use super::outbox::{Media, Outbox};
 use super::report::StreamReport;
 use super::stream::Stream;
 use super::time::Timestamp;
@@ -28,18 +30,19 @@ pub struct Inspection {
     count: u64,
 }
 
-impl Default for Inspection {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Inspection {
-    /// Nothing was read yet.
-    pub fn new() -> Self {
+    /// Nothing was read yet. With `extract` the packets come out again ([`Inspection::next_media`]).
+    pub fn new(extract: bool) -> Self {
+        let mut stream = Stream::of_file(&Rule::observer());
+        let outbox = if extract {
+            stream.hand_on();
+            Outbox::with_media()
+        } else {
+            Outbox::default()
+        };
         Inspection {
-            stream: Stream::of_file(&Rule::observer()),
-            outbox: Outbox::default(),
+            stream,
+            outbox,
             clock: PcrClock::default(),
             advanced: Timestamp::default(),
             count: 0,
@@ -53,7 +56,7 @@ impl Inspection {
                 self.clock.tick(pid, pcr);
                 if self.clock.now.since(self.advanced) >= ADVANCE_EVERY {
                     self.advanced = self.clock.now;
-                    self.stream.advance(self.clock.now, &mut self.outbox);
+                    self.stream.advance(self.clock.now, 0, &mut self.outbox);
                 }
             }
             let mut digest = PacketDigest {
@@ -63,11 +66,24 @@ impl Inspection {
             };
             digest.ts[0] = mpegts::digest_packet(packet, Content::Full);
             self.count += 1;
-            self.stream
-                .offer(self.clock.now, packet.len(), &digest, &mut self.outbox);
-            // A report has no use for events.
-            while self.outbox.fetch().is_some() {}
+            self.stream.offer(
+                self.clock.now,
+                packet.len(),
+                &digest,
+                TsBytes::one(packet),
+                &mut self.outbox,
+            );
         }
+    }
+
+    /// The oldest event that was not fetched yet; its time counts from the file's beginning.
+    pub fn next_event(&mut self) -> Option<StreamEvent> {
+        self.outbox.fetch()
+    }
+
+    /// The oldest packets that were not fetched yet.
+    pub fn next_media(&mut self) -> Option<Media> {
+        self.outbox.fetch_media()
     }
 
     /// TS packets taken so far.
@@ -75,9 +91,13 @@ impl Inspection {
         self.count
     }
 
-    /// The file ended, after its reader lost synchronisation `sync_losses` times.
-    pub fn finish(mut self, sync_losses: u64) -> StreamReport {
+    /// The file ended: what waits is judged and told.
+    pub fn finish(&mut self) {
         self.stream.flush(&mut self.outbox);
+    }
+
+    /// What there is to say, after the file's reader lost synchronisation `sync_losses` times.
+    pub fn report(&self, sync_losses: u64) -> StreamReport {
         let mut report = self.stream.report();
         if let Some(ts) = &mut report.ts {
             ts.sync_byte_errors += sync_losses;
@@ -126,13 +146,14 @@ mod tests {
     }
 
     fn inspect(seconds: u64, start_ms: u64) -> StreamReport {
-        let mut inspection = Inspection::new();
+        let mut inspection = Inspection::new(false);
         let packets: Vec<_> = (0..seconds * 25)
             .map(|n| packet(n as u8 ^ if n == 25 { 8 } else { 0 }, start_ms + n * 40))
             .collect();
         inspection.packets(packets.iter());
         assert_eq!(inspection.count(), seconds * 25);
-        inspection.finish(0)
+        inspection.finish();
+        inspection.report(0)
     }
 
     #[test]

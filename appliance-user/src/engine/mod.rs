@@ -8,16 +8,20 @@
 
 pub mod counters;
 pub mod event;
+pub mod expect;
 pub mod file;
 mod flow;
 mod flow_table;
 mod fragments;
 pub mod judge;
 pub mod media;
+pub mod memory;
 mod outbox;
 pub mod report;
 mod stream;
 pub mod time;
+#[allow(dead_code, reason = "the stream does not feed it yet")]
+pub mod ts;
 mod watch;
 
 use core::time::Duration;
@@ -30,10 +34,13 @@ use tidegate_common::walk::{self, Fragment, Stop, UserLimits, Walk};
 
 use self::counters::Counters;
 use self::event::StreamEvent;
+use self::expect::Activity;
 use self::flow::{Admission, Context, Datagram, Flow};
 use self::flow_table::{FlowIndex, FlowTable, Inserted, Sweep};
 use self::fragments::{FragmentCache, FragmentKey};
 pub use self::media::mpegts::Content;
+use self::memory::Allowance;
+pub use self::outbox::Media;
 use self::outbox::Outbox;
 use self::report::StreamReport;
 use self::stream::Stream;
@@ -72,6 +79,10 @@ pub struct Config {
     pub content: Content,
     /// Keep the reports of streams that are gone, for a final report.
     pub keep_gone: bool,
+    /// Bytes that senders may make streams hold beyond their first packets, all together.
+    pub memory: usize,
+    /// Hand on every stream's TS packets in the order in which they were sent ([`Engine::next_media`]).
+    pub extract: bool,
 }
 
 impl Default for Config {
@@ -82,6 +93,8 @@ impl Default for Config {
             seed: 0,
             content: Content::Sampled,
             keep_gone: false,
+            memory: 256 << 20,
+            extract: false,
         }
     }
 }
@@ -93,7 +106,10 @@ pub struct Engine {
     fragments: FragmentCache,
     outbox: Outbox,
     counters: Counters,
+    allowance: Allowance,
     blindness: u32,
+    activity: Activity,
+    decryption: flow::srt::Decryption,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
 }
@@ -105,9 +121,16 @@ impl Engine {
             config,
             flows: FlowTable::new(config.max_flows, config.seed),
             fragments: FragmentCache::new(config.seed),
-            outbox: Outbox::default(),
+            outbox: if config.extract {
+                Outbox::with_media()
+            } else {
+                Outbox::default()
+            },
             counters: Counters::default(),
+            allowance: Allowance::new(config.memory),
             blindness: 0,
+            activity: Activity::default(),
+            decryption: flow::srt::Decryption::default(),
             retired: config.keep_gone.then(Vec::new),
         }
     }
@@ -161,11 +184,12 @@ impl Engine {
     /// Lets time pass for the next `budget` slots of the flow table: reorder windows, holds, idle flows.
     pub fn tick(&mut self, now: Timestamp, budget: usize) {
         let (outbox, retired, streams) = (&mut self.outbox, &mut self.retired, &mut self.counters.streams);
+        let blindness = self.blindness;
         self.flows.sweep(budget, |key, last_seen, flow| {
             let protocol = key.protocol();
             let idle = now.since(last_seen) > if protocol == TCP { IDLE_TCP } else { IDLE_UDP };
             for stream in flow.streams_mut() {
-                stream.advance(now, outbox);
+                stream.advance(now, blindness, outbox);
             }
             if !idle {
                 return Sweep::Keep;
@@ -190,11 +214,22 @@ impl Engine {
         self.outbox.fetch()
     }
 
+    /// The oldest media that was not fetched yet, where [`Config::extract`] asks for it. To be fetched after every call.
+    pub fn next_media(&mut self) -> Option<Media> {
+        self.outbox.fetch_media()
+    }
+
+    /// When media of each rule came last, for [`expect::Expectations`].
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         Counters {
             flows: self.flows.len() as u64,
             events_shed: self.outbox.shed(),
+            memory_left: self.allowance.left() as u64,
             ..self.counters
         }
     }
@@ -256,6 +291,7 @@ impl Engine {
         let datagram = Datagram {
             tuple: &tuple,
             direction,
+            tcp: walk.tcp(packet),
             payload,
         };
         let mut context = Context {
@@ -264,8 +300,10 @@ impl Engine {
             blindness: self.blindness,
             remembers: matches!(place, Place::InTable(_)),
             content: self.config.content,
+            allowance: &self.allowance,
             outbox: &mut self.outbox,
             counters: &mut self.counters,
+            decryption: &mut self.decryption,
         };
         let (mut forgotten, index);
         let flow = match place {
@@ -286,6 +324,11 @@ impl Engine {
             _ => flow.inspect_first_part(datagram, &mut context),
         };
         self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
+        if self.outbox.take_media()
+            && let Some(rule) = flow.admission.rule
+        {
+            self.activity.note(published.generation, rule, now);
+        }
         if !flow.marked_established && flow.is_established() {
             flow.marked_established = true;
             index.into_iter().for_each(|index| self.flows.establish(index));

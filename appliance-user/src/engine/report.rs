@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+pub use super::flow::RtmpReport;
+pub use super::flow::srt::{GroupReport, HandshakeReport, KeyState, PartyReport, SrtReport};
+
 /// The version of the report's shape.
 pub const SCHEMA: u32 = 1;
 
@@ -101,6 +104,11 @@ impl StreamProtocol {
         self.is_sequenced() || matches!(self, StreamProtocol::TsUdp | StreamProtocol::File)
     }
 
+    /// Whether it is what its rule is there for, not a companion of it.
+    pub const fn is_media(self) -> bool {
+        !matches!(self, StreamProtocol::RtpFec | StreamProtocol::Rtcp)
+    }
+
     /// The name used in reports, policies and metrics.
     pub const fn name(self) -> &'static str {
         match self {
@@ -154,10 +162,15 @@ pub struct StreamReport {
     pub encryption: &'static str,
     /// The TS was judged after decryption.
     pub decrypted: bool,
+    /// What only SRT knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srt: Option<SrtReport>,
     /// State at the end.
     pub state: StreamState,
     /// The worst state it was ever in.
     pub worst_state: StreamState,
+    /// Limits that are exceeded or were lately, by name, in the order in which they were raised.
+    pub conditions: Vec<&'static str>,
     /// Datagrams, every copy counted.
     pub packets: u64,
     /// UDP payload bytes, every copy counted.
@@ -172,6 +185,9 @@ pub struct StreamReport {
     pub findings: BTreeMap<&'static str, u64>,
     /// Splice information.
     pub scte35: [(); 0],
+    /// What only RTMP knows; absent for other protocols.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtmp: Option<RtmpReport>,
 }
 
 /// Transport figures, in packets unless said otherwise.

@@ -8,13 +8,17 @@ use tidegate_common::digest::PacketDigest;
 use tidegate_common::flow::{Direction, Tuple};
 
 use super::event::StreamChange;
-use super::judge::{Event, Fault, Judge, Ordering, Sink, UnsequencedFault};
+use super::flow::RtmpFigures;
+use super::flow::srt::SrtFigures;
+use super::judge::{Event, Fault, Judge, Ordering, Sink, TsBytes, UnsequencedFault};
+use super::media::mpegts::PACKET_SIZE;
+use super::memory::{Allowance, Grant};
 use super::outbox::Outbox;
 use super::report::{
     ContinuityErrors, PidReport, StreamIdentity, StreamProtocol, StreamReport, StreamState, TransportReport, TsReport,
 };
 use super::time::Timestamp;
-use super::watch::{Transition, Watch};
+use super::watch::{Cause, Media, Watch};
 use crate::policy::Rule;
 
 /// How often one kind of finding is told of one stream, at most.
@@ -33,10 +37,20 @@ pub(super) enum Finding {
     OutOfWindow,
     /// A second SSRC while the first one still sends.
     SsrcConflict,
+    /// No passphrase of the rule unwraps the session's keys.
+    SrtWrongPassphrase,
+    /// AES-GCM: the packet is not the sender's, or was changed on its way; its receiver throws it away.
+    SrtNotAuthentic,
 }
 
 impl Finding {
-    const ALL: [Finding; 3] = [Finding::SequenceConflict, Finding::OutOfWindow, Finding::SsrcConflict];
+    const ALL: [Finding; FINDINGS] = [
+        Finding::SequenceConflict,
+        Finding::OutOfWindow,
+        Finding::SsrcConflict,
+        Finding::SrtWrongPassphrase,
+        Finding::SrtNotAuthentic,
+    ];
 
     /// The name in reports and events.
     pub(super) const fn name(self) -> &'static str {
@@ -44,9 +58,14 @@ impl Finding {
             Finding::SequenceConflict => "sequence-conflict",
             Finding::OutOfWindow => "out-of-window",
             Finding::SsrcConflict => "ssrc-conflict",
+            Finding::SrtWrongPassphrase => "srt-wrong-passphrase",
+            Finding::SrtNotAuthentic => "srt-not-authentic",
         }
     }
 }
+
+/// Kinds of findings.
+const FINDINGS: usize = 5;
 
 /// How a finding stands: how often, and when it was last told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,17 +97,33 @@ pub(super) struct Stream {
     pub selector: u32,
     /// The cipher's name, `none`, or `unverified`.
     pub encryption: &'static str,
+    /// What only RTMP knows.
+    pub rtmp: Option<Box<RtmpFigures>>,
+    /// Its TS was judged after decryption.
+    pub decrypted: bool,
+    /// What only SRT knows of it.
+    pub(in crate::engine) srt: Option<Box<SrtFigures>>,
     judge: Option<Judge>,
     watch: Watch,
-    findings: [Found; 3],
+    findings: [Found; FINDINGS],
     packets: u64,
     bytes: u64,
     ts_visible: bool,
     announced: bool,
     last_seen: Timestamp,
+    media: Media,
+    /// The appliance was blind since the last packet.
+    unseen: bool,
+    /// The engine's blindness that `media` knows of.
+    blindness: u32,
+    /// What pays for the stream's own bytes.
+    room: Option<Grant>,
 }
 
 impl Stream {
+    /// Bytes of a stream that has just begun, with its judge's first room.
+    pub(super) const MEMORY: usize = size_of::<Stream>() + 1024;
+
     /// A stream that was just seen for the first time.
     pub(super) fn new(
         protocol: StreamProtocol,
@@ -113,14 +148,24 @@ impl Stream {
             direction,
             selector,
             encryption: "none",
+            rtmp: None,
+            decrypted: false,
+            srt: None,
             judge: judge_for(protocol, rule.reorder_window),
-            watch: Watch::new(rule),
-            findings: [Found::default(); 3],
+            watch: Watch::new(rule, protocol),
+            findings: [Found::default(); FINDINGS],
             packets: 0,
             bytes: 0,
             ts_visible: false,
             announced: false,
             last_seen: now,
+            media: Media {
+                last: now,
+                quiet_since: now,
+            },
+            unseen: false,
+            blindness: 0,
+            room: None,
         }
     }
 
@@ -137,6 +182,12 @@ impl Stream {
         stream.identity.source = None;
         stream.identity.destination = None;
         stream
+    }
+
+    /// Takes its place: `room` pays for it, and what it grows by comes out of the allowance.
+    pub(super) fn settle(&mut self, room: Grant, allowance: &Allowance) {
+        self.room = Some(room);
+        self.judge = self.judge.take().map(|judge| judge.within(allowance));
     }
 
     /// The policy changed and the stream goes on under `rule`.
@@ -158,6 +209,16 @@ impl Stream {
     /// Whether it was told of: it has shown more than one packet.
     pub(super) fn is_confirmed(&self) -> bool {
         self.announced
+    }
+
+    /// Whether it was only counted so far.
+    pub(super) fn is_other(&self) -> bool {
+        self.identity.protocol == StreamProtocol::Other
+    }
+
+    /// Tells something of it.
+    pub(super) fn tell(&self, at: Timestamp, change: StreamChange, outbox: &mut Outbox) {
+        outbox.tell(at, &self.identity, change);
     }
 
     /// Whether it is the SRT stream to that destination socket id.
@@ -192,11 +253,16 @@ impl Stream {
     }
 
     /// The sender came back under another SSRC: the same stream goes on with new counters.
-    pub(super) fn succeed(&mut self, selector: u32) {
+    pub(super) fn succeed(&mut self, selector: u32, outbox: &mut Outbox) {
+        self.with_judge(outbox, |judge, verdicts| judge.rebase(verdicts));
         self.selector = selector;
         self.identity.ssrc = Some(selector);
+    }
+
+    /// Its media leaves through the outbox too, in sequence order.
+    pub(super) fn hand_on(&mut self) {
         if let Some(judge) = &mut self.judge {
-            judge.rebase();
+            judge.hand_on();
         }
     }
 
@@ -217,10 +283,9 @@ impl Stream {
     }
 
     /// The appliance may not have seen packets of it: what is missing is nobody's loss.
-    pub(super) fn blind(&mut self) {
-        if let Some(judge) = &mut self.judge {
-            judge.blind();
-        }
+    pub(super) fn blind(&mut self, outbox: &mut Outbox) {
+        self.unseen = true;
+        self.with_judge(outbox, |judge, verdicts| judge.blind(verdicts));
     }
 
     /// Takes over what another stream counted, which turned out to be this one.
@@ -235,13 +300,40 @@ impl Stream {
         self.bytes += bytes as u64;
         self.last_seen = now;
         self.announce(now, outbox);
+        // Of what no judge follows, every packet is media.
+        if self.judge.is_none() {
+            self.take_media(now, outbox);
+        }
     }
 
-    /// Takes one packet's digest; what the judge finds moves the state.
-    pub(super) fn offer(&mut self, now: Timestamp, bytes: usize, digest: &PacketDigest, outbox: &mut Outbox) {
+    /// A media packet came: whatever silence was before it is over now.
+    fn take_media(&mut self, now: Timestamp, outbox: &mut Outbox) {
+        let silent_since = core::mem::replace(&mut self.media.quiet_since, now);
+        self.media.last = now;
+        if !self.announced || !self.identity.protocol.is_media() {
+            return;
+        }
+        outbox.saw_media();
+        if !core::mem::take(&mut self.unseen) {
+            let identity = &self.identity;
+            self.watch
+                .silent(now, silent_since, &mut |at, change| outbox.tell(at, identity, change));
+        }
+    }
+
+    /// Takes one packet: its size, its digest and the TS packets in it; what the judge finds moves the state.
+    pub(super) fn offer(
+        &mut self,
+        now: Timestamp,
+        bytes: usize,
+        digest: &PacketDigest,
+        ts: TsBytes<'_>,
+        outbox: &mut Outbox,
+    ) {
         self.ts_visible |= digest.ts_visible;
         self.count(now, bytes, outbox);
-        self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, verdicts));
+        self.take_media(now, outbox);
+        self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, ts, verdicts));
     }
 
     /// Notes a finding that is not the judge's.
@@ -249,15 +341,27 @@ impl Stream {
         if let Some(judge) = &mut self.judge {
             judge.taint(at);
         }
+        self.watch.taint(at);
         note(&mut self.findings, &self.identity, at, finding, outbox);
     }
 
-    /// Lets time pass: gaps whose window is over, holds and debounces.
-    pub(super) fn advance(&mut self, now: Timestamp, outbox: &mut Outbox) {
+    /// Notes a finding that nobody's injected packets have made: what stands beside it is as good as ever.
+    pub(super) fn remark(&mut self, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
+        note(&mut self.findings, &self.identity, at, finding, outbox);
+    }
+
+    /// Lets time pass: gaps whose window is over, silence, holds and debounces. `blindness` is how often the engine was
+    /// blind: nobody knows what came meanwhile, so silence counts from the moment at which it sees again.
+    pub(super) fn advance(&mut self, now: Timestamp, blindness: u32, outbox: &mut Outbox) {
         self.with_judge(outbox, |judge, verdicts| judge.advance(now, verdicts));
-        if let Some(transition) = self.watch.advance(now) {
-            tell(&self.identity, now, transition, outbox);
+        if self.blindness != blindness {
+            self.blindness = blindness;
+            self.media.quiet_since = self.media.quiet_since.max(now);
         }
+        let waited_for = self.announced && self.identity.protocol.is_media();
+        let (media, identity) = (waited_for.then_some(self.media), &self.identity);
+        self.watch
+            .advance(now, media, &mut |at, change| outbox.tell(at, identity, change));
     }
 
     /// The input ends: what still waits for missing packets is judged now.
@@ -289,9 +393,11 @@ impl Stream {
             ordinal: self.ordinal,
             identity: self.identity.clone(),
             encryption: self.encryption,
-            decrypted: false,
+            decrypted: self.decrypted,
+            srt: self.srt.as_ref().map(|srt| srt.report()),
             state: self.watch.state(),
             worst_state: self.watch.worst(),
+            conditions: self.watch.standing().map(Cause::name).collect(),
             packets: self.packets,
             bytes: self.bytes,
             transport: self.transport(),
@@ -299,6 +405,7 @@ impl Stream {
             tr101290: BTreeMap::new(),
             findings,
             scte35: [],
+            rtmp: self.rtmp.as_deref().map(RtmpFigures::report),
         }
     }
 
@@ -355,6 +462,7 @@ impl Stream {
     fn with_judge(&mut self, outbox: &mut Outbox, work: impl FnOnce(&mut Judge, &mut Verdicts<'_>)) {
         let Some(judge) = &mut self.judge else { return };
         let mut verdicts = Verdicts {
+            ordinal: self.ordinal,
             identity: &self.identity,
             watch: &mut self.watch,
             findings: &mut self.findings,
@@ -366,37 +474,52 @@ impl Stream {
 
 /// What the judge finds goes to the watch and, told, to the outbox.
 struct Verdicts<'a> {
+    ordinal: u64,
     identity: &'a StreamIdentity,
     watch: &'a mut Watch,
-    findings: &'a mut [Found; 3],
+    findings: &'a mut [Found; FINDINGS],
     outbox: &'a mut Outbox,
 }
 
 impl Sink for Verdicts<'_> {
     fn event(&mut self, event: Event) {
-        let (at, transition) = match event {
+        let (identity, outbox) = (self.identity, &mut *self.outbox);
+        let mut out = |at, change| outbox.tell(at, identity, change);
+        match event {
             Event::ContinuityError {
                 fault: Fault::Network, ..
-            } => return,
-            Event::ContinuityError { at, pid, tainted, .. } => (at, self.watch.continuity_error(at, pid, tainted)),
-            Event::Lost { at, count, tainted } => (at, self.watch.lost(at, count, tainted)),
-            Event::SequenceConflict { at } => return self.find(at, Finding::SequenceConflict),
-            Event::OutOfWindow { at } => return self.find(at, Finding::OutOfWindow),
-            _ => return,
-        };
-        if let Some(transition) = transition {
-            tell(self.identity, at, transition, self.outbox);
+            } => {}
+            Event::ContinuityError { at, pid, tainted, .. } => {
+                self.watch.continuity_error(at, pid, tainted, &mut out);
+            }
+            Event::Lost { at, count, tainted } => {
+                self.watch.count(at, Cause::NetworkLoss, count, tainted, &mut out);
+            }
+            Event::SequenceConflict { at } => self.find(at, Finding::SequenceConflict),
+            Event::OutOfWindow { at } => self.find(at, Finding::OutOfWindow),
+            _ => {}
         }
+    }
+
+    fn media(&mut self, packets: &[[u8; PACKET_SIZE]]) {
+        self.outbox.hand_on(self.ordinal, self.identity, packets);
     }
 }
 
 impl Verdicts<'_> {
     fn find(&mut self, at: Timestamp, finding: Finding) {
+        self.watch.taint(at);
         note(self.findings, self.identity, at, finding, self.outbox);
     }
 }
 
-fn note(findings: &mut [Found; 3], identity: &StreamIdentity, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
+fn note(
+    findings: &mut [Found; FINDINGS],
+    identity: &StreamIdentity,
+    at: Timestamp,
+    finding: Finding,
+    outbox: &mut Outbox,
+) {
     let found = &mut findings[finding as usize];
     found.count += 1;
     if found.told.is_none_or(|told| at.since(told) >= TELL_EVERY) {
@@ -412,18 +535,6 @@ fn note(findings: &mut [Found; 3], identity: &StreamIdentity, at: Timestamp, fin
     }
 }
 
-fn tell(identity: &StreamIdentity, at: Timestamp, transition: Transition, outbox: &mut Outbox) {
-    let change = StreamChange::StateChanged {
-        from: transition.from,
-        to: transition.to,
-        cause: transition.cause,
-        count: transition.count,
-        limit: transition.limit,
-        window_ms: u64::try_from(transition.window.as_millis()).unwrap_or(u64::MAX),
-    };
-    outbox.tell(at, identity, change);
-}
-
 fn judge_for(protocol: StreamProtocol, window: Option<Duration>) -> Option<Judge> {
     let (ordering, auto, unsequenced) = match protocol {
         StreamProtocol::Rtp => (Ordering::Rtp, RTP_WINDOW, UnsequencedFault::Unknown),
@@ -437,6 +548,6 @@ fn judge_for(protocol: StreamProtocol, window: Option<Duration>) -> Option<Judge
 }
 
 /// The observer's rule has no name.
-fn rule_name(rule: &Rule) -> Option<Arc<str>> {
+pub(super) fn rule_name(rule: &Rule) -> Option<Arc<str>> {
     (!rule.name.is_empty()).then(|| Arc::from(rule.name.as_str()))
 }

@@ -3,7 +3,7 @@
 use super::action::DefaultAction;
 use super::rule::Rule;
 use super::trie::PrefixTrie;
-use super::{Diagnostic, Policy};
+use super::{Diagnostic, Policy, SecretFile};
 
 impl Policy {
     /// Compiles rules that are already valid.
@@ -24,10 +24,16 @@ impl Policy {
             by_source,
             observes_all: false,
             warnings: Vec::new(),
+            files: Vec::new(),
+            has_secrets: false,
         }
     }
 
     pub(super) fn with_warnings(self, warnings: Vec<Diagnostic>) -> Policy {
         Policy { warnings, ..self }
+    }
+
+    pub(super) fn with_files(self, files: Vec<SecretFile>) -> Policy {
+        Policy { files, ..self }
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::files::Place;
+
 /// One error or warning of a policy file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -39,6 +41,12 @@ impl fmt::Display for Diagnostic {
 pub struct PolicyErrors(Vec<Diagnostic>);
 
 impl PolicyErrors {
+    /// These errors in the order of the file; at least one.
+    pub(super) fn new(mut errors: Vec<Diagnostic>) -> Self {
+        errors.sort_by_key(Diagnostic::place);
+        PolicyErrors(errors)
+    }
+
     /// The errors in the order of the file.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.0.iter()
@@ -122,9 +130,8 @@ impl<'t> Collector<'t> {
     }
 
     /// The errors in the order of the file.
-    pub(super) fn into_errors(mut self) -> PolicyErrors {
-        self.errors.sort_by_key(Diagnostic::place);
-        PolicyErrors(self.errors)
+    pub(super) fn into_errors(self) -> PolicyErrors {
+        PolicyErrors::new(self.errors)
     }
 
     /// The warnings in the order of the file.
@@ -137,15 +144,25 @@ impl<'t> Collector<'t> {
         !self.errors.is_empty()
     }
 
-    fn place(&self, offset: usize, problem: Problem) -> Diagnostic {
+    /// Where a byte offset is.
+    pub(super) fn place_of(&self, offset: usize) -> Place {
         let line = self.line(offset);
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
         let before = self.text.get(start..offset).map_or(0, |s| s.chars().count());
-        let Problem { message, remedy } = problem;
-        Diagnostic {
+        Place {
             file: self.file.to_owned(),
             line,
             column: before + 1,
+        }
+    }
+
+    fn place(&self, offset: usize, problem: Problem) -> Diagnostic {
+        let Place { file, line, column } = self.place_of(offset);
+        let Problem { message, remedy } = problem;
+        Diagnostic {
+            file,
+            line,
+            column,
             message,
             remedy,
         }

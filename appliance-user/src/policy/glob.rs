@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroize;
+
 /// The longest stream id of an SRT handshake in bytes (draft-sharabayko-srt 3.2.1.3); a longer glob matches nothing more.
 pub const MAX_STREAM_ID: usize = 512;
 
@@ -51,7 +53,8 @@ pub enum GlobError {
     LoneBackslash,
 }
 
-/// One glob over SRT stream ids.
+/// One glob over SRT stream ids, RTMP applications or stream keys. It is overwritten when it is dropped, for a stream key is
+/// a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
     text: String,
@@ -67,10 +70,15 @@ impl Glob {
         if text.len() > MAX_STREAM_ID {
             return Err(GlobError::TooLong);
         }
-        let mut tokens = Vec::new();
+        // Never grown, so that no copy of a secret stays behind; and whole from the start, so that it is overwritten also
+        // where the text turns out to be no glob.
+        let mut glob = Glob {
+            text: text.to_owned(),
+            tokens: Vec::with_capacity(text.len()),
+        };
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
-            tokens.push(match c {
+            glob.tokens.push(match c {
                 '*' => Token::Run,
                 '?' => Token::One,
                 '[' => class(&mut chars)?,
@@ -78,10 +86,18 @@ impl Glob {
                 literal => Token::Literal(literal),
             });
         }
-        Ok(Glob {
-            text: text.to_owned(),
-            tokens,
-        })
+        Ok(glob)
+    }
+
+    /// The glob as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the glob stands for one text only, itself.
+    pub(super) fn is_plain(&self) -> bool {
+        // An escaped character makes the text another one than the glob.
+        !self.text.contains(['*', '?', '[', '\\'])
     }
 
     /// Whether the whole id matches. Bytes that are not UTF-8 are taken by `*`, `?` and negated sets only.
@@ -112,6 +128,19 @@ impl Glob {
                     at_token = *token_after_run;
                     rest = run_end.clone();
                 }
+            }
+        }
+    }
+}
+
+impl Drop for Glob {
+    fn drop(&mut self) {
+        self.text.zeroize();
+        for token in &mut self.tokens {
+            match token {
+                Token::Literal(c) => c.zeroize(),
+                Token::Class { ranges, .. } => ranges.iter_mut().for_each(Zeroize::zeroize),
+                Token::One | Token::Run => {}
             }
         }
     }

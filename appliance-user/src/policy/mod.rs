@@ -15,13 +15,16 @@ mod compile;
 mod describe;
 mod diagnostic;
 mod fields;
+mod files;
 pub mod glob;
 mod kernel;
 mod read;
 mod review;
 pub mod rule;
 mod schema;
+pub mod secret;
 pub mod set;
+pub mod stream_type;
 mod trie;
 mod value;
 
@@ -32,6 +35,7 @@ use tidegate_common::flow::Tuple;
 pub use action::{DefaultAction, FailureAction};
 pub use describe::Description;
 pub use diagnostic::{Diagnostic, PolicyErrors};
+pub use files::{ReadSecret, SecretFile, SecretKind, Unreadable};
 pub use kernel::{FailureWish, KernelPrefix};
 pub use read::{parse, parse_bytes};
 pub use rule::{Protocol, Rule};
@@ -60,6 +64,10 @@ pub struct Policy {
     by_source: PrefixTrie<Vec<u32>>,
     observes_all: bool,
     warnings: Vec<Diagnostic>,
+    /// What the text refers to, in its order.
+    files: Vec<SecretFile>,
+    /// Whether the rules have what those files hold.
+    has_secrets: bool,
 }
 
 impl Policy {

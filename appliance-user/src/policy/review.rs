@@ -176,7 +176,8 @@ fn warn_shadowed(rules: &[At<Rule>], out: &mut Collector<'_>) {
 
 /// Whether the other rule takes every transport, port and endpoint that this one lists.
 fn covers_rest(other: &Rule, rule: &Rule) -> bool {
-    let transport = other.protocol == Protocol::Any || rule.protocol != Protocol::Any;
+    let transport = other.protocol == Protocol::Any
+        || rule.protocol != Protocol::Any && (other.protocol == Protocol::Rtmp) == (rule.protocol == Protocol::Rtmp);
     let ports = other.ports.is_empty() || !rule.ports.is_empty() && rule.ports.is_subset(&other.ports);
     let listed = |id: &u64| other.endpoints.binary_search(id).is_ok();
     let endpoints = other.endpoints.is_empty() || !rule.endpoints.is_empty() && rule.endpoints.iter().all(listed);

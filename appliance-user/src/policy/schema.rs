@@ -1,116 +1,184 @@
-//! The keys a policy may have, which of them this release gives a meaning, and what a mistyped one probably meant.
+//! The keys a policy may have, and what a mistyped one probably meant.
 
 use super::diagnostic::Problem;
 use super::value::quoted;
-
-/// Whether this release can honour a key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Support {
-    Now,
-    /// Part of the format, but without a meaning yet: refused, for ignoring it would promise a guard that is not there.
-    Later,
-}
-
-use Support::{Later, Now};
 
 /// One table of the format.
 pub(super) struct Section {
     /// How messages name it.
     pub(super) title: &'static str,
-    pub(super) keys: &'static [(&'static str, Support)],
+    pub(super) keys: &'static [&'static str],
 }
 
 pub(super) static ROOT: Section = Section {
     title: "the top level",
-    keys: &[("version", Now), ("default_action", Now), ("rule", Now)],
+    keys: &["version", "default_action", "rule"],
 };
 
 pub(super) static RULE: Section = Section {
     title: "[[rule]]",
     keys: &[
-        ("name", Now),
-        ("protocol", Now),
-        ("source", Now),
-        ("destination", Now),
-        ("destination_port", Now),
-        ("endpoint", Now),
-        ("reorder_window", Now),
-        ("enforce", Now),
-        ("expected", Later),
-        ("silence", Later),
-        ("on_failure", Now),
-        ("srt", Now),
-        ("rtp", Now),
-        ("rtmp", Later),
-        ("ts", Now),
+        "name",
+        "protocol",
+        "source",
+        "destination",
+        "destination_port",
+        "endpoint",
+        "reorder_window",
+        "enforce",
+        "expected",
+        "silence",
+        "raise_after",
+        "clear_after",
+        "on_failure",
+        "srt",
+        "rtp",
+        "rtmp",
+        "ts",
     ],
 };
 
 pub(super) static SRT: Section = Section {
     title: "[rule.srt]",
     keys: &[
-        ("stream_id", Now),
-        ("encryption", Now),
-        ("passphrase_file", Later),
-        ("on_unverified", Now),
+        "stream_id",
+        "encryption",
+        "key_length",
+        "passphrase_file",
+        "on_unverified",
     ],
 };
 
 pub(super) static RTP: Section = Section {
     title: "[rule.rtp]",
-    keys: &[("payload_type", Now), ("max_ssrc", Now)],
+    keys: &["payload_type", "max_ssrc", "paths"],
+};
+
+pub(super) static PATH: Section = Section {
+    title: "a path of [rule.rtp]",
+    keys: &["source", "destination", "destination_port"],
+};
+
+pub(super) static RTMP: Section = Section {
+    title: "[rule.rtmp]",
+    keys: &["application", "stream_key_file"],
 };
 
 pub(super) static TS: Section = Section {
     title: "[rule.ts]",
     keys: &[
-        ("continuity", Now),
-        ("network_loss", Now),
-        ("tr101290", Later),
-        ("malformed_ts", Now),
-        ("stream_types", Later),
-        ("bitrate", Later),
+        "continuity",
+        "network_loss",
+        "malformed_ts",
+        "tr101290",
+        "stream_types",
+        "pids",
+        "bitrate",
+        "null_packets",
+        "scte35",
     ],
 };
 
 pub(super) static CONTINUITY: Section = Section {
     title: "continuity of [rule.ts]",
-    keys: &[
-        ("max_incidents", Now),
-        ("window", Now),
-        ("on_exceed", Now),
-        ("hold", Now),
-        ("ignore_pids", Now),
-    ],
+    keys: &["max_incidents", "window", "on_exceed", "hold", "ignore_pids"],
 };
 
 pub(super) static NETWORK_LOSS: Section = Section {
     title: "network_loss of [rule.ts]",
-    keys: &[("max_packets", Now), ("window", Now), ("on_exceed", Now), ("hold", Now)],
+    keys: &["max_packets", "window", "on_exceed", "hold"],
 };
 
-static ALL: [&Section; 7] = [&ROOT, &RULE, &SRT, &RTP, &TS, &CONTINUITY, &NETWORK_LOSS];
+pub(super) static TR101290: Section = Section {
+    title: "tr101290 of [rule.ts]",
+    keys: &[
+        "priority",
+        "max_violations",
+        "window",
+        "on_exceed",
+        "hold",
+        "thresholds",
+    ],
+};
+
+pub(super) static THRESHOLDS: Section = Section {
+    title: "thresholds of tr101290",
+    keys: &[
+        "pat",
+        "pmt",
+        "pid",
+        "pcr_repetition",
+        "pcr_discontinuity",
+        "pcr_accuracy",
+        "pts",
+        "nit",
+        "sdt",
+        "eit",
+        "tdt",
+        "section_gap",
+        "unreferenced_pid",
+    ],
+};
+
+pub(super) static STREAM_TYPES: Section = Section {
+    title: "stream_types of [rule.ts]",
+    keys: &["allowed", "on_exceed", "hold"],
+};
+
+pub(super) static PIDS: Section = Section {
+    title: "pids of [rule.ts]",
+    keys: &["allowed", "required", "on_exceed", "hold"],
+};
+
+pub(super) static BITRATE: Section = Section {
+    title: "bitrate of [rule.ts]",
+    keys: &["min", "max", "window", "on_exceed", "hold"],
+};
+
+pub(super) static NULL_PACKETS: Section = Section {
+    title: "null_packets of [rule.ts]",
+    keys: &["max_percent", "window", "on_exceed", "hold"],
+};
+
+pub(super) static SCTE35: Section = Section {
+    title: "scte35 of [rule.ts]",
+    keys: &["bad_crc", "unannounced", "min_preroll", "on_exceed", "hold"],
+};
+
+pub(super) static ALL: [&Section; 16] = [
+    &ROOT,
+    &RULE,
+    &SRT,
+    &RTP,
+    &PATH,
+    &RTMP,
+    &TS,
+    &CONTINUITY,
+    &NETWORK_LOSS,
+    &TR101290,
+    &THRESHOLDS,
+    &STREAM_TYPES,
+    &PIDS,
+    &BITRATE,
+    &NULL_PACKETS,
+    &SCTE35,
+];
 
 impl Section {
     /// What is wrong with a key standing in this section, if anything.
     pub(super) fn problem(&self, key: &str) -> Option<Problem> {
-        match self.keys.iter().find(|(known, _)| *known == key) {
-            Some((_, Now)) => None,
-            Some((_, Later)) => Some(not_supported_yet(&format!("key {}", quoted(key)))),
-            None => Some(Problem::new(
-                format!("unknown key {} in {}", quoted(key), self.title),
-                self.remedy(key),
-            )),
-        }
+        (!self.keys.contains(&key)).then(|| {
+            let message = format!("unknown key {} in {}", quoted(key), self.title);
+            Problem::new(message, self.remedy(key))
+        })
     }
 
     /// The key of this section that an unknown one is a slip for, if it looks like one.
     pub(super) fn meant(&self, key: &str) -> Option<&'static str> {
-        let known = self.keys.iter().map(|(known, _)| *known);
-        if known.clone().any(|known| known == key) {
+        if self.keys.contains(&key) {
             None
         } else {
-            nearest(key, known)
+            nearest(key, self.keys.iter().copied())
         }
     }
 
@@ -118,21 +186,12 @@ impl Section {
         if let Some(meant) = self.meant(key) {
             return format!("did you mean {}?", quoted(meant));
         }
-        let holds = |section: &&&Section| section.keys.iter().any(|(known, _)| *known == key);
+        let holds = |section: &&&Section| section.keys.contains(&key);
         if let Some(home) = ALL.iter().find(holds) {
             return format!("it belongs to {}", home.title);
         }
-        let here: Vec<_> = self.keys.iter().map(|(known, _)| *known).collect();
-        format!("did you mean one of {}?", here.join(", "))
+        format!("did you mean one of {}?", self.keys.join(", "))
     }
-}
-
-/// The refusal of something that the format has and this release cannot honour.
-pub(super) fn not_supported_yet(what: &str) -> Problem {
-    Problem::new(
-        format!("{what} is not supported yet"),
-        "remove it: this release would have to ignore it, and a later one will honour it",
-    )
 }
 
 /// The word of the list that a mistyped one is close to, if one is.
@@ -146,7 +205,9 @@ pub(super) fn nearest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> 
     let near = words
         .map(|word| (distance(typed, word), word))
         .filter(|(d, word)| *d > 0 && *d <= allowed(word));
-    near.min_by_key(|(d, _)| *d).map(|(_, word)| word)
+    // Of words as near, the one that differs in letter case only.
+    near.min_by_key(|(d, word)| (*d, !word.eq_ignore_ascii_case(typed)))
+        .map(|(_, word)| word)
 }
 
 /// Edits between two words: insertion, deletion, replacement of one character (Levenshtein). A change of letter case and

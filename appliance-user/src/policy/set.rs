@@ -141,6 +141,41 @@ impl FromIterator<u8> for PayloadTypes {
     }
 }
 
+/// A set of values of `stream_type` (8 bits, ISO/IEC 13818-1 2.4.4.9), one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamTypes([u64; 4]);
+
+impl StreamTypes {
+    /// Whether the set holds this stream type.
+    #[inline]
+    pub fn contains(&self, stream_type: u8) -> bool {
+        let word = self.0.get(usize::from(stream_type / 64));
+        word.is_some_and(|word| word >> (stream_type % 64) & 1 == 1)
+    }
+
+    /// Whether no stream type is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+
+    /// The stream types in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..=u8::MAX).filter(|stream_type| self.contains(*stream_type))
+    }
+}
+
+impl FromIterator<u8> for StreamTypes {
+    fn from_iter<I: IntoIterator<Item = u8>>(stream_types: I) -> Self {
+        let mut set = StreamTypes::default();
+        for stream_type in stream_types {
+            if let Some(word) = set.0.get_mut(usize::from(stream_type / 64)) {
+                *word |= 1 << (stream_type % 64);
+            }
+        }
+        set
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,5 +5,7 @@ mod accept;
 mod kernel;
 mod matching;
 mod refuse;
+mod refuse_judge;
 mod sample;
+mod secrets;
 mod warn;

@@ -228,6 +228,7 @@ impl Loop {
         }
         self.gather(now);
         self.shared.publish(&self.figures);
+        self.shared.publish_activity(self.engine.activity());
     }
 
     fn gather(&mut self, now: Timestamp) {

@@ -18,6 +18,7 @@ use crossbeam::channel::{self, Receiver, Sender};
 pub use self::residence::Residence;
 use crate::engine::counters::Counters;
 use crate::engine::event::StreamEvent;
+use crate::engine::expect::Activity;
 use crate::engine::report::StreamReport;
 use crate::io::FrameAccount;
 use crate::io::heartbeat::HeartbeatSlot;
@@ -112,6 +113,7 @@ enum Question {
 struct Shared {
     stop: AtomicBool,
     snapshot: Mutex<WorkerSnapshot>,
+    activity: Mutex<Activity>,
 }
 
 impl Shared {
@@ -119,6 +121,13 @@ impl Shared {
     fn publish(&self, snapshot: &WorkerSnapshot) {
         if let Ok(mut place) = self.snapshot.try_lock() {
             *place = *snapshot;
+        }
+    }
+
+    /// In the same way; at most some kilobytes, into memory that is kept.
+    fn publish_activity(&self, activity: &Activity) {
+        if let Ok(mut place) = self.activity.try_lock() {
+            place.copy_from(activity);
         }
     }
 }
@@ -148,6 +157,7 @@ impl Worker {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             snapshot: Mutex::new(WorkerSnapshot::default()),
+            activity: Mutex::new(Activity::default()),
         });
         let queue = config.queue;
         let theirs = Arc::clone(&shared);
@@ -181,6 +191,11 @@ impl Worker {
     /// Its figures, at most some milliseconds old.
     pub fn counters(&self) -> WorkerSnapshot {
         *self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds when media of each rule came last, at most some milliseconds old.
+    pub fn add_activity(&self, to: &mut Activity) {
+        to.merge(&self.shared.activity.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Reports of its streams, or `None` when it does not answer in time.

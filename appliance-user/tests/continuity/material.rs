@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tidegate::engine::judge::{Event, Judge, Ordering, UnsequencedFault};
+use tidegate::engine::judge::{Event, Judge, Ordering, TsBytes, UnsequencedFault};
 use tidegate::engine::media::mpegts::{self, Content, PACKET_SIZE};
 use tidegate::engine::time::Timestamp;
 use tidegate_common::digest::{MAX_TS_PACKETS, PacketDigest};
@@ -110,7 +110,9 @@ pub(crate) fn judge_file(packets: &[Packet], content: Content) -> (Judge, Vec<Ev
     for chunk in packets.chunks(MAX_TS_PACKETS) {
         let mut digest = PacketDigest::default();
         mpegts::digest_datagram(chunk.as_flattened(), content, &mut digest).expect("whole packets");
-        judge.offer(Timestamp::default(), &digest, &mut |event| events.push(event));
+        judge.offer(Timestamp::default(), &digest, TsBytes::default(), &mut |event| {
+            events.push(event)
+        });
     }
     judge.flush(&mut |event| events.push(event));
     (judge, events)

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tidegate::engine::judge::{Judge, Ordering, UnsequencedFault};
+use tidegate::engine::judge::{Judge, Ordering, TsBytes, UnsequencedFault};
 use tidegate::engine::media::mpegts::{self, Content};
 use tidegate::engine::media::srt::{Cipher, ControlType, HandshakeType, Packet as Srt, SEQUENCE_MASK};
 use tidegate::engine::time::Timestamp;
@@ -291,7 +291,7 @@ fn judge(seen: &[Seen], ordering: Ordering, listener_id: u32) -> Judge {
         } else {
             mpegts::digest_datagram(data.payload(), Content::Sampled, &mut digest).expect("whole packets");
         }
-        judge.offer(datagram.at, &digest, &mut |_| {});
+        judge.offer(datagram.at, &digest, TsBytes::default(), &mut |_| {});
     }
     judge.flush(&mut |_| {});
     judge

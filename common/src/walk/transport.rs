@@ -85,6 +85,7 @@ pub(super) fn complete<L: Limits, C: Cursor>(
         protocol: upper.protocol,
         ports,
         fragment: upper.fragment,
+        transport_offset: upper.at,
         payload_offset,
         payload_length,
         quoted: quoted_tuple::<L, C>(cursor, inner, &upper, encapsulation.endpoint),

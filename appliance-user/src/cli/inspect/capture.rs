@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use super::extract::Evidence;
 use crate::engine::report::{InputReport, PacketTotals};
 use crate::engine::time::Timestamp;
 use crate::engine::{self, Content, Engine, Published};
@@ -20,13 +21,14 @@ pub(super) fn inspect<R: Read>(
     mut reader: CaptureReader<R>,
     policy: &Policy,
     geneve_port: u16,
+    evidence: Option<&mut Evidence>,
     report: &mut InputReport,
 ) -> anyhow::Result<()> {
-    let mut inspection = Inspection::new(policy, geneve_port);
+    let mut inspection = Inspection::new(policy, geneve_port, evidence);
     let mut outcome = Ok(());
     while let Some(next) = reader.next() {
         match next {
-            Ok(captured) => inspection.packet(&captured),
+            Ok(captured) => inspection.packet(&captured)?,
             Err(error) => {
                 outcome = Err(error.into());
                 break;
@@ -34,7 +36,7 @@ pub(super) fn inspect<R: Read>(
         }
     }
     let cut = inspection.cut;
-    inspection.finish(report);
+    inspection.finish(report)?;
     if let (Ok(()), Some((first, count))) = (&outcome, cut) {
         anyhow::bail!("captured without their ends (snap length): {count} packets, the first is packet {first}");
     }
@@ -59,6 +61,7 @@ enum Place {
 }
 
 struct Inspection<'p> {
+    evidence: Option<&'p mut Evidence>,
     engine: Engine,
     published: Published<'p>,
     geneve_port: u16,
@@ -72,14 +75,16 @@ struct Inspection<'p> {
 }
 
 impl<'p> Inspection<'p> {
-    fn new(policy: &'p Policy, geneve_port: u16) -> Self {
+    fn new(policy: &'p Policy, geneve_port: u16, evidence: Option<&'p mut Evidence>) -> Self {
         let config = engine::Config {
             geneve_port,
             content: Content::Full,
             keep_gone: true,
+            extract: evidence.is_some(),
             ..Default::default()
         };
         Inspection {
+            evidence,
             engine: Engine::new(config),
             published: Published { policy, generation: 1 },
             geneve_port,
@@ -91,7 +96,7 @@ impl<'p> Inspection<'p> {
         }
     }
 
-    fn packet(&mut self, captured: &Captured<'_>) {
+    fn packet(&mut self, captured: &Captured<'_>) -> anyhow::Result<()> {
         if captured.data.len() < captured.original_len as usize {
             let (first, count) = self.cut.unwrap_or((captured.number, 0));
             self.cut = Some((first, count + 1));
@@ -110,21 +115,24 @@ impl<'p> Inspection<'p> {
         *bytes += data.len();
         let enough = early.len() >= PACKETS_TO_TELL || *bytes >= BYTES_TO_TELL;
         if as_ethernet(link, data, &mut self.frame) && engine::is_geneve(&self.frame, self.geneve_port) {
-            self.decide(Place::Wrapped);
-        } else if enough {
-            self.decide(Place::Bare);
+            return self.decide(Place::Wrapped);
         }
+        if enough {
+            return self.decide(Place::Bare);
+        }
+        Ok(())
     }
 
-    fn decide(&mut self, place: Place) {
+    fn decide(&mut self, place: Place) -> anyhow::Result<()> {
         if let Place::Unknown(early, _) = core::mem::replace(&mut self.place, place) {
             for packet in early {
-                self.judge(packet.timestamp, packet.link, &packet.data);
+                self.judge(packet.timestamp, packet.link, &packet.data)?;
             }
         }
+        Ok(())
     }
 
-    fn judge(&mut self, timestamp: u64, link: LinkType, data: &[u8]) {
+    fn judge(&mut self, timestamp: u64, link: LinkType, data: &[u8]) -> anyhow::Result<()> {
         self.now = Timestamp::from_nanos(timestamp);
         if matches!(self.place, Place::Wrapped) {
             if as_ethernet(link, data, &mut self.frame) {
@@ -141,16 +149,31 @@ impl<'p> Inspection<'p> {
             }
         }
         self.engine.tick(self.now, TICK_BUDGET);
-        // A report has no use for events; they would only fill the outbox.
-        while self.engine.next_event().is_some() {}
+        self.collect()
     }
 
-    fn finish(mut self, report: &mut InputReport) {
+    /// What the engine tells and hands on is evidence where that is wanted; else it would only fill the outbox.
+    fn collect(&mut self) -> anyhow::Result<()> {
+        while let Some(event) = self.engine.next_event() {
+            self.evidence
+                .as_mut()
+                .map_or(Ok(()), |evidence| evidence.event(&event))?;
+        }
+        while let Some(media) = self.engine.next_media() {
+            self.evidence
+                .as_mut()
+                .map_or(Ok(()), |evidence| evidence.media(&media))?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, report: &mut InputReport) -> anyhow::Result<()> {
         if matches!(self.place, Place::Unknown(..)) {
-            self.decide(Place::Bare);
+            self.decide(Place::Bare)?;
         }
         self.engine.tick(self.now, usize::MAX);
         self.engine.finish();
+        self.collect()?;
         let counters = self.engine.counters();
         report.packets = PacketTotals {
             seen: counters.seen + self.no_ip,
@@ -163,6 +186,7 @@ impl<'p> Inspection<'p> {
         report.flows_refused = counters.flows_refused;
         report.streams = self.engine.streams();
         report.streams.sort_by_key(|stream| stream.ordinal);
+        Ok(())
     }
 }
 

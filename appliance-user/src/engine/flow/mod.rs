@@ -4,27 +4,35 @@
 //! digest for the stream's judge.
 
 mod classify;
+mod rtmp;
 mod rtp;
-mod srt;
+pub(in crate::engine) mod srt;
 mod ts_udp;
 
 use core::time::Duration;
 
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::{Direction, Tuple};
+use tidegate_common::wire::tcp::Tcp;
 
 use super::Content;
 use super::counters::Counters;
 use super::media::mpegts;
+use super::memory::Allowance;
 use super::outbox::Outbox;
 use super::report::StreamProtocol;
 use super::stream::{Stream, Totals};
 use super::time::Timestamp;
 use crate::policy::rule::{Companion, PortRole};
 use crate::policy::{Protocol, Rule, RuleId};
+pub(in crate::engine) use rtmp::RtmpFigures;
+pub use rtmp::RtmpReport;
 
 /// Streams followed within one flow, at most: SSRCs, or SRT sessions behind one pair of ports.
 const MAX_STREAMS: usize = 16;
+
+/// Streams of one flow that the flow's own place in the table pays for; further ones come out of the allowance.
+const FREE_STREAMS: usize = 2;
 
 /// A stream this long without a packet may make room for another of its flow.
 const STREAM_SILENCE: Duration = Duration::from_secs(10);
@@ -49,6 +57,7 @@ enum Speaks {
     TsUdp,
     Rtcp,
     Fec,
+    Rtmp(Box<rtmp::Session>),
     Other,
 }
 
@@ -79,10 +88,14 @@ pub(in crate::engine) struct Context<'a> {
     pub remembers: bool,
     /// How much of a packet is hashed.
     pub content: Content,
+    /// What streams may grow by.
+    pub allowance: &'a Allowance,
     /// Where events go.
     pub outbox: &'a mut Outbox,
     /// What the engine counts.
     pub counters: &'a mut Counters,
+    /// What deciphers SRT.
+    pub decryption: &'a mut srt::Decryption,
 }
 
 /// A packet of an admitted flow.
@@ -92,6 +105,8 @@ pub(in crate::engine) struct Datagram<'a> {
     pub tuple: &'a Tuple,
     /// Its direction in the flow's key.
     pub direction: Direction,
+    /// The TCP header, where the packet has one.
+    pub tcp: Option<Tcp>,
     /// The transport's payload.
     pub payload: &'a [u8],
 }
@@ -147,7 +162,12 @@ impl Flow {
     ) -> Result<(), DropReason> {
         if self.blindness != context.blindness {
             self.blindness = context.blindness;
-            self.streams.iter_mut().for_each(Stream::blind);
+            for stream in &mut self.streams {
+                stream.blind(context.outbox);
+            }
+            if let Speaks::Rtmp(session) = &mut self.speaks {
+                session.blind();
+            }
         }
         if matches!(self.speaks, Speaks::Undecided(_)) {
             self.classify(&datagram);
@@ -157,6 +177,7 @@ impl Flow {
             Speaks::Srt(_) => self.srt(&datagram, context),
             Speaks::TsUdp => self.ts_udp(&datagram, context),
             Speaks::Rtcp => self.rtcp(&datagram, context),
+            Speaks::Rtmp(_) => self.rtmp(&datagram, context),
             Speaks::Fec => {
                 self.opaque(&datagram, StreamProtocol::RtpFec, context);
                 Ok(())
@@ -168,7 +189,7 @@ impl Flow {
         };
         match inspected {
             // Where no rule names the protocol, a packet of another one breaks no rule.
-            Err(DropReason::NotRtp | DropReason::NotSrt | DropReason::NotTs)
+            Err(DropReason::NotRtp | DropReason::NotSrt | DropReason::NotTs | DropReason::NotRtmp)
                 if context.rule.protocol == Protocol::Any =>
             {
                 Ok(())
@@ -192,6 +213,7 @@ impl Flow {
             // A handshake cut short is refused: its extensions may say anything.
             Speaks::Srt(_) => self.srt(&datagram, context),
             Speaks::Rtp => self.rtp_header(&datagram, context).map(drop),
+            Speaks::Rtmp(_) if context.rule.protocol == Protocol::Rtmp => self.rtmp_first_part(&datagram),
             Speaks::TsUdp if datagram.payload.first() != Some(&mpegts::SYNC_BYTE) => Err(DropReason::NotTs),
             _ => Ok(()),
         }
@@ -256,7 +278,13 @@ impl Flow {
             context.counters.streams_refused += 1;
             return None;
         }
+        let mut room = context.allowance.grant();
+        if self.streams.len() >= FREE_STREAMS && !room.grow(Stream::MEMORY) {
+            context.counters.streams_refused += 1;
+            return None;
+        }
         let mut stream = Stream::new(protocol, context.rule, datagram.tuple, direction, selector, context.now);
+        stream.settle(room, context.allowance);
         stream.adopt(self.unattributed.take().unwrap_or_else(|| {
             context.counters.streams_created += 1;
             Totals {
@@ -264,6 +292,9 @@ impl Flow {
                 ..Totals::default()
             }
         }));
+        if context.outbox.wants_media() {
+            stream.hand_on();
+        }
         self.streams.push(stream);
         Some(self.streams.len() - 1)
     }
@@ -271,8 +302,14 @@ impl Flow {
 
 impl Speaks {
     fn by_rule(rule: &Rule, forward: &Tuple) -> Speaks {
+        const TCP: u8 = 6;
         const UDP: u8 = 17;
+        let ports = [forward.source.port(), forward.destination.port()];
         match rule.protocol {
+            Protocol::Rtmp if forward.protocol == TCP => Speaks::Rtmp(Box::default()),
+            Protocol::Any if forward.protocol == TCP && ports.contains(&rtmp::WELL_KNOWN_PORT) => {
+                Speaks::Rtmp(Box::default())
+            }
             _ if forward.protocol != UDP => Speaks::Other,
             Protocol::Rtp | Protocol::RtpFec | Protocol::Rist => match rule.port_role(forward.destination.port()) {
                 Some(PortRole::Companion {
@@ -283,6 +320,8 @@ impl Speaks {
             },
             Protocol::Srt => Speaks::Srt(Box::default()),
             Protocol::TsUdp => Speaks::TsUdp,
+            // Travels in TCP, which is taken above.
+            Protocol::Rtmp => Speaks::Other,
             Protocol::Any => Speaks::Undecided(classify::Evidence::default()),
         }
     }

@@ -8,6 +8,7 @@ use tidegate_common::flow::Direction;
 
 use super::ts_udp::malformed;
 use super::{Context, Datagram, Flow};
+use crate::engine::judge::TsBytes;
 use crate::engine::media::{mpegts, rtp};
 use crate::engine::report::StreamProtocol;
 use crate::engine::stream::{Finding, Stream};
@@ -46,7 +47,8 @@ impl Flow {
             digest.hash = mpegts::hash_payload(packet.payload(), context.content);
             Ok(())
         };
-        stream.offer(context.now, datagram.payload.len(), &digest, context.outbox);
+        let ts = TsBytes::all(packet.payload());
+        stream.offer(context.now, datagram.payload.len(), &digest, ts, context.outbox);
         if stream.is_blocked() {
             return Err(DropReason::StreamBlocked);
         }
@@ -139,7 +141,7 @@ impl Flow {
 
     /// A source's second packet confirms it (RFC 3550 A.1), and who is still on probation beside it was none: one forged
     /// packet cannot challenge a genuine stream.
-    fn of_known_source(&mut self, place: usize, context: &Context<'_>) -> Option<usize> {
+    fn of_known_source(&mut self, place: usize, context: &mut Context<'_>) -> Option<usize> {
         let source = self.streams.get(place)?;
         if source.is_confirmed() {
             return Some(place);
@@ -161,7 +163,7 @@ impl Flow {
         let newcomer = self.streams.remove(place);
         let successor = self.streams.iter().position(fell_silent)?;
         let stream = self.streams.get_mut(successor)?;
-        stream.succeed(selector);
+        stream.succeed(selector, context.outbox);
         stream.absorb(&newcomer);
         Some(successor)
     }

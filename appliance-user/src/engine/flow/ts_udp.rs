@@ -4,6 +4,7 @@ use tidegate_common::digest::PacketDigest;
 use tidegate_common::drop_reason::DropReason;
 
 use super::{Context, Datagram, Flow};
+use crate::engine::judge::TsBytes;
 use crate::engine::media::mpegts;
 use crate::engine::report::StreamProtocol;
 use crate::policy::rule::MalformedTs;
@@ -22,7 +23,8 @@ impl Flow {
         let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) else {
             return Ok(());
         };
-        stream.offer(context.now, datagram.payload.len(), &digest, context.outbox);
+        let ts = TsBytes::all(datagram.payload);
+        stream.offer(context.now, datagram.payload.len(), &digest, ts, context.outbox);
         if stream.is_blocked() {
             return Err(DropReason::StreamBlocked);
         }

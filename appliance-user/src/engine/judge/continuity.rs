@@ -11,12 +11,15 @@ use core::time::Duration;
 use tidegate_common::digest::TsDigest;
 
 use crate::engine::media::mpegts::NULL_PID;
+use crate::engine::memory::Grant;
 use crate::engine::time::Timestamp;
 
 /// A PID has 13 bits, so no stream has more.
 const MAX_PIDS: usize = 8192;
 /// Slots of the index at first: a programme with its tables fits.
 const FIRST_SLOTS: usize = 16;
+/// Places at first.
+const FIRST_PIDS: usize = 4;
 /// Marks a free slot of the index.
 const FREE: u16 = u16::MAX;
 
@@ -105,15 +108,22 @@ impl Continuity {
         self.pids.iter().map(|state| &state.counters)
     }
 
-    /// Judges the next packet; a legal duplicate counts in `duplicates`.
+    /// Judges the next packet; a legal duplicate counts in `duplicates`. Tells the PID's place, from 0 in the order in which
+    /// the PIDs appeared; `None` where there is no memory to follow one more.
     #[inline]
-    pub(super) fn judge(&mut self, packet: &TsDigest, now_ms: u32, duplicates: &mut u64) -> Option<Error> {
-        let place = self.place(packet.pid());
+    pub(super) fn judge(
+        &mut self,
+        packet: &TsDigest,
+        now_ms: u32,
+        duplicates: &mut u64,
+        grant: &mut Grant,
+    ) -> Option<(usize, Option<Error>)> {
+        let place = self.place(packet.pid(), grant)?;
         let (losses, epoch) = (self.losses, self.epoch);
         let state = self.pids.get_mut(place)?;
         state.counters.packets += 1;
         if packet.pid() == NULL_PID {
-            return None;
+            return Some((place, None));
         }
         let gap = if state.losses == losses {
             Gap::Whole
@@ -137,27 +147,31 @@ impl Continuity {
         state.counters.continuity_errors += u64::from(wrong);
         state.last = *packet;
         (state.losses, state.epoch, state.last_ms, state.duplicated) = (losses, epoch, now_ms, copy);
-        wrong.then_some(Error {
+        let error = wrong.then_some(Error {
             gap,
             expected,
             since_previous,
-        })
+        });
+        Some((place, error))
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn memory(&self) -> usize {
+        self.pids.capacity() * size_of::<PidState>() + self.index.capacity() * size_of::<u16>()
     }
 
     /// The place of a PID's state, made when it is new.
     #[inline]
-    fn place(&mut self, pid: u16) -> usize {
+    fn place(&mut self, pid: u16, grant: &mut Grant) -> Option<usize> {
         match self.pids.get(self.recent) {
-            Some(state) if state.counters.pid == pid => self.recent,
-            _ => {
-                self.recent = self.find(pid);
-                self.recent
-            }
+            Some(state) if state.counters.pid == pid => {}
+            _ => self.recent = self.find(pid, grant)?,
         }
+        Some(self.recent)
     }
 
-    fn find(&mut self, pid: u16) -> usize {
-        if self.pids.len() * 2 >= self.index.len() {
+    fn find(&mut self, pid: u16, grant: &mut Grant) -> Option<usize> {
+        if self.index.is_empty() {
             self.grow();
         }
         let mask = self.index.len() - 1;
@@ -169,11 +183,19 @@ impl Continuity {
                 .get(usize::from(place))
                 .is_some_and(|state| state.counters.pid == pid)
             {
-                return place.into();
+                return Some(place.into());
             }
             slot = (slot + 1) & mask;
         }
         debug_assert!(self.pids.len() < MAX_PIDS);
+        if self.pids.len() == self.pids.capacity() {
+            let more = self.pids.capacity().max(FIRST_PIDS);
+            if !grant.grow(more * (size_of::<PidState>() + 2 * size_of::<u16>())) {
+                return None;
+            }
+            self.pids.reserve_exact(more);
+            return self.find(pid, grant);
+        }
         let place = self.pids.len();
         if let Some(free) = self.index.get_mut(slot) {
             *free = place as u16;
@@ -187,7 +209,10 @@ impl Continuity {
             epoch: self.epoch.wrapping_sub(1),
             ..PidState::default()
         });
-        place
+        if self.pids.len() * 2 > self.index.len() {
+            self.grow();
+        }
+        Some(place)
     }
 
     fn grow(&mut self) {

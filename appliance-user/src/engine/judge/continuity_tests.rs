@@ -3,6 +3,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::memory::Allowance;
+
+/// The verdict on the next packet, with memory enough.
+fn judge(continuity: &mut Continuity, packet: &TsDigest, now_ms: u32, duplicates: &mut u64) -> Option<Error> {
+    let mut grant = Allowance::unlimited().grant();
+    continuity.judge(packet, now_ms, duplicates, &mut grant)?.1
+}
 
 fn packet(pid: u16, counter: u8, hash: u32) -> TsDigest {
     TsDigest {
@@ -17,7 +24,7 @@ fn errors(packets: &[TsDigest]) -> (usize, u64) {
     let (mut continuity, mut duplicates) = (Continuity::default(), 0);
     let errors = packets
         .iter()
-        .filter(|packet| continuity.judge(packet, 0, &mut duplicates).is_some())
+        .filter(|packet| judge(&mut continuity, packet, 0, &mut duplicates).is_some())
         .count();
     (errors, duplicates)
 }
@@ -76,7 +83,7 @@ fn null_packets_are_counted_and_exempt() {
     let (mut continuity, mut duplicates) = (Continuity::default(), 0);
     for counter in [3, 3, 3, 9, 1] {
         assert_eq!(
-            continuity.judge(&packet(NULL_PID, counter, 0), 0, &mut duplicates),
+            judge(&mut continuity, &packet(NULL_PID, counter, 0), 0, &mut duplicates),
             None
         );
     }
@@ -90,15 +97,15 @@ fn null_packets_are_counted_and_exempt() {
 fn nothing_is_a_duplicate_across_a_missing_number() {
     let (mut continuity, mut duplicates) = (Continuity::default(), 0);
     let table = packet(0, 4, 1);
-    assert_eq!(continuity.judge(&table, 0, &mut duplicates), None);
+    assert_eq!(judge(&mut continuity, &table, 0, &mut duplicates), None);
     continuity.numbers_missing();
-    let error = continuity.judge(&table, 30, &mut duplicates).unwrap();
+    let error = judge(&mut continuity, &table, 30, &mut duplicates).unwrap();
     assert_eq!(
         (error.gap, error.expected, error.since_previous),
         (Gap::NumbersMissing, 5, Duration::from_millis(30))
     );
     assert_eq!(
-        continuity.judge(&packet(0, 5, 1), 60, &mut duplicates),
+        judge(&mut continuity, &packet(0, 5, 1), 60, &mut duplicates),
         None,
         "resynchronised"
     );
@@ -109,12 +116,12 @@ fn nothing_is_a_duplicate_across_a_missing_number() {
 fn a_rebase_forgives_every_pid_once() {
     let (mut continuity, mut duplicates) = (Continuity::default(), 0);
     for pid in 0..100 {
-        continuity.judge(&packet(pid, 4, 0), 0, &mut duplicates);
+        judge(&mut continuity, &packet(pid, 4, 0), 0, &mut duplicates);
     }
     continuity.rebase();
     let jump = |continuity: &mut Continuity, counter| {
         (0..100)
-            .filter(|pid| continuity.judge(&packet(*pid, counter, 0), 0, &mut 0).is_some())
+            .filter(|pid| judge(continuity, &packet(*pid, counter, 0), 0, &mut 0).is_some())
             .count()
     };
     assert_eq!(jump(&mut continuity, 11), 0);
@@ -127,7 +134,12 @@ fn every_pid_there_can_be_has_its_state() {
     for round in 0..3 {
         for pid in (0..MAX_PIDS as u16).rev() {
             assert_eq!(
-                continuity.judge(&packet(pid, round, u32::from(round)), 0, &mut duplicates),
+                judge(
+                    &mut continuity,
+                    &packet(pid, round, u32::from(round)),
+                    0,
+                    &mut duplicates
+                ),
                 None
             );
         }
@@ -179,7 +191,7 @@ proptest! {
             let marked = marked && afc != 0 && counter == 0;
             let control = (afc + 1) << 4 | counter;
             let packet = TsDigest { head: pid, control, adaptation_flags: u8::from(marked) << 7, hash };
-            prop_assert_eq!(continuity.judge(&packet, 0, &mut 0).is_some(), naive.is_error(&packet), "{:?}", packet);
+            prop_assert_eq!(judge(&mut continuity, &packet, 0, &mut 0).is_some(), naive.is_error(&packet), "{:?}", packet);
         }
     }
 }

@@ -7,10 +7,13 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::{Event, Sink};
+use crate::engine::memory::Grant;
 use crate::engine::time::Timestamp;
 
 /// Events held back at most; beyond that the oldest are told as they stand.
 const MAX_HELD: usize = 1024;
+/// Room that the first event makes.
+const FIRST_ROOM: usize = 8;
 /// Room that is kept when nothing is held.
 const KEPT_ROOM: usize = 64;
 /// Losses this close together are told as one.
@@ -32,7 +35,7 @@ impl Docket {
     }
 
     /// An event that waits until `due`.
-    pub(super) fn hold(&mut self, due: Timestamp, event: Event) {
+    pub(super) fn hold(&mut self, due: Timestamp, event: Event, grant: &mut Grant) {
         if let Event::Lost { at, count, tainted } = event
             && let Some((
                 _,
@@ -48,12 +51,30 @@ impl Docket {
             *taint |= tainted;
             return;
         }
-        if self.held.len() >= MAX_HELD
+        if !self.has_room(grant)
             && let Some((_, oldest)) = self.held.pop_front()
         {
             self.ready.push(oldest);
         }
         self.held.push_back((due, event));
+    }
+
+    fn has_room(&mut self, grant: &mut Grant) -> bool {
+        let room = self.held.capacity();
+        if self.held.len() < room.min(MAX_HELD) {
+            return true;
+        }
+        let more = room.max(FIRST_ROOM);
+        let grows = room < MAX_HELD && grant.grow(more * size_of::<(Timestamp, Event)>());
+        if grows {
+            self.held.reserve_exact(more);
+        }
+        grows
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn memory(&self) -> usize {
+        self.held.capacity() * size_of::<(Timestamp, Event)>()
     }
 
     /// A finding: everything held back stands beside it.

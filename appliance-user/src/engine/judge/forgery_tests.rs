@@ -72,7 +72,7 @@ fn what_the_appliance_did_not_see_is_nobodys_loss() {
     sender.next();
     rig.feed(&sender.take(5));
     sender.take(700);
-    rig.judge.blind();
+    rig.blind();
     rig.feed(&sender.take(1000));
     let (judge, events) = rig.finish();
     assert_eq!(transport(&judge), [0, 0, 0, 0, 0, 1]);

@@ -91,6 +91,11 @@ impl SlidingLimit {
         self.count(now) > self.limit
     }
 
+    /// Bytes held on the heap.
+    pub fn memory(&self) -> usize {
+        self.entries.capacity() * size_of::<(Timestamp, u64)>()
+    }
+
     fn expire(&mut self, now: Timestamp) {
         while let Some((_, sum)) = self.entries.pop_front_if(|(at, _)| now.since(*at) >= self.window) {
             self.total = self.total.saturating_sub(sum);

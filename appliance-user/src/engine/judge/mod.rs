@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arrival;
 mod continuity;
 mod docket;
 #[cfg(test)]
@@ -24,11 +25,18 @@ use core::time::Duration;
 
 use tidegate_common::digest::PacketDigest;
 
+use self::arrival::Arrival;
+pub use self::arrival::TsBytes;
 pub use self::continuity::PidCounters;
 use self::continuity::{Continuity, Gap};
 use self::docket::Docket;
 use self::sequence::{Bench, Sequencer};
+use super::media::mpegts::PACKET_SIZE;
+use super::memory::{Allowance, Grant};
 use super::time::Timestamp;
+
+/// Bytes of packets that wait which one stream may keep: the tables and clocks of some seconds.
+const KEPT_BYTES: usize = 256 << 10;
 
 /// What tells a stream's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,10 +139,13 @@ pub enum Event {
     },
 }
 
-/// Where events go.
+/// Where what the judge finds goes.
 pub trait Sink {
     /// Takes one event.
     fn event(&mut self, event: Event);
+
+    /// Takes the TS packets of the next datagram in sequence order, from a judge that was told to [`Judge::hand_on`] media.
+    fn media(&mut self, _packets: &[[u8; PACKET_SIZE]]) {}
 }
 
 impl<F: FnMut(Event)> Sink for F {
@@ -205,6 +216,10 @@ struct Court {
     unsequenced: Option<Fault>,
     /// A packet went by whose TS could not be seen: what a PID's counter did meanwhile is not known.
     unseen: bool,
+    /// The media is handed on in sequence order.
+    hands_on: bool,
+    /// What the stream may hold beyond its first packets.
+    grant: Grant,
 }
 
 impl Judge {
@@ -229,6 +244,8 @@ impl Judge {
                 transport: TransportCounters::default(),
                 unsequenced,
                 unseen: false,
+                hands_on: false,
+                grant: Allowance::unlimited().grant(),
             },
             clock: Timestamp::default(),
         }
@@ -247,25 +264,32 @@ impl Judge {
         self.sequencer.as_ref().map_or(Duration::ZERO, Sequencer::settling)
     }
 
-    /// Takes the digest of a packet that came at `now`.
-    pub fn offer(&mut self, now: Timestamp, digest: &PacketDigest, out: &mut impl Sink) {
+    /// What it holds beyond a stream's first packets comes out of this allowance.
+    pub fn within(mut self, allowance: &Allowance) -> Self {
+        self.court.grant = allowance.grant();
+        self
+    }
+
+    /// From now on the media goes to the sink too, in sequence order: whole datagrams are kept while they wait.
+    pub fn hand_on(&mut self) {
+        self.court.hands_on = true;
+    }
+
+    /// Takes a packet that came at `now`: its digest, and the TS packets that it was made of.
+    pub fn offer(&mut self, now: Timestamp, digest: &PacketDigest, bytes: TsBytes<'_>, out: &mut impl Sink) {
         self.clock = now;
-        let Some(sequencer) = &mut self.sequencer else {
-            let mut bench = Sitting {
-                court: &mut self.court,
-                now,
-                settling: Duration::ZERO,
-            };
-            bench.in_order(digest);
-            self.court.docket.release(now, out);
-            return;
-        };
+        let packet = Arrival { at: now, digest, bytes };
+        let settling = self.settling();
         let mut bench = Sitting {
-            settling: sequencer.settling(),
             court: &mut self.court,
             now,
+            settling,
+            out,
         };
-        sequencer.offer(now, digest, &mut bench);
+        match &mut self.sequencer {
+            Some(sequencer) => sequencer.offer(packet, &mut bench),
+            None => bench.in_order(packet),
+        }
         self.court.docket.release(now, out);
     }
 
@@ -273,20 +297,23 @@ impl Judge {
     /// stream may fall silent.
     pub fn advance(&mut self, now: Timestamp, out: &mut impl Sink) {
         self.clock = self.clock.max(now);
-        self.sit(|sequencer, now, bench| sequencer.advance(now, bench));
+        self.sit(out, |sequencer, now, bench| sequencer.advance(now, bench));
         self.court.docket.release(now, out);
+        let sequence = self.sequencer.as_ref().map_or(0, Sequencer::memory);
+        // What was given back is free for others now; more than was granted it never holds.
+        self.court.grant.hold(sequence + self.court.memory());
     }
 
     /// The input ends: whatever still waits is judged and told.
     pub fn flush(&mut self, out: &mut impl Sink) {
-        self.sit(|sequencer, _, bench| sequencer.flush(bench));
+        self.sit(out, |sequencer, _, bench| sequencer.flush(bench));
         self.court.docket.release_all(out);
     }
 
     /// The stream goes on under another identity, such as a new SSRC: what waits is judged, then counters rebase with the
-    /// next packet and `resets` counts one. Events of this come with the next call.
-    pub fn rebase(&mut self) {
-        let rebased = self.sit(|sequencer, _, bench| sequencer.restart(bench));
+    /// next packet and `resets` counts one.
+    pub fn rebase(&mut self, out: &mut impl Sink) {
+        let rebased = self.sit(out, |sequencer, _, bench| sequencer.restart(bench));
         if rebased.is_none() {
             self.court.transport.resets += 1;
             self.court.continuity.rebase();
@@ -295,8 +322,8 @@ impl Judge {
 
     /// Packets of this stream may have gone by without the judge: its appliance stood still, or its rings overflowed. What
     /// is missing is nobody's loss; counters rebase with the next packet and `resets` counts one.
-    pub fn blind(&mut self) {
-        if self.sit(|sequencer, _, bench| sequencer.blind(bench)).is_none() {
+    pub fn blind(&mut self, out: &mut impl Sink) {
+        if self.sit(out, |sequencer, _, bench| sequencer.blind(bench)).is_none() {
             self.court.transport.resets += 1;
             self.court.continuity.rebase();
         }
@@ -322,25 +349,38 @@ impl Judge {
         self.court.continuity.pids()
     }
 
-    fn sit<R>(&mut self, work: impl FnOnce(&mut Sequencer, Timestamp, &mut Sitting<'_>) -> R) -> Option<R> {
+    fn sit<S: Sink, R>(
+        &mut self,
+        out: &mut S,
+        work: impl FnOnce(&mut Sequencer, Timestamp, &mut Sitting<'_, S>) -> R,
+    ) -> Option<R> {
         let (now, sequencer) = (self.clock, self.sequencer.as_mut()?);
         let mut bench = Sitting {
             settling: sequencer.settling(),
             court: &mut self.court,
             now,
+            out,
         };
         Some(work(sequencer, now, &mut bench))
     }
 }
 
+impl Court {
+    /// Bytes that it holds beside itself.
+    fn memory(&self) -> usize {
+        self.continuity.memory() + self.docket.memory()
+    }
+}
+
 /// The court at one moment.
-struct Sitting<'a> {
+struct Sitting<'a, S> {
     court: &'a mut Court,
     now: Timestamp,
     settling: Duration,
+    out: &'a mut S,
 }
 
-impl Sitting<'_> {
+impl<S> Sitting<'_, S> {
     /// Somebody may be injecting packets: what is held back and what comes within the settling time stands beside it.
     fn finding(&mut self, event: Event) {
         self.court.docket.taint(self.now);
@@ -348,18 +388,30 @@ impl Sitting<'_> {
     }
 }
 
-impl Bench for Sitting<'_> {
+impl<S: Sink> Bench for Sitting<'_, S> {
     fn counters(&mut self) -> &mut TransportCounters {
         &mut self.court.transport
     }
 
-    fn in_order(&mut self, digest: &PacketDigest) {
+    fn worth_keeping(&self, _packet: &Arrival<'_>) -> u8 {
+        if self.court.hands_on { u8::MAX } else { 0 }
+    }
+
+    fn room_for_bytes(&self) -> usize {
+        if self.court.hands_on { usize::MAX } else { KEPT_BYTES }
+    }
+
+    fn in_order(&mut self, packet: Arrival<'_>) {
         let Sitting {
             court,
             now: at,
             settling,
+            out,
         } = self;
-        let (at, settling) = (*at, *settling);
+        let (at, settling, digest) = (*at, *settling, packet.digest);
+        if court.hands_on {
+            out.media(packet.bytes.packets());
+        }
         if !digest.ts_visible {
             court.unseen = true;
             return;
@@ -378,7 +430,10 @@ impl Bench for Sitting<'_> {
             }
             // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
             court.ts.transport_errors += u64::from(packet.transport_error());
-            let Some(error) = court.continuity.judge(packet, now_ms, &mut court.ts.duplicates) else {
+            let judged = court
+                .continuity
+                .judge(packet, now_ms, &mut court.ts.duplicates, &mut court.grant);
+            let Some((_, Some(error))) = judged else {
                 continue;
             };
             let fault = match (court.unsequenced, error.gap) {
@@ -404,17 +459,20 @@ impl Bench for Sitting<'_> {
                 got,
                 tainted,
             };
-            court.docket.hold(at.after(settling), event);
+            court.docket.hold(at.after(settling), event, &mut court.grant);
         }
+    }
+
+    fn grant(&mut self) -> &mut Grant {
+        &mut self.court.grant
     }
 
     fn lost(&mut self, count: u64) {
         let (at, settling) = (self.now, self.settling);
         self.court.continuity.numbers_missing();
         let tainted = self.court.docket.is_tainted(at, settling);
-        self.court
-            .docket
-            .hold(at.after(settling), Event::Lost { at, count, tainted });
+        let event = Event::Lost { at, count, tainted };
+        self.court.docket.hold(at.after(settling), event, &mut self.court.grant);
     }
 
     fn conflict(&mut self) {

@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 
-use tidegate_common::digest::PacketDigest;
+use super::arrival::Waiting;
+use crate::engine::memory::Grant;
 
 /// Numbers remembered of a stream that has just begun: ten thousand senders of one packet each take little room.
 const FIRST_NUMBERS: usize = 128;
+/// Digests that the first gap makes room for.
+const FIRST_WAITING: usize = 8;
 /// Numbers remembered of a stream that goes on: their hashes take 8 KiB.
 pub(super) const STEADY_NUMBERS: u64 = 2048;
 /// Numbers remembered at most, and so the longest gap that can be waited for: one second at 170 Mb/s.
@@ -34,14 +37,19 @@ impl History {
         self.seen.fill(0);
     }
 
-    /// Makes room for `numbers` up to `highest`, as far as the bound allows.
-    pub(super) fn reserve(&mut self, numbers: u64, highest: u64) {
+    /// Bytes that it holds.
+    pub(super) fn memory(&self) -> usize {
+        bytes_for(self.hashes.len())
+    }
+
+    /// Makes room for `numbers` up to `highest`, as far as the bound and the grant allow.
+    pub(super) fn reserve(&mut self, numbers: u64, highest: u64, grant: &mut Grant) {
         let wanted = (numbers as usize)
             .saturating_add(1)
             .next_power_of_two()
             .clamp(FIRST_NUMBERS, MAX_NUMBERS);
         let old = self.capacity();
-        if wanted as u64 <= old {
+        if wanted as u64 <= old || !grant.grow(bytes_for(wanted) - self.memory()) {
             return;
         }
         let mut larger = History {
@@ -99,34 +107,70 @@ impl History {
     }
 }
 
+/// Bytes that so many remembered numbers take.
+const fn bytes_for(numbers: usize) -> usize {
+    numbers * size_of::<u32>() + numbers / 8
+}
+
 /// Digests that wait, in the order of their numbers. They take the room of what really came: a gap costs nothing, however
 /// wide a forged number makes it.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    waiting: VecDeque<(u64, PacketDigest)>,
+    waiting: VecDeque<(u64, Waiting)>,
+    /// Bytes that they hold beside their digests.
+    kept: usize,
 }
 
 impl Pending {
-    /// Keeps a digest. Nearly every one is the highest so far.
-    pub(super) fn store(&mut self, number: u64, digest: &PacketDigest) {
+    /// Makes room for one more; `false` where the grant does not allow it.
+    pub(super) fn reserve(&mut self, grant: &mut Grant) -> bool {
+        let room = self.waiting.capacity();
+        if self.waiting.len() < room {
+            return true;
+        }
+        let more = room.max(FIRST_WAITING);
+        let granted = grant.grow(more * size_of::<(u64, Waiting)>());
+        if granted {
+            self.waiting.reserve_exact(more);
+        }
+        granted
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn memory(&self) -> usize {
+        self.waiting.capacity() * size_of::<(u64, Waiting)>() + self.kept
+    }
+
+    /// Keeps a digest that there is room for. Nearly every one is the highest so far.
+    pub(super) fn store(&mut self, number: u64, packet: Waiting) {
+        self.kept += packet.kept_bytes();
         let place = match self.waiting.back() {
             Some((last, _)) if *last >= number => self.waiting.partition_point(|(other, _)| *other < number),
             _ => self.waiting.len(),
         };
-        self.waiting.insert(place, (number, *digest));
+        self.waiting.insert(place, (number, packet));
     }
 
     /// Takes out the digest of a number that was stored. Numbers are asked for in ascending order.
-    pub(super) fn take(&mut self, number: u64) -> Option<PacketDigest> {
-        while self.waiting.pop_front_if(|(other, _)| *other < number).is_some() {}
-        self.waiting
-            .pop_front_if(|(other, _)| *other == number)
-            .map(|(_, digest)| digest)
+    pub(super) fn take(&mut self, number: u64) -> Option<Waiting> {
+        while let Some((other, packet)) = self.waiting.pop_front_if(|(other, _)| *other <= number) {
+            self.kept -= packet.kept_bytes();
+            if other == number {
+                return Some(packet);
+            }
+        }
+        None
+    }
+
+    /// Bytes kept beside the digests.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
+        self.kept = 0;
     }
 
     /// Digests that there is room for.
@@ -137,6 +181,6 @@ impl Pending {
 
     /// Gives the room back, so that ten thousand streams do not each keep that of their worst moment.
     pub(super) fn release(&mut self) {
-        self.waiting = VecDeque::new();
+        *self = Pending::default();
     }
 }

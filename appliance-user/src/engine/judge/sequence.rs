@@ -8,11 +8,12 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use tidegate_common::digest::PacketDigest;
-
+use super::arrival::{Arrival, Waiting};
 use super::pace::Pace;
 use super::pending::{History, MAX_NUMBERS, Pending, STEADY_NUMBERS};
 use super::{ResetCause, TransportCounters};
+use crate::engine::media::mpegts::PACKET_SIZE;
+use crate::engine::memory::Grant;
 use crate::engine::time::Timestamp;
 
 /// The most numbers that a jump may skip: the gap and the packet after it must fit the ring.
@@ -29,7 +30,13 @@ pub(super) trait Bench {
     /// Where the sequencer counts.
     fn counters(&mut self) -> &mut TransportCounters;
     /// The next packet in sequence.
-    fn in_order(&mut self, digest: &PacketDigest);
+    fn in_order(&mut self, packet: Arrival<'_>);
+    /// Which TS packets of a datagram that has to wait are worth keeping whole, one bit each.
+    fn worth_keeping(&self, packet: &Arrival<'_>) -> u8;
+    /// Bytes that may be kept of packets that wait.
+    fn room_for_bytes(&self) -> usize;
+    /// What the stream may grow by.
+    fn grant(&mut self) -> &mut Grant;
     /// So many numbers are missing before the next packet.
     fn lost(&mut self, count: u64);
     /// A number came again with another content.
@@ -45,8 +52,7 @@ pub(super) trait Bench {
 /// A packet that may be the first of a new sequence.
 #[derive(Clone, Debug)]
 struct Candidate {
-    digest: PacketDigest,
-    at: Timestamp,
+    packet: Waiting,
     /// How long the stream had been silent when it came.
     silence: Duration,
 }
@@ -119,16 +125,16 @@ impl Sequencer {
         self.history.capacity()
     }
 
-    pub(super) fn offer(&mut self, now: Timestamp, digest: &PacketDigest, bench: &mut impl Bench) {
+    pub(super) fn offer(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) {
         if !self.started {
-            return self.begin(now, digest, bench);
+            return self.begin(packet, bench);
         }
-        self.expire(now, bench);
-        let distance = self.distance(digest.sequence);
+        self.expire(packet.at, bench);
+        let distance = self.distance(packet.digest.sequence);
         match u64::try_from(distance) {
-            Ok(1) => self.forward(now, digest, 1, bench),
-            Ok(ahead) if ahead > 1 => self.ahead(now, digest, ahead, bench),
-            _ => self.behind(now, digest, distance.unsigned_abs(), bench),
+            Ok(1) => self.forward(packet, 1, bench),
+            Ok(ahead) if ahead > 1 => self.ahead(packet, ahead, bench),
+            _ => self.behind(packet, distance.unsigned_abs(), bench),
         }
     }
 
@@ -176,11 +182,11 @@ impl Sequencer {
     }
 
     /// The first packet, or the first after a new source.
-    fn begin(&mut self, now: Timestamp, digest: &PacketDigest, bench: &mut impl Bench) {
+    fn begin(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) {
         self.started = true;
-        self.pace.anchor(now);
-        self.rebase_to(self.anew(digest.sequence));
-        self.take_first(now, digest, bench);
+        self.pace.anchor(packet.at);
+        self.rebase_to(self.anew(packet.digest.sequence));
+        self.take_first(packet, bench);
     }
 
     /// How far a number is from the highest one: the shorter way round.
@@ -207,11 +213,11 @@ impl Sequencer {
 
     /// The next new number, one or more above the highest.
     #[inline]
-    fn forward(&mut self, now: Timestamp, digest: &PacketDigest, ahead: u64, bench: &mut impl Bench) {
+    fn forward(&mut self, packet: Arrival<'_>, ahead: u64, bench: &mut impl Bench) {
         let number = self.highest + ahead;
-        self.pace.step(now, ahead);
-        self.last_accepted = now;
-        if digest.retransmitted {
+        self.pace.step(packet.at, ahead);
+        self.last_accepted = packet.at;
+        if packet.digest.retransmitted {
             bench.counters().retransmitted += 1;
         }
         if number != self.next {
@@ -220,12 +226,12 @@ impl Sequencer {
         let remembered = self.history.capacity();
         if remembered < STEADY_NUMBERS && number - self.first >= remembered {
             // The stream goes on: twice as much is remembered, until it is a second or two.
-            self.history.reserve(remembered, self.highest);
+            self.history.reserve(remembered, self.highest, bench.grant());
         }
         if number == self.next {
-            self.history.mark(number, digest.hash);
+            self.history.mark(number, packet.digest.hash);
             self.highest = number;
-            bench.in_order(digest);
+            bench.in_order(packet);
             self.next += 1;
             return;
         }
@@ -235,36 +241,61 @@ impl Sequencer {
         if ahead > 1 {
             self.gaps.push_back(Gap {
                 before: number,
-                at: now,
+                at: packet.at,
             });
         }
-        self.pending.store(number, digest);
-        self.history.mark(number, digest.hash);
+        self.wait(number, &packet, bench);
+        self.history.mark(number, packet.digest.hash);
         self.highest = number;
-        self.last_waited = now;
+        self.last_waited = packet.at;
+    }
+
+    /// A packet has to wait for those before it.
+    fn wait(&mut self, number: u64, packet: &Arrival<'_>, bench: &mut impl Bench) {
+        let waiting = self.keep(packet, bench);
+        self.pending.store(number, waiting);
+    }
+
+    /// What is kept of a packet: its digest always, its bytes as far as they are of interest and there is room.
+    fn keep(&self, packet: &Arrival<'_>, bench: &mut impl Bench) -> Waiting {
+        let has_room = self.pending.kept_bytes() < bench.room_for_bytes();
+        let keep = if has_room { bench.worth_keeping(packet) } else { 0 };
+        let granted = keep == 0 || bench.grant().grow(keep.count_ones() as usize * PACKET_SIZE);
+        Waiting::new(packet, if granted { keep } else { 0 })
+    }
+
+    /// Bytes that it holds beside itself.
+    pub(super) fn memory(&self) -> usize {
+        let candidate = self.candidate.as_ref().map_or(0, |_| size_of::<Candidate>());
+        self.history.memory() + self.pending.memory() + self.gaps.capacity() * size_of::<Gap>() + candidate
     }
 
     /// What waits must fit the rings: they grow to their bound, then the oldest gaps are given up before their time.
     fn make_room(&mut self, number: u64, bench: &mut impl Bench) {
-        self.history.reserve(number - self.next + 1, self.highest);
+        self.history
+            .reserve(number - self.next + 1, self.highest, bench.grant());
         while number - self.next >= self.history.capacity() {
-            let Some(gap) = self.gaps.pop_front() else { return };
+            let Some(gap) = self.gaps.pop_front() else { break };
             self.give_up_below(gap.before, bench);
+        }
+        if number != self.next && !self.pending.reserve(bench.grant()) {
+            // No memory to wait in: what is missing is given up at once.
+            self.give_up_below(number, bench);
         }
     }
 
     /// A number more than one above the highest.
-    fn ahead(&mut self, now: Timestamp, digest: &PacketDigest, ahead: u64, bench: &mut impl Bench) {
-        if self.confirms(digest) {
-            return self.confirm(now, digest, bench);
+    fn ahead(&mut self, packet: Arrival<'_>, ahead: u64, bench: &mut impl Bench) {
+        if self.confirms(&packet) {
+            return self.confirm(packet, bench);
         }
         let missing = ahead - 1;
-        let silence = now.since(self.last_accepted);
+        let silence = packet.at.since(self.last_accepted);
         if missing > self.pace.jump_limit(MOST_SKIPPED) {
-            return self.stray(now, digest, silence, bench);
+            return self.stray(packet, silence, bench);
         }
         if silence <= self.pace.silence() {
-            return self.forward(now, digest, ahead, bench);
+            return self.forward(packet, ahead, bench);
         }
         // The silence was longer than the window, so nothing waits any more.
         self.give_up_below(self.highest + 1, bench);
@@ -275,48 +306,51 @@ impl Sequencer {
         };
         self.reset(lost, bench);
         self.rebase_to(self.highest + ahead);
-        self.pace.anchor(now);
-        self.take_first(now, digest, bench);
+        self.pace.anchor(packet.at);
+        self.take_first(packet, bench);
     }
 
     /// A number that is not above the highest.
-    fn behind(&mut self, now: Timestamp, digest: &PacketDigest, back: u64, bench: &mut impl Bench) {
+    fn behind(&mut self, packet: Arrival<'_>, back: u64, bench: &mut impl Bench) {
         let number = self.highest.saturating_sub(back);
         let known = number >= self.first && back < self.history.capacity();
         match self.history.get(number).filter(|_| known) {
-            Some(hash) if hash == digest.hash => {
-                self.last_accepted = now;
-                count_copy(digest, bench);
+            Some(hash) if hash == packet.digest.hash => {
+                self.last_accepted = packet.at;
+                count_copy(&packet, bench);
             }
-            Some(_) if self.confirms(digest) => self.confirm(now, digest, bench),
+            Some(_) if self.confirms(&packet) => self.confirm(packet, bench),
             Some(_) if back <= self.pace.jump_limit(MOST_SKIPPED) => bench.conflict(),
-            None if known && number >= self.next => self.fill(now, number, digest, bench),
-            None if self.confirms(digest) => self.confirm(now, digest, bench),
+            None if known && number >= self.next => self.fill(number, packet, bench),
+            None if self.confirms(&packet) => self.confirm(packet, bench),
             // A number that was waited for and given up is late however late it is; one from before the first packet only
             // where reordering explains it.
             None if known || back <= self.pace.jump_limit(MOST_SKIPPED) => {
-                self.last_accepted = now;
+                self.last_accepted = packet.at;
                 if known {
-                    self.history.mark(number, digest.hash);
+                    self.history.mark(number, packet.digest.hash);
                 }
-                count_out_of_order(digest, bench);
+                count_out_of_order(&packet, bench);
                 bench.counters().late += 1;
                 bench.late();
             }
-            _ => self.stray(now, digest, now.since(self.last_accepted), bench),
+            _ => self.stray(packet, packet.at.since(self.last_accepted), bench),
         }
     }
 
     /// A missing number came in time.
-    fn fill(&mut self, now: Timestamp, number: u64, digest: &PacketDigest, bench: &mut impl Bench) {
-        self.last_accepted = now;
-        self.history.mark(number, digest.hash);
-        count_out_of_order(digest, bench);
+    fn fill(&mut self, number: u64, packet: Arrival<'_>, bench: &mut impl Bench) {
+        self.last_accepted = packet.at;
+        self.history.mark(number, packet.digest.hash);
+        count_out_of_order(&packet, bench);
+        if number != self.next && !self.pending.reserve(bench.grant()) {
+            self.give_up_below(number, bench);
+        }
         if number != self.next {
-            self.pending.store(number, digest);
+            self.wait(number, &packet, bench);
             return;
         }
-        bench.in_order(digest);
+        bench.in_order(packet);
         self.next += 1;
         self.drain(bench);
     }
@@ -324,8 +358,8 @@ impl Sequencer {
     /// Judges what no longer waits for anything.
     fn drain(&mut self, bench: &mut impl Bench) {
         while self.next <= self.highest && self.history.has(self.next) {
-            if let Some(digest) = self.pending.take(self.next) {
-                bench.in_order(&digest);
+            if let Some(waiting) = self.pending.take(self.next) {
+                bench.in_order(waiting.arrival());
             }
             self.next += 1;
         }
@@ -343,8 +377,8 @@ impl Sequencer {
             self.give_up_below(before, bench);
         }
         if let Some(candidate) = &self.candidate
-            && self.last_accepted > candidate.at
-            && now.since(candidate.at) > self.pace.window()
+            && self.last_accepted > candidate.packet.at
+            && now.since(candidate.packet.at) > self.pace.window()
         {
             self.candidate = None;
             bench.out_of_window();
@@ -357,8 +391,8 @@ impl Sequencer {
         while self.next < end {
             if self.history.has(self.next) {
                 lose(core::mem::take(&mut missing), bench);
-                if let Some(digest) = self.pending.take(self.next) {
-                    bench.in_order(&digest);
+                if let Some(waiting) = self.pending.take(self.next) {
+                    bench.in_order(waiting.arrival());
                 }
             } else {
                 missing += 1;
@@ -370,34 +404,34 @@ impl Sequencer {
     }
 
     /// A packet beyond every window.
-    fn stray(&mut self, now: Timestamp, digest: &PacketDigest, silence: Duration, bench: &mut impl Bench) {
+    fn stray(&mut self, packet: Arrival<'_>, silence: Duration, bench: &mut impl Bench) {
         if let Some(other) = &self.candidate {
-            if other.digest.sequence == digest.sequence && other.digest.hash == digest.hash {
-                return count_copy(digest, bench);
+            if other.packet.digest.sequence == packet.digest.sequence && other.packet.digest.hash == packet.digest.hash
+            {
+                return count_copy(&packet, bench);
             }
             bench.out_of_window();
         }
         self.candidate = Some(Box::new(Candidate {
-            digest: *digest,
-            at: now,
+            packet: self.keep(&packet, bench),
             silence,
         }));
     }
 
     /// Whether a packet is the one after the candidate.
-    fn confirms(&self, digest: &PacketDigest) -> bool {
+    fn confirms(&self, packet: &Arrival<'_>) -> bool {
         self.candidate.as_ref().is_some_and(|candidate| {
-            u64::from(digest.sequence) & self.mask()
-                == u64::from(candidate.digest.sequence.wrapping_add(1)) & self.mask()
+            u64::from(packet.digest.sequence) & self.mask()
+                == u64::from(candidate.packet.digest.sequence.wrapping_add(1)) & self.mask()
         })
     }
 
     /// The sequence goes on with the candidate and this packet.
-    fn confirm(&mut self, now: Timestamp, digest: &PacketDigest, bench: &mut impl Bench) {
+    fn confirm(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) {
         let Some(candidate) = self.candidate.take() else { return };
         self.give_up_below(self.highest + 1, bench);
-        let first = &candidate.digest;
-        let ahead = self.forward_distance(first.sequence);
+        let first = candidate.packet.arrival();
+        let ahead = self.forward_distance(first.digest.sequence);
         let missing = ahead.saturating_sub(1);
         let outage = ahead > 0
             && candidate.silence > self.pace.silence()
@@ -406,11 +440,11 @@ impl Sequencer {
         self.rebase_to(if outage {
             self.highest + ahead
         } else {
-            self.anew(first.sequence)
+            self.anew(first.digest.sequence)
         });
-        self.pace.anchor(candidate.at);
-        self.take_first(candidate.at, first, bench);
-        self.forward(now, digest, 1, bench);
+        self.pace.anchor(first.at);
+        self.take_first(first, bench);
+        self.forward(packet, 1, bench);
     }
 
     fn reset(&mut self, lost: u64, bench: &mut impl Bench) {
@@ -436,13 +470,13 @@ impl Sequencer {
     }
 
     /// Judges the packet that the sequence was rebased to.
-    fn take_first(&mut self, now: Timestamp, digest: &PacketDigest, bench: &mut impl Bench) {
-        if digest.retransmitted {
+    fn take_first(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) {
+        if packet.digest.retransmitted {
             bench.counters().retransmitted += 1;
         }
-        self.last_accepted = now;
-        self.history.mark(self.highest, digest.hash);
-        bench.in_order(digest);
+        self.last_accepted = packet.at;
+        self.history.mark(self.highest, packet.digest.hash);
+        bench.in_order(packet);
         self.next = self.highest + 1;
     }
 }
@@ -454,18 +488,18 @@ fn lose(count: u64, bench: &mut impl Bench) {
     }
 }
 
-fn count_copy(digest: &PacketDigest, bench: &mut impl Bench) {
+fn count_copy(packet: &Arrival<'_>, bench: &mut impl Bench) {
     let counters = bench.counters();
-    *(if digest.retransmitted {
+    *(if packet.digest.retransmitted {
         &mut counters.retransmitted
     } else {
         &mut counters.duplicated
     }) += 1;
 }
 
-fn count_out_of_order(digest: &PacketDigest, bench: &mut impl Bench) {
+fn count_out_of_order(packet: &Arrival<'_>, bench: &mut impl Bench) {
     let counters = bench.counters();
-    *(if digest.retransmitted {
+    *(if packet.digest.retransmitted {
         &mut counters.retransmitted
     } else {
         &mut counters.reordered

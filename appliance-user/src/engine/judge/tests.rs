@@ -88,7 +88,17 @@ impl Rig {
 
     /// One packet, now, without time passing.
     pub(super) fn drop_in(&mut self, digest: &PacketDigest) {
-        self.judge.offer(self.now, digest, &mut |event| self.events.push(event));
+        self.judge.offer(self.now, digest, TsBytes::default(), &mut |event| {
+            self.events.push(event)
+        });
+    }
+
+    pub(super) fn rebase(&mut self) {
+        self.judge.rebase(&mut |event| self.events.push(event));
+    }
+
+    pub(super) fn blind(&mut self) {
+        self.judge.blind(&mut |event| self.events.push(event));
     }
 
     /// Packets, a tick apart.
@@ -558,7 +568,7 @@ fn a_source_switch_on_eight_pids_is_one_incident() {
 fn a_new_source_rebases() {
     let mut rig = Rig::rtp();
     rig.feed(&Sender::rtp(500).take(200));
-    rig.judge.rebase();
+    rig.rebase();
     let mut other = Sender::rtp(40_000);
     other.counters = vec![7, 7];
     rig.feed(&other.take(200));
@@ -587,7 +597,9 @@ fn without_numbers_nobody_knows_whose_fault_it_was_but_in_a_file() {
         let mut sent = Sender::rtp(0).take(20);
         sent.remove(10);
         for digest in &sent {
-            judge.offer(Timestamp::default(), digest, &mut |event| events.push(event));
+            judge.offer(Timestamp::default(), digest, TsBytes::default(), &mut |event| {
+                events.push(event)
+            });
         }
         assert_eq!((faults(&judge), events.len()), (expected, 2), "told at once");
     }

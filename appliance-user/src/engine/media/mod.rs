@@ -5,7 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fec;
 mod hash;
 pub mod mpegts;
+pub mod rtcp;
+pub mod rtmp;
 pub mod rtp;
+pub mod scte35;
 pub mod srt;

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::sample::{DESIGN, design_of_this_release};
+use super::sample::{DESIGN, design_for_srt};
 use crate::policy::rule::{
-    ContinuityLimit, Encryption, LossLimit, MalformedTs, OnExceed, OnUnverified, RtpRule, SrtRule, TsRule,
+    BitrateLimit, CLEAR_AFTER, ContinuityLimit, Encryption, LossLimit, MalformedTs, NullPacketsLimit, OnExceed,
+    OnUnverified, Path, PidsLimit, RAISE_AFTER, RtmpRule, RtpRule, Scte35Rule, SrtRule, StreamTypesLimit,
+    Tr101290Limit, Tr101290Thresholds, TsRule,
 };
-use crate::policy::set::{PayloadTypes, PidSet};
-use crate::policy::{DefaultAction, FailureAction, Policy, Protocol, parse};
+use crate::policy::set::{PayloadTypes, PidSet, StreamTypes};
+use crate::policy::{DefaultAction, FailureAction, Policy, Protocol, parse, schema};
 
 fn accepted(text: &str) -> Policy {
     parse("p.toml", text).unwrap_or_else(|errors| panic!("refused:\n{errors}"))
@@ -19,7 +21,7 @@ const SHORTEST: &str = "version = 1\ndefault_action = \"return\"\n\n[[rule]]\nna
 
 #[test]
 fn the_design_as_far_as_this_release_goes() {
-    let policy = accepted(&design_of_this_release());
+    let policy = accepted(&design_for_srt());
     assert_eq!(policy.default_action(), DefaultAction::Drop);
     let [rule] = policy.rules() else { panic!("one rule") };
     assert_eq!((rule.name.as_str(), rule.protocol), ("contribution", Protocol::Srt));
@@ -53,6 +55,181 @@ fn the_design_as_far_as_this_release_goes() {
         (100, Duration::from_secs(1))
     );
     assert_eq!(rule.ts.malformed_ts, MalformedTs::Alert);
+    assert_eq!((rule.expected, rule.silence), (true, Some(Duration::from_secs(2))));
+    assert_eq!((rule.raise_after, rule.clear_after), (RAISE_AFTER, CLEAR_AFTER));
+    let tr101290 = &rule.ts.tr101290;
+    assert_eq!(
+        (tr101290.priority, tr101290.max_violations, tr101290.window),
+        (2, 0, Duration::from_secs(1))
+    );
+    assert_eq!(tr101290.thresholds, Tr101290Thresholds::default());
+    let types = rule
+        .ts
+        .stream_types
+        .as_ref()
+        .map(|limit| limit.allowed.iter().collect::<Vec<_>>());
+    assert_eq!(types, Some(vec![0x0F, 0x1B]));
+    let bitrate = rule
+        .ts
+        .bitrate
+        .as_ref()
+        .map(|limit| (limit.min, limit.max, limit.window, limit.on_exceed));
+    assert_eq!(
+        bitrate,
+        Some((None, Some(25_000_000), Duration::from_secs(1), OnExceed::Alert))
+    );
+    let files: Vec<_> = policy.files().map(|file| file.path().to_owned()).collect();
+    assert_eq!(files, [std::path::Path::new("/etc/tidegate/ch1")]);
+}
+
+#[test]
+fn the_sections_of_other_protocols() {
+    let without = |words: &[&str]| super::sample::design_without(words);
+    let for_rtp = without(&["[rule.srt]", "[rule.rtmp]"]).replace("\"srt\"", "\"rtp\"");
+    assert_eq!(
+        accepted(&for_rtp).rules()[0].rtp.payload_types,
+        Some(PayloadTypes::from_iter([33]))
+    );
+    let for_rtmp = without(&["[rule.srt]", "[rule.rtp]", "[rule.ts]", "reorder_window"]).replace("\"srt\"", "\"rtmp\"");
+    let policy = accepted(&for_rtmp);
+    assert!(policy.rules()[0].rtmp.admits_application(b"live") && policy.lacks_secrets());
+}
+
+/// What the shortest rule can say of what is judged: every key of it, none at its default.
+const JUDGED: &str = r#"
+destination_port = [5000, 6000]
+silence = "250ms"
+raise_after = "0s"
+clear_after = "1m"
+[rule.rtp]
+paths = [
+    { source = "192.0.2.7", destination = "10.0.1.10", destination_port = 5000 },
+    { source = "192.0.2.0/25", destination = "10.0.2.0/24", destination_port = 5000 },
+]
+[rule.ts.tr101290]
+priority = 3
+max_violations = 4
+window = "20s"
+on_exceed = "block"
+hold = "1m"
+[rule.ts.tr101290.thresholds]
+pat = "100ms"
+pmt = "101ms"
+pid = "102ms"
+pcr_repetition = "40ms"
+pcr_discontinuity = "50ms"
+pcr_accuracy = "400ns"
+pts = "104ms"
+nit = "105ms"
+sdt = "106ms"
+eit = "107ms"
+tdt = "108ms"
+section_gap = "30ms"
+unreferenced_pid = "109ms"
+[rule.ts]
+stream_types = { allowed = ["hevc", 0x06, 255], on_exceed = "block", hold = "3s" }
+pids = { allowed = [0, "256-511", "0x1000-0x1001"], required = [0, "256-257"], on_exceed = "block", hold = "4s" }
+bitrate = { min = "999bps", max = "1Gbps", window = "5s", on_exceed = "block", hold = "5s" }
+null_packets = { max_percent = 60, window = "11s", on_exceed = "block", hold = "6s" }
+scte35 = { bad_crc = false, unannounced = false, min_preroll = "4s", on_exceed = "block", hold = "7s" }
+"#;
+
+#[test]
+fn every_key_of_the_judge_has_its_effect() {
+    let policy = accepted(&format!("{SHORTEST}{JUDGED}"));
+    assert_eq!(policy.warnings(), []);
+    let [rule] = policy.rules() else { panic!("one rule") };
+    let (ms, s) = (Duration::from_millis, Duration::from_secs);
+    assert_eq!((rule.expected, rule.silence), (false, Some(ms(250))));
+    assert_eq!((rule.raise_after, rule.clear_after), (Duration::ZERO, s(60)));
+    let path = |source: &str, destination: &str| Path {
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+        port: 5000,
+    };
+    assert_eq!(
+        rule.rtp.paths,
+        Some([
+            path("192.0.2.7/32", "10.0.1.10/32"),
+            path("192.0.2.0/25", "10.0.2.0/24")
+        ])
+    );
+    let on_exceed = OnExceed::Block;
+    let thresholds = Tr101290Thresholds {
+        pat: ms(100),
+        pmt: ms(101),
+        pid: ms(102),
+        pcr_repetition: ms(40),
+        pcr_discontinuity: ms(50),
+        pcr_accuracy: Duration::from_nanos(400),
+        pts: ms(104),
+        nit: ms(105),
+        sdt: ms(106),
+        eit: ms(107),
+        tdt: ms(108),
+        section_gap: ms(30),
+        unreferenced_pid: ms(109),
+    };
+    let expected = TsRule {
+        tr101290: Tr101290Limit {
+            priority: 3,
+            max_violations: 4,
+            window: s(20),
+            on_exceed,
+            hold: s(60),
+            thresholds,
+        },
+        stream_types: Some(StreamTypesLimit {
+            allowed: StreamTypes::from_iter([0x24, 0x06, 0xFF]),
+            on_exceed,
+            hold: s(3),
+        }),
+        pids: Some(PidsLimit {
+            // Null packets are always allowed.
+            allowed: Some((256..512).chain([0, 0x1000, 0x1001, 0x1FFF]).collect()),
+            required: PidSet::from_iter([0, 256, 257]),
+            on_exceed,
+            hold: s(4),
+        }),
+        bitrate: Some(BitrateLimit {
+            min: Some(999),
+            max: Some(1_000_000_000),
+            window: s(5),
+            on_exceed,
+            hold: s(5),
+        }),
+        null_packets: Some(NullPacketsLimit {
+            max_percent: 60,
+            window: s(11),
+            on_exceed,
+            hold: s(6),
+        }),
+        scte35: Scte35Rule {
+            bad_crc: false,
+            unannounced: false,
+            min_preroll: Some(s(4)),
+            on_exceed,
+            hold: s(7),
+        },
+        ..TsRule::default()
+    };
+    assert_eq!(*rule.ts, expected);
+    let text = policy.describe().to_string();
+    for part in [
+        "  silence           more than 250ms: alert\n",
+        "  findings          told after 0ms, told to be over after 1m\n",
+        "  path              192.0.2.7/32 to 10.0.1.10/32 port 5000\n",
+        "  tr101290          more than 4 violations of priorities 1 to 3 within 20s: block for 1m\n",
+        "  thresholds        pat 100ms, pmt 101ms, pid 102ms, pcr_repetition 40ms, pcr_discontinuity 50ms, pcr_accuracy 400ns, ",
+        "section_gap 30ms, unreferenced_pid 109ms\n",
+        "  stream_types      others than 0x06 (private-pes), 0x24 (h265), 0xff: block for 3s\n",
+        "  pids              others than 0, 256-511, 4096-4097, 8191, absence of any of 0, 256-257: block for 4s\n",
+        "  bitrate           less than 999bps or more than 1Gbps over 5s: block for 5s\n",
+        "  null_packets      more than 60% over 11s: block for 6s\n",
+        "  scte35            pre-roll below 4s: block for 7s\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in\n{text}");
+    }
 }
 
 #[test]
@@ -78,18 +255,20 @@ fn what_is_left_out_takes_its_default_and_only_alerts() {
         hold: seconds(10),
     };
     assert_eq!(
-        rule.ts,
+        *rule.ts,
         TsRule {
             continuity,
             network_loss,
-            malformed_ts: MalformedTs::Alert
+            malformed_ts: MalformedTs::Alert,
+            ..TsRule::default()
         }
     );
     assert_eq!(
         rule.rtp,
         RtpRule {
             payload_types: None,
-            max_ssrc: 1
+            max_ssrc: 1,
+            paths: None
         }
     );
     let (encryption, on_unverified) = (Encryption::Optional, OnUnverified::Return);
@@ -98,10 +277,26 @@ fn what_is_left_out_takes_its_default_and_only_alerts() {
         SrtRule {
             stream_ids: None,
             encryption,
-            on_unverified
+            on_unverified,
+            ..SrtRule::default()
         }
     );
     assert!(rule.srt.admits_stream_id(b"") && rule.srt.admits_stream_id(b"anything"));
+    assert_eq!((rule.expected, rule.silence), (false, None));
+    assert_eq!((rule.raise_after, rule.clear_after), (seconds(2), seconds(10)));
+    assert_eq!(rule.rtmp, RtmpRule::default());
+    assert!(rule.rtmp.admits_stream_key(b"any"));
+    let tr101290 = &rule.ts.tr101290;
+    assert_eq!(
+        (tr101290.priority, tr101290.max_violations, tr101290.window),
+        (2, 0, seconds(10))
+    );
+    assert_eq!((tr101290.on_exceed, tr101290.hold), (OnExceed::Alert, seconds(10)));
+    assert_eq!(
+        (rule.ts.scte35.on_exceed, rule.ts.scte35.min_preroll),
+        (OnExceed::Alert, None)
+    );
+    assert!(rule.ts.scte35.bad_crc && rule.ts.scte35.unannounced);
     assert_eq!(policy.warnings(), []);
 }
 
@@ -140,7 +335,8 @@ hold = "30s"
         rule.rtp,
         RtpRule {
             payload_types: Some(PayloadTypes::from_iter([33, 96])),
-            max_ssrc: 2
+            max_ssrc: 2,
+            paths: None
         }
     );
     assert_eq!(rule.ts.malformed_ts, MalformedTs::Drop);
@@ -217,7 +413,7 @@ fn a_byte_order_mark_and_windows_line_ends_are_text() {
 
 #[test]
 fn the_description_tells_the_limits_that_hold() {
-    let text = accepted(&design_of_this_release()).describe().to_string();
+    let text = accepted(&design_for_srt()).describe().to_string();
     for part in [
         "what no rule admits: drop\n",
         "rule 1 \"contribution\"\n",
@@ -272,8 +468,8 @@ fn mangled() -> impl Strategy<Value = String> {
         "'",
     ]);
     let edit = (0..DESIGN.len(), 0usize..40, prop::option::of(token));
-    prop::collection::vec(edit, 1..6).prop_map(|edits| {
-        let mut text = design_of_this_release();
+    let whole = prop::sample::select(vec![design_for_srt(), format!("{SHORTEST}{JUDGED}")]);
+    (whole, prop::collection::vec(edit, 1..6)).prop_map(|(mut text, edits)| {
         for (at, length, token) in edits {
             let clamp = |at: usize| {
                 (0..=at.min(text.len()))
@@ -310,6 +506,32 @@ proptest! {
                     prop_assert!(!error.to_string().contains('\n'), "{error}");
                 }
             }
+        }
+    }
+}
+
+const README: &str = include_str!("../../../../README.md");
+
+#[test]
+fn the_example_of_the_readme_is_valid() {
+    let examples: Vec<_> = README
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        assert_eq!(accepted(example).warnings(), [], "{example}");
+    }
+}
+
+#[test]
+fn the_readme_names_every_key() {
+    for section in schema::ALL {
+        for key in section.keys {
+            let named = README.contains(&format!("`{key}`")) || README.contains(&format!(".{key}`"));
+            let in_example = README.contains(&format!("\n{key} = ")) || README.contains(&format!("[rule.{key}]"));
+            assert!(named || in_example || *key == "rule", "{key} of {}", section.title);
         }
     }
 }

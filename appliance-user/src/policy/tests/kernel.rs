@@ -32,7 +32,11 @@ fn concerns(rule: &Rule, address: IpAddr) -> bool {
         .iter()
         .any(|source| source.addr().is_ipv4() == address.is_ipv4());
     let answers = rule.protocol != Protocol::TsUdp;
-    let open = rule.destinations.is_empty() && matches!(rule.protocol, Protocol::Srt | Protocol::Rist | Protocol::Any);
+    let needs = matches!(
+        rule.protocol,
+        Protocol::Srt | Protocol::Rist | Protocol::Rtmp | Protocol::Any
+    );
+    let open = rule.destinations.is_empty() && needs;
     rule.sources.iter().any(|source| source.contains(&address))
         || has_source_like && answers && (open || rule.destinations.iter().any(|to| to.contains(&address)))
 }

@@ -33,7 +33,8 @@ fn lists_port(rule: &Rule, port: i32) -> bool {
 }
 
 fn common(rule: &Rule, tuple: &Tuple) -> bool {
-    (rule.protocol == Protocol::Any || tuple.protocol == 17)
+    let transport = if rule.protocol == Protocol::Rtmp { 6 } else { 17 };
+    (rule.protocol == Protocol::Any || tuple.protocol == transport)
         && (rule.endpoints.is_empty() || tuple.endpoint.is_some_and(|id| rule.endpoints.contains(&id)))
 }
 
@@ -80,11 +81,14 @@ fn naive_forward(rules: &[Rule], tuple: &Tuple) -> Option<usize> {
 fn naive_reverse(rules: &[Rule], reply: &Tuple) -> Option<usize> {
     rules.iter().position(|rule| {
         let offset = match rule.protocol {
-            Protocol::Srt | Protocol::Any => 0,
+            Protocol::Srt | Protocol::Rtmp | Protocol::Any => 0,
             Protocol::Rtp | Protocol::RtpFec | Protocol::Rist => 1,
             Protocol::TsUdp => return false,
         };
-        let anywhere = matches!(rule.protocol, Protocol::Srt | Protocol::Any | Protocol::Rist);
+        let anywhere = matches!(
+            rule.protocol,
+            Protocol::Srt | Protocol::Any | Protocol::Rist | Protocol::Rtmp
+        );
         let from_receiver = match rule.destinations.is_empty() {
             true => anywhere,
             false => in_any(&rule.destinations, reply.source.ip()),

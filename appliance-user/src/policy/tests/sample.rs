@@ -1,12 +1,13 @@
 //! Texts and generators that several tests share.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
 use tidegate_common::flow::Tuple;
 
-use crate::policy::rule::{RtpRule, SrtRule, TsRule};
+use crate::policy::rule::{CLEAR_AFTER, RAISE_AFTER, RtmpRule, RtpRule, SrtRule};
 use crate::policy::set::PortSet;
 use crate::policy::{FailureAction, Protocol, Rule};
 
@@ -68,18 +69,9 @@ pub(super) fn design_without(words: &[&str]) -> String {
     kept
 }
 
-/// The design's policy as far as this release goes.
-pub(super) fn design_of_this_release() -> String {
-    let later = [
-        "expected",
-        "silence",
-        "passphrase_file",
-        "[rule.rtmp]",
-        "tr101290",
-        "stream_types",
-        "bitrate",
-    ];
-    design_without(&[&later[..], &["[rule.rtp]"]].concat())
+/// The design's policy for the protocol that it names: it shows every section in one rule, and two of them are for others.
+pub(super) fn design_for_srt() -> String {
+    design_without(&["[rule.rtp]", "[rule.rtmp]"])
 }
 
 /// A rule that says no more than it must.
@@ -93,10 +85,15 @@ pub(super) fn plain_rule(protocol: Protocol, sources: Vec<IpNet>) -> Rule {
         endpoints: Vec::new(),
         reorder_window: None,
         enforce: true,
+        expected: false,
+        silence: None,
+        raise_after: RAISE_AFTER,
+        clear_after: CLEAR_AFTER,
         on_failure: None,
         srt: SrtRule::default(),
         rtp: RtpRule::default(),
-        ts: TsRule::default(),
+        rtmp: RtmpRule::default(),
+        ts: Arc::default(),
     }
 }
 

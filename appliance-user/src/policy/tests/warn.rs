@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::sample::{any_rules, any_tuple, design_of_this_release};
+use super::sample::{any_rules, any_tuple, design_for_srt};
 use crate::policy::diagnostic::{At, Collector};
 use crate::policy::rule::PortRole;
 use crate::policy::{DefaultAction, Policy, parse, review};
@@ -28,7 +28,7 @@ fn warned(text: &str, expected: &[(usize, usize, &str)]) {
 #[test]
 fn the_design_itself_has_two() {
     warned(
-        &design_of_this_release(),
+        &design_for_srt(),
         &[
             (
                 4,
@@ -36,7 +36,7 @@ fn the_design_itself_has_two() {
                 "the IPv6 sources of rule \"contribution\" never match: it has no IPv6 destination",
             ),
             (
-                24,
+                27,
                 32,
                 "at most 3 fit into 1s; set max_incidents to 2 at most, or window to 2500ms at least",
             ),
@@ -79,6 +79,119 @@ fn limits_beyond_reach() {
 }
 
 #[test]
+fn what_the_judge_could_never_find() {
+    let with = |protocol: &str, line: &str| {
+        let more = format!("destination = [\"10.0.0.1\"]\n{line}");
+        format!("{HEAD}{}", rule("a", protocol, "\"192.0.2.1\"", &more))
+    };
+    let table: &[(&str, &str, usize, &str)] = &[
+        ("rtp", "ts = { null_packets = { max_percent = 99 } }", 0, ""),
+        (
+            "rtp",
+            "ts = { null_packets = { max_percent = 100 } }",
+            39,
+            "can never be exceeded",
+        ),
+        (
+            "rtp",
+            "ts = { pids = { allowed = [256] } }",
+            27,
+            "leaves out PID 0, the PAT",
+        ),
+        (
+            "rtp",
+            "ts = { pids = { allowed = [\"0-256\"], required = [256, 8191] } }",
+            0,
+            "",
+        ),
+        (
+            "rtp",
+            "ts = { scte35 = { bad_crc = false, unannounced = false } }",
+            0,
+            "",
+        ),
+        (
+            "rtp",
+            "ts = { scte35 = { bad_crc = false, unannounced = false, on_exceed = \"block\" } }",
+            69,
+            "can never come to pass",
+        ),
+        ("rtp", "ts = { scte35 = { on_exceed = \"block\" } }", 0, ""),
+        (
+            "srt",
+            "srt = { encryption = \"required\" }",
+            22,
+            "nothing is seen of the encrypted transport stream",
+        ),
+        (
+            "srt",
+            "srt = { encryption = \"required\", passphrase_file = \"/p\" }",
+            0,
+            "",
+        ),
+        ("srt", "srt = { encryption = \"optional\" }", 0, ""),
+        (
+            "srt",
+            "srt = { stream_id = [\"live/*\"], passphrase_file = { \"vod/1\" = \"/p\", \"v*\" = \"/q\" } }",
+            53,
+            "stream_id does not admit \"vod/1\", so its passphrase is never used",
+        ),
+        (
+            "srt",
+            "srt = { stream_id = [\"live/*\"], passphrase_file = { \"live/1\" = \"/p\" } }",
+            0,
+            "",
+        ),
+    ];
+    for (protocol, line, column, part) in table {
+        match column {
+            0 => warned(&with(protocol, line), &[]),
+            _ => warned(&with(protocol, line), &[(8, *column, part)]),
+        }
+    }
+}
+
+#[test]
+fn thresholds_looser_than_the_standard() {
+    let with = |limit: &str| {
+        format!(
+            "{HEAD}{}",
+            rule("a", "rtp", "\"192.0.2.1\"", &format!("ts.tr101290 = {limit}"))
+        )
+    };
+    warned(
+        &with("{ thresholds = { pat = \"500ms\", pcr_repetition = \"40ms\" } }"),
+        &[],
+    );
+    warned(
+        &with("{ thresholds = { pat = \"501ms\" } }"),
+        &[(7, 38, "pat is looser than the 500ms of TR 101 290")],
+    );
+    warned(
+        &with("{ thresholds = { pcr_accuracy = \"1us\" } }"),
+        &[(7, 47, "pcr_accuracy is looser than the 500ns")],
+    );
+    // The gap between sections is bounded from below.
+    warned(&with("{ priority = 3, thresholds = { section_gap = \"26ms\" } }"), &[]);
+    warned(
+        &with("{ priority = 3, thresholds = { section_gap = \"24ms\" } }"),
+        &[(7, 60, "section_gap is looser than the 25ms")],
+    );
+    warned(
+        &with("{ thresholds = { nit = \"1s\" } }"),
+        &[(
+            7,
+            38,
+            "nit is of priority 3, which this limit with its priority = 2 does not count",
+        )],
+    );
+    warned(
+        &with("{ priority = 1, thresholds = { pts = \"600ms\" } }"),
+        &[(7, 52, "pts is of priority 2")],
+    );
+}
+
+#[test]
 fn prefixes_that_repeat() {
     let with = |list: &str| format!("{HEAD}{}", rule("a", "rtp", list, ""));
     warned(
@@ -111,6 +224,10 @@ fn replies_from_anywhere_open_the_kernel() {
     warned(&with("srt", "\"0.0.0.0/0\"", ""), &[]);
     warned(&with("rtp", "\"192.0.2.1\"", ""), &[]);
     warned(&with("srt", "\"192.0.2.1\"", "destination = [\"10.0.0.1\"]"), &[]);
+    warned(
+        &with("rtmp", "\"192.0.2.1\"", ""),
+        &[(3, 1, "for the replies of protocol \"rtmp\"")],
+    );
 }
 
 #[test]
@@ -148,6 +265,13 @@ fn shadowed_rules() {
     );
     warned(&pair(("rtp", "\"10.1.0.0/17\"", ""), inside), &[]);
     warned(&pair(inside, ("rtp", "\"10.0.0.0/8\"", "")), &[]);
+    let rtmp = ("rtmp", "\"10.1.0.0/16\"", "destination = [\"10.0.0.1\"]");
+    warned(&pair(("rtp", "\"10.0.0.0/8\"", ""), rtmp), &[]);
+    warned(
+        &pair(rtmp, ("rtp", "\"10.1.2.0/24\"", "destination = [\"10.0.0.1\"]")),
+        &[],
+    );
+    warned(&pair(rtmp, rtmp), shadowed);
     let any = ("any", "\"10.1.0.0/16\"", "destination = [\"10.0.0.1\"]");
     warned(&pair(("rtp", "\"10.0.0.0/8\"", ""), any), &[]);
 }

@@ -1,5 +1,12 @@
 //! MPEG transport stream packets (ISO/IEC 13818-1 2.4.3): what the judge needs of each, and nothing of its content.
 
+pub mod descriptor;
+pub mod pes;
+pub mod psi;
+pub mod section;
+pub mod si;
+pub mod stream_type;
+
 use thiserror::Error;
 use tidegate_common::digest::{MAX_TS_PACKETS, PacketDigest, TsDigest};
 
@@ -14,6 +21,8 @@ pub const NULL_PID: u16 = 0x1fff;
 
 /// adaptation_field_control bit: there is an adaptation field.
 const ADAPTATION: u8 = 0x20;
+/// adaptation_field_control bit: there is payload.
+const PAYLOAD: u8 = 0x10;
 /// Adaptation field flag: a PCR follows (2.4.3.4).
 const PCR_FLAG: u8 = 0x10;
 /// The shortest adaptation field that holds a PCR: the flags and six bytes.
@@ -139,6 +148,19 @@ pub fn pcr(packet: &[u8; PACKET_SIZE]) -> Option<(u16, u64)> {
     let bits = u64::from_be_bytes([0, 0, p0, p1, p2, p3, p4, p5]);
     let (base, extension) = (bits >> 15, bits & 0x1ff);
     Some((u16::from_be_bytes([h1, h2]) & 0x1fff, base * 300 + extension))
+}
+
+/// A packet's payload (2.4.3.2, 2.4.3.4): `None` where adaptation_field_control says that there is none, or where the
+/// adaptation field leaves no room for the byte at least that it promises.
+#[inline]
+pub fn payload(packet: &[u8; PACKET_SIZE]) -> Option<&[u8]> {
+    let [_, _, _, control, length, ..] = *packet;
+    let start = match control & (ADAPTATION | PAYLOAD) {
+        PAYLOAD => 4,
+        0x30 => 5 + usize::from(length),
+        _ => return None,
+    };
+    packet.get(start..).filter(|payload| !payload.is_empty())
 }
 
 /// Eight bytes at a place that every caller names as a constant, so that the bound is checked when it is compiled.

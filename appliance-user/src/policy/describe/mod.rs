@@ -1,13 +1,15 @@
 //! What a policy compiles to, spelled out for people: every rule with the limits that hold, and what the kernel admits.
 
+mod ts;
+
 use std::fmt::{self, Display, Formatter};
-use std::time::Duration;
 
 use super::action::{DefaultAction, FailureAction};
+use super::glob::Glob;
 use super::kernel::FailureWish;
-use super::rule::{Encryption, MalformedTs, OnExceed, OnUnverified, Protocol, Rule};
+use super::rule::{Encryption, OnUnverified, Path, Protocol, Rule};
 use super::value::{quoted, spelled};
-use super::{KernelPrefix, Policy};
+use super::{KernelPrefix, Policy, RuleId, SecretKind};
 
 /// A policy's description; made by [`Policy::describe`], written by `Display`.
 pub struct Description<'p>(pub(super) &'p Policy);
@@ -20,10 +22,15 @@ impl Display for Description<'_> {
             DefaultAction::Return => "return",
         };
         writeln!(f, "what no rule admits: {default_action}")?;
-        for (number, rule) in policy.rules().iter().enumerate() {
-            writeln!(f, "\nrule {} {}", number + 1, quoted(&rule.name))?;
+        for (id, rule) in (0..).map(RuleId).zip(policy.rules()) {
+            writeln!(f, "\nrule {} {}", id.0 + 1, quoted(&rule.name))?;
             describe_admission(f, rule)?;
-            describe_limits(f, rule)?;
+            describe_judgement(f, rule)?;
+            describe_protocol(f, rule)?;
+            describe_files(f, policy, id)?;
+            if rule.protocol.carries_ts() {
+                ts::describe(f, rule)?;
+            }
         }
         let prefixes = policy.kernel_prefixes();
         writeln!(
@@ -81,23 +88,43 @@ fn describe_admission(f: &mut Formatter<'_>, rule: &Rule) -> fmt::Result {
     )
 }
 
-fn describe_limits(f: &mut Formatter<'_>, rule: &Rule) -> fmt::Result {
+fn describe_judgement(f: &mut Formatter<'_>, rule: &Rule) -> fmt::Result {
+    let silence = match (rule.silence, rule.expected) {
+        (None, _) => "no finding".to_owned(),
+        (Some(silence), true) => format!("more than {}, also before the first packet: alert", spelled(silence)),
+        (Some(silence), false) => format!("more than {}: alert", spelled(silence)),
+    };
+    line(f, "silence", silence)?;
+    line(
+        f,
+        "findings",
+        format!(
+            "told after {}, told to be over after {}",
+            spelled(rule.raise_after),
+            spelled(rule.clear_after)
+        ),
+    )?;
     if rule.protocol.has_sequence_numbers() {
         let window = rule
             .reorder_window
             .map_or_else(|| auto_window(rule.protocol).to_owned(), spelled);
         line(f, "reorder_window", window)?;
     }
+    Ok(())
+}
+
+fn describe_protocol(f: &mut Formatter<'_>, rule: &Rule) -> fmt::Result {
+    let globs = |globs: &Option<Vec<Glob>>| list(globs.iter().flatten().map(|glob| quoted(glob.as_str())));
     if rule.protocol == Protocol::Srt {
-        let ids = rule
-            .srt
-            .stream_ids
-            .iter()
-            .flatten()
-            .map(|glob| quoted(&glob.to_string()));
-        line(f, "stream_id", list(ids))?;
+        line(f, "stream_id", globs(&rule.srt.stream_ids))?;
         line(f, "encryption", encryption_name(rule.srt.encryption))?;
+        if rule.srt.encryption != Encryption::Forbidden {
+            line(f, "key_length", list(rule.srt.key_lengths.iter().flatten()))?;
+        }
         line(f, "on_unverified", on_unverified_name(rule.srt.on_unverified))?;
+    }
+    if rule.protocol == Protocol::Rtmp {
+        line(f, "application", globs(&rule.rtmp.applications))?;
     }
     if rule.protocol.is_rtp() {
         line(
@@ -106,44 +133,57 @@ fn describe_limits(f: &mut Formatter<'_>, rule: &Rule) -> fmt::Result {
             list(rule.rtp.payload_types.iter().flat_map(|types| types.iter())),
         )?;
         line(f, "max_ssrc", rule.rtp.max_ssrc)?;
+        for Path {
+            source,
+            destination,
+            port,
+        } in rule.rtp.paths.iter().flatten()
+        {
+            line(f, "path", format!("{source} to {destination} port {port}"))?;
+        }
     }
-    if rule.protocol == Protocol::Any {
-        return Ok(());
-    }
-    let continuity = &rule.ts.continuity;
-    let limit = limit(
-        continuity.max_incidents,
-        "incidents",
-        continuity.window,
-        continuity.on_exceed,
-        continuity.hold,
-    );
-    let ignored = match continuity.ignore_pids.is_empty() {
-        true => String::new(),
-        false => format!("; PIDs {} are not judged", list(continuity.ignore_pids.iter())),
-    };
-    line(f, "continuity", limit + &ignored)?;
-    if rule.protocol.has_sequence_numbers() {
-        line(f, "network_loss", loss_limit(rule))?;
-    }
-    let malformed_ts = match rule.ts.malformed_ts {
-        MalformedTs::Alert => "alert",
-        MalformedTs::Drop => "drop",
-    };
-    line(f, "malformed_ts", malformed_ts)
+    Ok(())
 }
 
-fn loss_limit(rule: &Rule) -> String {
-    let loss = &rule.ts.network_loss;
-    limit(loss.max_packets, "packets", loss.window, loss.on_exceed, loss.hold)
-}
-
-fn limit(max: u32, what: &str, window: Duration, on_exceed: OnExceed, hold: Duration) -> String {
-    let then = match on_exceed {
-        OnExceed::Alert => "alert".to_owned(),
-        OnExceed::Block => format!("block for {}", spelled(hold)),
+/// The files of a rule, and whether they are read; never what they hold.
+fn describe_files(f: &mut Formatter<'_>, policy: &Policy, id: RuleId) -> fmt::Result {
+    let state = if policy.lacks_secrets() {
+        "not read"
+    } else {
+        "read, sound"
     };
-    format!("more than {max} {what} within {}: {then}", spelled(window))
+    let rule = policy.rule(id);
+    let protocol = rule.map(|rule| rule.protocol);
+    let mut passphrase = false;
+    let mut stream_keys = false;
+    for file in policy.files_of(id) {
+        let path = quoted(&file.path().to_string_lossy());
+        match file.kind() {
+            SecretKind::Passphrase { stream_id } => {
+                passphrase = true;
+                let sessions = stream_id
+                    .as_ref()
+                    .map_or_else(|| "every session".to_owned(), |id| quoted(id.as_str()));
+                line(f, "passphrase_file", format!("{path} for {sessions}: {state}"))?;
+            }
+            SecretKind::StreamKeys => {
+                stream_keys = true;
+                line(f, "stream_key_file", format!("{path}: {state}"))?;
+            }
+        }
+    }
+    let enciphered = rule.is_some_and(|rule| rule.srt.encryption != Encryption::Forbidden);
+    if protocol == Some(Protocol::Srt) && enciphered && !passphrase {
+        line(
+            f,
+            "passphrase_file",
+            "none: encrypted sessions are judged by their packets only",
+        )?;
+    }
+    if protocol == Some(Protocol::Rtmp) && !stream_keys {
+        line(f, "stream_key_file", "none: every stream key may publish")?;
+    }
+    Ok(())
 }
 
 /// Items with commas between, or "any" where there are none.
