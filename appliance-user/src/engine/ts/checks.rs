@@ -140,7 +140,11 @@ impl Analyser {
                 *word |= 1 << (slot.pid % 64);
             }
         }
-        let is_present = |pid: u16| present.get(usize::from(pid / 64)).is_some_and(|word| word >> (pid % 64) & 1 == 1);
+        let is_present = |pid: u16| {
+            present
+                .get(usize::from(pid / 64))
+                .is_some_and(|word| word >> (pid % 64) & 1 == 1)
+        };
         limit
             .required
             .iter()

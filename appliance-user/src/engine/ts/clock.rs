@@ -100,14 +100,17 @@ impl FileClock {
             .checked_div(packets.into())
             .map_or(self.pace, |pace| pace as u64);
         self.until = self.now.saturating_add(step);
-        self.lost_after = LOST_AFTER.checked_div(self.pace).map_or(u64::MAX, |packets| packets.max(2));
+        self.lost_after = LOST_AFTER
+            .checked_div(self.pace)
+            .map_or(u64::MAX, |packets| packets.max(2));
     }
 
     /// Whether a PCR's step is time that passed, and no new time base.
     fn is_plausible(&self, step: u64) -> bool {
         let expected = self.by_bytes();
         let known = self.pace > 0;
-        step <= BELIEVED || step <= NEW_TIME_BASE && (!known || (expected / 4..=expected.saturating_mul(4)).contains(&step))
+        step <= BELIEVED
+            || step <= NEW_TIME_BASE && (!known || (expected / 4..=expected.saturating_mul(4)).contains(&step))
     }
 
     fn by_bytes(&self) -> u64 {
@@ -131,7 +134,9 @@ mod tests {
         (0..packets)
             .map(|n| {
                 clock.packet();
-                if n % 20 == 0 && let Some(ms) = pcr(n) {
+                if n % 20 == 0
+                    && let Some(ms) = pcr(n)
+                {
                     clock.tick(256, ms * TICKS_PER_MS % pcr::MODULUS, false);
                 }
                 clock.now().nanos() / 1000
@@ -159,12 +164,18 @@ mod tests {
     #[test]
     fn a_jump_of_the_pcr_is_no_time_and_a_gap_is() {
         for jump in [5_000, 3_600_000] {
-            let told = run(&mut FileClock::default(), 1000, |n| Some(n + if n >= 500 { jump } else { 0 }));
+            let told = run(&mut FileClock::default(), 1000, |n| {
+                Some(n + if n >= 500 { jump } else { 0 })
+            });
             assert!(is_near(told[999], 999), "{}", told[999]);
         }
-        let back = run(&mut FileClock::default(), 1000, |n| Some(10_000 + n - if n >= 500 { 7_000 } else { 0 }));
+        let back = run(&mut FileClock::default(), 1000, |n| {
+            Some(10_000 + n - if n >= 500 { 7_000 } else { 0 })
+        });
         assert!(is_near(back[999], 999), "{}", back[999]);
-        let gap = run(&mut FileClock::default(), 1000, |n| (!(500..700).contains(&n)).then_some(n));
+        let gap = run(&mut FileClock::default(), 1000, |n| {
+            (!(500..700).contains(&n)).then_some(n)
+        });
         assert_eq!(gap[699], 500_000, "it waits for the PCR");
         assert!(is_near(gap[999], 999), "{}", gap[999]);
     }

@@ -16,7 +16,7 @@ mod rates;
 mod report;
 mod si;
 mod slot;
-pub(in crate::engine) mod tables;
+pub mod tables;
 mod tr101290;
 
 use core::time::Duration;
@@ -62,7 +62,7 @@ const PCR_FLAG: u8 = 0x10;
 
 /// Something that the analyser found.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::engine) enum TsEvent {
+pub enum TsEvent {
     /// A violation of ETSI TR 101 290.
     Tr101290 {
         /// What was violated.
@@ -405,11 +405,19 @@ impl Analyser {
     /// Packets are missing before this one. Where their place counts, they are missing from between every PID's PCRs.
     fn missing(&mut self, slot: usize) {
         let of_pid = self.slots.get_mut(slot).and_then(|slot| slot.more.as_mut());
-        of_pid.and_then(|more| more.pcr.as_mut()).into_iter().for_each(Pcr::missing);
+        of_pid
+            .and_then(|more| more.pcr.as_mut())
+            .into_iter()
+            .for_each(Pcr::missing);
         if self.file.is_some() {
             for place in &self.extended {
-                let more = self.slots.get_mut(usize::from(*place)).and_then(|slot| slot.more.as_mut());
-                more.and_then(|more| more.pcr.as_mut()).into_iter().for_each(Pcr::displaced);
+                let more = self
+                    .slots
+                    .get_mut(usize::from(*place))
+                    .and_then(|slot| slot.more.as_mut());
+                more.and_then(|more| more.pcr.as_mut())
+                    .into_iter()
+                    .for_each(Pcr::displaced);
             }
         }
     }
@@ -419,8 +427,7 @@ impl Analyser {
         more.into_iter().for_each(|count| *count += 1);
         let Some(state) = self.slots.get_mut(slot) else { return };
         state.scrambled_in_second = state.scrambled_in_second.saturating_add(1);
-        self.monitor
-            .scrambled(now, state.pid, state.kind == Kind::Pmt, out);
+        self.monitor.scrambled(now, state.pid, state.kind == Kind::Pmt, out);
     }
 
     /// PCR and discontinuity_indicator; the time, which a file's PCR sets.
@@ -524,7 +531,11 @@ impl Analyser {
 
     /// 3.4.a.
     fn take_unreferenced(&mut self, now: Timestamp, slot: usize, out: &mut impl FnMut(Timestamp, TsEvent)) {
-        let Some(state) = self.slots.get_mut(slot).filter(|state| state.kind == Kind::Unreferenced) else {
+        let Some(state) = self
+            .slots
+            .get_mut(slot)
+            .filter(|state| state.kind == Kind::Unreferenced)
+        else {
             return;
         };
         if state.since < self.monitor.begin {
@@ -618,7 +629,13 @@ impl Analyser {
                 continue;
             }
             told += 1;
-            out(now, TsEvent::Scrambling { pid: slot.pid, scrambled });
+            out(
+                now,
+                TsEvent::Scrambling {
+                    pid: slot.pid,
+                    scrambled,
+                },
+            );
         }
     }
 

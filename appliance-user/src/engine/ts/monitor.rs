@@ -229,11 +229,15 @@ fn wanted(pids: impl Iterator<Item = u16>, before: &[Wanted], now: Timestamp) ->
     pids.into_iter()
         .map(|pid| {
             let known = before.binary_search_by_key(&pid, |wanted| wanted.pid);
-            known.ok().and_then(|place| before.get(place)).copied().unwrap_or(Wanted {
-                pid,
-                timer: Timer::new(now),
-                slot: None,
-            })
+            known
+                .ok()
+                .and_then(|place| before.get(place))
+                .copied()
+                .unwrap_or(Wanted {
+                    pid,
+                    timer: Timer::new(now),
+                    slot: None,
+                })
         })
         .collect()
 }

@@ -65,12 +65,21 @@ fn an_announced_discontinuity_excuses_the_next_pcr_only() {
 
 #[test]
 fn over_missing_packets_only_what_time_does_not_explain_is_a_jump() {
-    for (value, arrival, jump) in [(540, 540, false), (540, 460, false), (540, 100, true), (5_000, 540, true)] {
+    for (value, arrival, jump) in [
+        (540, 540, false),
+        (540, 460, false),
+        (540, 100, true),
+        (5_000, 540, true),
+    ] {
         let mut pcr = Pcr::new(false);
         let begin = Timestamp::default();
         pcr.take(reference(0, 0), begin, &limits());
         pcr.missing();
-        assert_eq!(pcr.take(reference(value, arrival), begin, &limits()).jump, jump, "{value} {arrival}");
+        assert_eq!(
+            pcr.take(reference(value, arrival), begin, &limits()).jump,
+            jump,
+            "{value} {arrival}"
+        );
     }
 }
 
@@ -79,7 +88,10 @@ fn what_went_by_unseen_is_neither_gap_nor_jump() {
     let mut pcr = Pcr::new(false);
     pcr.take(reference(0, 0), Timestamp::default(), &limits());
     let begin = Timestamp::from_nanos(5_000_000_000);
-    assert_eq!(pcr.take(reference(90_000, 5_010), begin, &limits()), Violations::default());
+    assert_eq!(
+        pcr.take(reference(90_000, 5_010), begin, &limits()),
+        Violations::default()
+    );
     assert_eq!(pcr.figures.intervals, 0);
 }
 
@@ -92,7 +104,11 @@ fn pcrs_that_stay_away_are_told_while_they_do() {
         .map(|ms| pcr.overdue(Timestamp::from_nanos(ms * 1_000_000), begin, &limits()))
         .sum();
     assert_eq!(told, 29);
-    assert_eq!(pcr.take(reference(3_000, 3_000), begin, &limits()).repetition, 0, "told already");
+    assert_eq!(
+        pcr.take(reference(3_000, 3_000), begin, &limits()).repetition,
+        0,
+        "told already"
+    );
 }
 
 #[test]
@@ -114,8 +130,15 @@ fn jitter_is_how_far_arrival_strays_and_free_of_drift() {
         pcr.take(reference(n * 40, n * 40 + n % 2 * 2), Timestamp::default(), &limits());
     }
     assert_eq!(pcr.figures.worst, 2_000_000);
-    assert!((1_900_000..=2_000_000).contains(&pcr.figures.jitter), "{:?}", pcr.figures);
-    assert_eq!((pcr.figures.longest, pcr.figures.sum / pcr.figures.intervals), (40_000_000, 40_000_000));
+    assert!(
+        (1_900_000..=2_000_000).contains(&pcr.figures.jitter),
+        "{:?}",
+        pcr.figures
+    );
+    assert_eq!(
+        (pcr.figures.longest, pcr.figures.sum / pcr.figures.intervals),
+        (40_000_000, 40_000_000)
+    );
 }
 
 /// A PCR every 100 packets of 10 800 periods each (400 us); `error` in periods. What fails, and how many were checked.
@@ -141,9 +164,16 @@ fn one_wrong_pcr_of_a_constant_multiplex_counts_once() {
     // 500 ns are 13.5 periods.
     assert_eq!(in_file(200, |n| if n == 100 { 13 } else { 0 }, |_| 100).0, 0);
     for error in [14, -14, 1_000, -20_000] {
-        assert_eq!(in_file(200, |n| if n == 100 { error } else { 0 }, |_| 100).0, 1, "{error}");
+        assert_eq!(
+            in_file(200, |n| if n == 100 { error } else { 0 }, |_| 100).0,
+            1,
+            "{error}"
+        );
     }
-    assert_eq!(in_file(200, |n| if n % 10 == 0 && n > 40 { 100 } else { 0 }, |_| 100).0, 15);
+    assert_eq!(
+        in_file(200, |n| if n % 10 == 0 && n > 40 { 100 } else { 0 }, |_| 100).0,
+        15
+    );
 }
 
 #[test]

@@ -73,7 +73,11 @@ mod tests {
     fn the_time_runs_from_one_pts_to_the_next() {
         let mut stamps = Stamps::default();
         let limit = 700_000_000;
-        assert_eq!(stamps.overdue(at(5_000), at(0), limit), 0, "nothing is owed before the first");
+        assert_eq!(
+            stamps.overdue(at(5_000), at(0), limit),
+            0,
+            "nothing is owed before the first"
+        );
         assert_eq!(stamps.take(at(5_000), (true, true), at(0), limit), 0);
         assert_eq!(stamps.take(at(5_400), (false, false), at(0), limit), 0);
         assert_eq!(stamps.take(at(5_701), (true, false), at(0), limit), 1);

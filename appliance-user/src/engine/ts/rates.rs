@@ -139,7 +139,11 @@ mod tests {
         for window in [200, 1000, 5000] {
             let told = run(Duration::from_millis(window), window * 3, |_| 4);
             assert_eq!(told[..window as usize], vec![None; window as usize]);
-            assert!(told[window as usize..].iter().all(|rate| *rate == Some(4 * 188 * 8 * 1000)));
+            assert!(
+                told[window as usize..]
+                    .iter()
+                    .all(|rate| *rate == Some(4 * 188 * 8 * 1000))
+            );
         }
     }
 
@@ -149,7 +153,10 @@ mod tests {
         assert_eq!(told[2000], Some(4 * 1504 * 1000));
         assert!(told[2500].is_some_and(|rate| rate > 4 * 1_504_000 && rate < 8 * 1_504_000));
         assert_eq!(told[3100], Some(8 * 1504 * 1000));
-        assert_eq!(run(Duration::from_secs(1), 4000, |t| u64::from(t < 2000)).last(), Some(&Some(0)));
+        assert_eq!(
+            run(Duration::from_secs(1), 4000, |t| u64::from(t < 2000)).last(),
+            Some(&Some(0))
+        );
     }
 
     #[test]

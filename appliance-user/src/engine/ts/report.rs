@@ -105,7 +105,9 @@ pub struct PcrReport {
 impl Analyser {
     /// Everything found so far.
     pub(in crate::engine) fn report(&self) -> TsAnalysis {
-        let life = self.first.map_or(core::time::Duration::ZERO, |first| self.now.since(first));
+        let life = self
+            .first
+            .map_or(core::time::Duration::ZERO, |first| self.now.since(first));
         let mut stream_types = BTreeMap::new();
         let programmes = self
             .tables
@@ -166,7 +168,9 @@ impl Analyser {
             scrambled_packets: more.map_or(0, |more| more.scrambled),
             pts: slot.kind == Kind::Timed && stamps.pts > 0,
             dts: slot.kind == Kind::Timed && stamps.dts > 0,
-            pcr: more.and_then(|more| more.pcr.as_ref()).map(|pcr| of_pcr(pcr, self.file.is_some())),
+            pcr: more
+                .and_then(|more| more.pcr.as_ref())
+                .map(|pcr| of_pcr(pcr, self.file.is_some())),
         }
     }
 }

@@ -263,7 +263,10 @@ mod tests {
             let section = |ms| arrival(ms, pid, table_id, 7, 0);
             assert_eq!(violated(&[section(0), section(limit)]), Vec::<&str>::new());
             assert_eq!(violated(&[section(0), section(limit + 1)]), [number, "3.2"]);
-            assert_eq!(violated(&[section(0), section(2 * limit + 1)]), [number, number, "3.2", "3.2"]);
+            assert_eq!(
+                violated(&[section(0), section(2 * limit + 1)]),
+                [number, number, "3.2", "3.2"]
+            );
         }
     }
 
@@ -283,13 +286,25 @@ mod tests {
         let near = |extension| [arrival(0, 0x12, 0x4e, 1, 0), arrival(24, 0x12, 0x4e, extension, 1)];
         assert_eq!(violated(&near(1)), ["3.6.a", "3.2"]);
         assert_eq!(violated(&near(2)), Vec::<&str>::new());
-        assert_eq!(violated(&[arrival(0, 0x14, 0x70, 0, 0), arrival(25, 0x14, 0x70, 0, 0)]), Vec::<&str>::new());
-        assert_eq!(violated(&[arrival(0, 0x13, 0x71, 0, 0), arrival(1, 0x13, 0x71, 0, 0)]), ["3.7", "3.2"]);
+        assert_eq!(
+            violated(&[arrival(0, 0x14, 0x70, 0, 0), arrival(25, 0x14, 0x70, 0, 0)]),
+            Vec::<&str>::new()
+        );
+        assert_eq!(
+            violated(&[arrival(0, 0x13, 0x71, 0, 0), arrival(1, 0x13, 0x71, 0, 0)]),
+            ["3.7", "3.2"]
+        );
     }
 
     #[test]
     fn tables_on_the_wrong_pid_count_where_they_are_found() {
-        for (pid, number) in [(0x10, "3.1.a"), (0x11, "3.5.a"), (0x12, "3.6.a"), (0x13, "3.7"), (0x14, "3.8")] {
+        for (pid, number) in [
+            (0x10, "3.1.a"),
+            (0x11, "3.5.a"),
+            (0x12, "3.6.a"),
+            (0x13, "3.7"),
+            (0x14, "3.8"),
+        ] {
             assert_eq!(violated(&[arrival(0, pid, 0xc0, 0, 0)]), [number]);
             assert_eq!(violated(&[arrival(0, pid, 0x72, 0, 0)]), Vec::<&str>::new(), "stuffing");
         }
@@ -301,7 +316,12 @@ mod tests {
         let limits = Limits::from(&Tr101290Thresholds::default());
         let mut si = ServiceInformation::default();
         let mut found = Vec::new();
-        si.section(arrival(0, 0x11, 0x42, 1, 0), Timestamp::default(), &limits, &mut |_, _| ());
+        si.section(
+            arrival(0, 0x11, 0x42, 1, 0),
+            Timestamp::default(),
+            &limits,
+            &mut |_, _| (),
+        );
         for ms in 0..5_000 {
             let now = Timestamp::from_nanos(ms * 1_000_000);
             si.overdue(now, Timestamp::default(), &limits, &mut |indicator, pid, times| {
@@ -314,7 +334,9 @@ mod tests {
 
     #[test]
     fn what_is_followed_is_bounded() {
-        let sections: Vec<_> = (0..10_000).map(|n| arrival(n, 0x12, 0x4e + (n % 2) as u8, n as u16, 0)).collect();
+        let sections: Vec<_> = (0..10_000)
+            .map(|n| arrival(n, 0x12, 0x4e + (n % 2) as u8, n as u16, 0))
+            .collect();
         let limits = Limits::from(&Tr101290Thresholds::default());
         let mut si = ServiceInformation::default();
         for section in sections {

@@ -160,7 +160,10 @@ mod tests {
 
     #[test]
     fn scrambling_is_told_when_it_has_lasted() {
-        assert_eq!(seconds(&[0, 100, 100, 100, 0, 0]), [None, None, Some(true), None, None, Some(false)]);
+        assert_eq!(
+            seconds(&[0, 100, 100, 100, 0, 0]),
+            [None, None, Some(true), None, None, Some(false)]
+        );
         assert_eq!(seconds(&[100, 0, 100, 0, 100, 0]), [None; 6], "toggled each second");
         assert_eq!(seconds(&[50, 50, 50]), [None; 3], "toggled each packet");
     }

@@ -253,7 +253,9 @@ pub(super) fn violations(elapsed: u64, limit: u64, told: &mut u32) -> u32 {
         return 0;
     }
     let so_far = u32::try_from((elapsed - 1) / limit.max(1)).unwrap_or(u32::MAX);
-    so_far.saturating_sub(core::mem::replace(told, so_far)).min(MAX_CATCH_UP)
+    so_far
+        .saturating_sub(core::mem::replace(told, so_far))
+        .min(MAX_CATCH_UP)
 }
 
 /// The thresholds in nanoseconds.

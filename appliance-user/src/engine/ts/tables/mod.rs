@@ -43,7 +43,7 @@ pub(in crate::engine) fn starts_splice(packet: &[u8; PACKET_SIZE]) -> bool {
 
 /// What the tables tell.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::engine) enum TableEvent {
+pub enum TableEvent {
     /// A sound section came (CRC right, where it has one), also one that repeats what is known.
     Section {
         /// Where.
@@ -144,7 +144,7 @@ pub(in crate::engine) enum TableEvent {
 
 /// Why a section told nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(in crate::engine) enum TableError {
+pub enum TableError {
     /// More programmes, components or PIDs than are followed.
     #[error("more than is followed")]
     Bound,
