@@ -90,4 +90,7 @@ fn check(sessions: &[Session]) {
     for session in sessions {
         session.check();
     }
+    // The last one that loses is the harshest.
+    let harshest = sessions.iter().rfind(|session| session.is_lossy());
+    harshest.expect("a lossy link").check_with_tshark();
 }

@@ -1,7 +1,9 @@
 //! One sender, one link, one receiver, and the comparison of the report with the link's account.
 
+use std::collections::BTreeMap;
 use std::panic;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::inspect_support::{Told, inspect_by, number, put};
 use crate::lossy_lab::link::{Harm, Ledger, Link};
-use crate::lossy_lab::{Lab, continuity_errors};
+use crate::lossy_lab::{Lab, continuity_errors, tshark, tshark_rtp_lost};
 use crate::programs::{Pair, Ports, STREAM_LIMIT};
 use crate::truth::Truth;
 
@@ -24,11 +26,15 @@ pub(crate) struct Session {
     ledger: Ledger,
     truth: Truth,
     told: Told,
+    /// The receiver's port and the capture of what went there and back.
+    port: u16,
+    capture: PathBuf,
+    lab: Arc<Lab>,
 }
 
 /// Runs a session over each link, all at once: they are live, and mostly wait.
 pub(crate) fn run_all(role: &str, pair: fn(&Lab, Ports) -> Pair, links: &[Harm]) -> Vec<Session> {
-    let lab = &Lab::new(role);
+    let lab = &Arc::new(Lab::new(role));
     thread::scope(|scope| {
         let running: Vec<_> = (0..)
             .zip(links)
@@ -41,7 +47,7 @@ pub(crate) fn run_all(role: &str, pair: fn(&Lab, Ports) -> Pair, links: &[Harm])
     })
 }
 
-fn run(lab: &Lab, role: &str, place: u16, harm: Harm, pair: fn(&Lab, Ports) -> Pair) -> Session {
+fn run(lab: &Arc<Lab>, role: &str, place: u16, harm: Harm, pair: fn(&Lab, Ports) -> Pair) -> Session {
     let ports = Ports::of_session(place);
     let pair = pair(lab, ports);
     let lanes: Vec<(u16, u16)> = (0..pair.lanes)
@@ -74,6 +80,9 @@ fn run(lab: &Lab, role: &str, place: u16, harm: Harm, pair: fn(&Lab, Ports) -> P
         ledger,
         truth,
         told,
+        port: ports.far,
+        capture,
+        lab: Arc::clone(lab),
     }
 }
 
@@ -141,6 +150,10 @@ impl Session {
         }
     }
 
+    pub(crate) fn is_lossy(&self) -> bool {
+        self.harm.lost > 0
+    }
+
     /// The link did what it was made for, and the sender repeated what was lost where its protocol can.
     fn check_premises(&self) {
         let (name, truth) = (&self.name, &self.truth);
@@ -161,5 +174,53 @@ impl Session {
         let stream = media.next().unwrap_or_else(|| panic!("{}: {report:#}", self.name));
         assert!(media.next().is_none(), "{}: {report:#}", self.name);
         stream
+    }
+
+    /// Compares the report with what tshark finds in the capture.
+    pub(crate) fn check_with_tshark(&self) {
+        let report = self.told.report();
+        let stream = self.stream(&report);
+        if self.protocol == "rtp" {
+            let lost = tshark_rtp_lost(&self.capture, self.port);
+            assert_eq!(lost, number(stream, "/transport/lost") as i64, "{}", self.name);
+        }
+        if self.protocol == "srt" {
+            self.check_srt_with_tshark(stream);
+        }
+    }
+
+    fn check_srt_with_tshark(&self, stream: &Value) {
+        let file = self.capture.display().to_string();
+        let decode = format!("udp.port=={},srt", self.port);
+        let fields = ["-e", "srt.iscontrol", "-e", "srt.type", "-e", "srt.msg.rexmit"];
+        let arguments = [&["-r", &file, "-d", &decode, "-Y", "srt", "-T", "fields"][..], &fields].concat();
+        // A line for each packet: whether it is control, its type if so, whether it is sent again if not.
+        let mut seen = BTreeMap::<String, u64>::new();
+        for line in tshark(&arguments).lines() {
+            *seen.entry(line.to_owned()).or_default() += 1;
+        }
+        let count = |line: &str| seen.get(line).copied().unwrap_or_default();
+        let figure = |name: &str| number(stream, &format!("/srt/{name}"));
+        let told = [
+            number(stream, "/transport/retransmitted"),
+            figure("acks") + figure("light_acks"),
+            figure("naks"),
+            figure("shutdowns"),
+            figure("ackacks"),
+            figure("drop_requests"),
+        ];
+        let by_tshark = [
+            count("0\t\t1"),
+            count("1\t0x0002\t"),
+            count("1\t0x0003\t"),
+            count("1\t0x0005\t"),
+            count("1\t0x0006\t"),
+            count("1\t0x0007\t"),
+        ];
+        assert_eq!(told, by_tshark, "{}: {seen:?} {stream:#}", self.name);
+        assert!(by_tshark[..3].iter().all(|count| *count > 5), "{seen:?}");
+        // Twice the delay at least, as the receiver measures it.
+        let round_trip = 2 * self.harm.delay.as_micros() as u64;
+        assert!(figure("rtt_us") >= round_trip, "{}: {stream:#}", self.name);
     }
 }

@@ -216,3 +216,16 @@ pub(crate) fn tshark_drops(file: &Path, decode: &[&str]) -> u64 {
         .map(|line| line.split(',').count() as u64)
         .sum()
 }
+
+/// The "Lost" column of tshark's only RTP stream to a port: what it expected less what it saw, every copy counted.
+pub(crate) fn tshark_rtp_lost(capture: &Path, port: u16) -> i64 {
+    let file = capture.display().to_string();
+    let decode = format!("udp.port=={port},rtp");
+    let table = tshark(&["-r", &file, "-d", &decode, "-q", "-z", "rtp,streams"]);
+    let mut lines = table.lines().filter(|line| line.contains("127.0.0.1"));
+    let line = lines.next().unwrap_or_else(|| panic!("a stream in {table}"));
+    assert!(lines.next().is_none(), "one stream in {table}");
+    let before = line.split(" (").next().expect("a percentage");
+    let lost = before.split_whitespace().next_back().expect("a count");
+    lost.parse().unwrap_or_else(|e| panic!("{e}: {line}"))
+}
