@@ -23,6 +23,7 @@ mod sequence;
 mod tests;
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use tidegate_common::digest::{PacketDigest, TsDigest};
 
@@ -38,7 +39,7 @@ use super::memory::{Allowance, Grant};
 use super::time::Timestamp;
 pub use super::ts::Axis;
 use super::ts::{Analyser, TsEvent};
-use crate::policy::rule::Tr101290Thresholds;
+use crate::policy::rule::TsRule;
 
 /// Bytes of packets that wait which one stream may keep: the tables and clocks of some seconds.
 const KEPT_BYTES: usize = 256 << 10;
@@ -117,6 +118,13 @@ pub enum Event {
         count: u64,
         /// May have been caused by injected packets.
         tainted: bool,
+    },
+    /// The numbers that [`Event::Lost`] will tell of, told at once: they are counted as lost from now on.
+    GivenUp {
+        /// The first of them, as on the wire (RTP: its lower 16 bits).
+        first: u32,
+        /// How many.
+        count: u64,
     },
     /// One sequence number came with two contents. The first one was judged.
     SequenceConflict {
@@ -287,9 +295,14 @@ impl Judge {
         self
     }
 
-    /// From now on the transport stream is analysed too: tables, clocks, TR 101 290.
-    pub fn analyse(&mut self, axis: Axis, thresholds: &Tr101290Thresholds) {
-        self.court.analysis.begin(axis, thresholds);
+    /// The transport stream is analysed too, from its first packet on: tables, clocks, TR 101 290.
+    pub fn analyse(&mut self, axis: Axis, rule: Arc<TsRule>) {
+        self.court.analysis.await_packets(axis, rule);
+    }
+
+    /// The policy changed: the rule's thresholds are others.
+    pub fn readmit(&mut self, rule: &Arc<TsRule>) {
+        self.court.analysis.readmit(rule);
     }
 
     /// What the analyser knows, where there is one and memory for it.
@@ -344,6 +357,20 @@ impl Judge {
         let sequence = self.sequencer.as_ref().map_or(0, Sequencer::memory);
         // What was given back is free for others now; more than was granted it never holds.
         self.court.grant.hold(sequence + self.court.memory());
+    }
+
+    /// Synchronisation was lost on the way to the judge; under [`Ordering::Arrival`].
+    pub fn sync_lost(&mut self, at: Timestamp, out: &mut impl Sink) {
+        let Court {
+            analysis,
+            docket,
+            grant,
+            ..
+        } = &mut self.court;
+        if let Some(analyser) = analysis.analyser_mut() {
+            analyser.sync_lost(at, &mut |at, event| docket.hold_ts(at, event, Duration::ZERO, grant));
+        }
+        docket.release(at, out);
     }
 
     /// The input ends: whatever still waits is judged and told.
@@ -557,6 +584,7 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         if core::mem::take(&mut court.unseen) {
             court.rebase();
         }
+        court.analysis.begin();
         court.judge(*now, *settling, &packet);
     }
 
@@ -564,7 +592,9 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         &mut self.court.grant
     }
 
-    fn lost(&mut self, count: u64) {
+    fn lost(&mut self, first: u64, count: u64) {
+        let first = first as u32;
+        self.court.docket.tell(Event::GivenUp { first, count });
         let (at, settling) = (self.now, self.settling);
         self.court.continuity.numbers_missing();
         let tainted = self.court.docket.is_tainted(at, settling);
@@ -584,9 +614,9 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         self.court.docket.tell(Event::Late { at: self.now });
     }
 
-    fn reset(&mut self, cause: ResetCause, lost: u64) {
+    fn reset(&mut self, cause: ResetCause, first: u64, lost: u64) {
         if lost > 0 {
-            self.lost(lost);
+            self.lost(first, lost);
         }
         self.court.rebase();
         if cause == ResetCause::Restart {
