@@ -121,13 +121,8 @@ fn srt_numbers_wrap_under_reordering() {
 
 /// One PAT, always the same but for its counter, and six packets of another PID.
 fn with_pat(place: u32) -> Vec<u8> {
-    let mut pat = ts_packet(0, place as u8, 0xff);
-    pat[1] |= 0x40;
-    // Programme 1 in PID 0x1000, and its CRC-32.
-    let section = [0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xf0, 0, 0x2a, 0xb1, 0x04, 0xb2];
-    pat[4..4 + section.len()].copy_from_slice(&section);
     let others = (0..6).flat_map(|n| ts_packet(256, (place * 6 + n) as u8, n as u8));
-    pat.into_iter().chain(others).collect()
+    ts_section(0, place as u8, PAT).into_iter().chain(others).collect()
 }
 
 #[test]
