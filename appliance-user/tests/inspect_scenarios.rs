@@ -141,6 +141,27 @@ fn fifteen_lost_static_pats_are_no_duplicate() {
     assert_eq!(number(&report, "/streams/0/ts/duplicates"), 0);
 }
 
+#[test]
+fn a_retransmission_makes_no_table_overdue_that_has_come_meanwhile() {
+    // Number 50 comes 800 ms late; a PAT and a PMT come every 160 ms, and wait behind it.
+    let on_time = (0..300u16)
+        .filter(|n| *n != 50)
+        .map(|n| Sent(u64::from(n) * 10, SENDER, "10.0.0.2:5000", rtp_ts(n, 6)));
+    let mut packets: Vec<Sent<'_>> = on_time.collect();
+    let late = packets.iter().position(|Sent(ms, ..)| *ms == 1300).expect("number 130");
+    packets.insert(late, Sent(1300, SENDER, "10.0.0.2:5000", rtp_ts(50, 7)));
+    let (code, report) = judge(Some(&rule("rist")), packets);
+    assert_eq!(transport(&report), [0, 0, 0, 1, 0, 0]);
+    for indicator in ["1.3.a", "1.5.a", "1.6"] {
+        assert_eq!(
+            number(&report, &format!("/streams/0/tr101290/{indicator}")),
+            0,
+            "{report:#}"
+        );
+    }
+    assert_eq!(code, Some(0));
+}
+
 /// A rule for streams to 10.0.0.2:5000 and nothing else.
 fn rule(protocol: &str) -> String {
     format!(
