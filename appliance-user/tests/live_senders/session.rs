@@ -29,6 +29,7 @@ pub(crate) struct Session {
     /// The receiver's port and the capture of what went there and back.
     port: u16,
     capture: PathBuf,
+    #[expect(dead_code, reason = "the capture lies in its directory")]
     lab: Arc<Lab>,
 }
 

@@ -162,6 +162,7 @@ packet_filter_switch! {
 
 /// What `mpeg2ts-reader` asks filters for while it reads PAT and PMTs is what these list.
 #[derive(Default)]
+#[expect(unreachable_pub, reason = "the macro above makes it part of a public type")]
 pub struct Tables {
     changeset: FilterChangeset<Filters>,
     programmes: Programmes,
