@@ -294,7 +294,7 @@ impl Sequencer {
         if missing > self.pace.jump_limit(MOST_SKIPPED) {
             return self.stray(packet, silence, bench);
         }
-        if silence <= self.pace.silence() {
+        if silence <= self.pace.silence() || !self.pace.is_outage(missing, silence) {
             return self.forward(packet, ahead, bench);
         }
         // The silence was longer than the window, so nothing waits any more.
