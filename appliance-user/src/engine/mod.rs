@@ -39,7 +39,7 @@ use self::expect::Activity;
 use self::flow::{Admission, Context, Datagram, Flow};
 use self::flow_table::{FlowIndex, FlowTable, Inserted, Sweep};
 use self::fragments::{FragmentCache, FragmentKey};
-use self::group::{GroupBody, GroupMessage, Groups, Post};
+use self::group::{GroupBody, GroupMessage, Groups, Outcome, Post};
 pub use self::media::mpegts::Content;
 use self::memory::Allowance;
 pub use self::outbox::Media;
@@ -123,6 +123,8 @@ pub struct Engine {
     decryption: flow::srt::Decryption,
     groups: Groups,
     post: Post,
+    /// Slots of the flow table whose streams are not told yet that messages for this engine were lost.
+    to_tell_of_misses: usize,
     /// The newest time that was given.
     clock: Timestamp,
     /// `None` where nobody wants a final report.
@@ -148,6 +150,7 @@ impl Engine {
             decryption: flow::srt::Decryption::default(),
             groups: Groups::new(config.seed),
             post: Post::new(config.worker, config.workers, config.group_seed),
+            to_tell_of_misses: 0,
             clock: Timestamp::default(),
             retired: config.keep_gone.then(Vec::new),
         }
@@ -203,6 +206,8 @@ impl Engine {
     pub fn tick(&mut self, now: Timestamp, budget: usize) {
         let (outbox, retired, streams) = (&mut self.outbox, &mut self.retired, &mut self.counters.streams);
         let (blindness, post) = (self.blindness, &mut self.post);
+        let missed = self.to_tell_of_misses > 0;
+        self.to_tell_of_misses = self.to_tell_of_misses.saturating_sub(budget);
         self.flows.sweep(budget, |key, last_seen, flow| {
             let protocol = key.protocol();
             let idle = now.since(last_seen) > if protocol == TCP { IDLE_TCP } else { IDLE_UDP };
@@ -210,6 +215,9 @@ impl Engine {
                 stream.advance(now, blindness, outbox);
             }
             flow.tell_groups(now, key, post);
+            if missed {
+                flow.missed_messages();
+            }
             if !idle {
                 return Sweep::Keep;
             }
@@ -252,6 +260,29 @@ impl Engine {
     pub fn take_message(&mut self, now: Timestamp, message: &GroupMessage) {
         self.deliver(now, message);
         self.read_own_post(now);
+    }
+
+    /// A message from [`Engine::next_message`] did not get where it was to go: figures of its stream may be incomplete.
+    pub fn message_shed(&mut self, message: &GroupMessage) {
+        let member = match &message.body {
+            GroupBody::Present(member)
+            | GroupBody::Media { member, .. }
+            | GroupBody::GivenUp { member, .. }
+            | GroupBody::Rebased { member, .. }
+            | GroupBody::Fec { member, .. } => member,
+            // Whose stream it is about is elsewhere, and its engine is told that it missed something.
+            GroupBody::Rtcp { .. } | GroupBody::Result { .. } => return,
+        };
+        if let Some(flow) = self.flows.peek_mut(&member.flow) {
+            flow.outcome(message.at, member, &Outcome::Incomplete, &mut self.outbox);
+        }
+    }
+
+    /// Messages for this engine were lost, nobody knows which. Groups that meet here begin anew, so that what is missing is
+    /// nowhere taken for lost, and figures that may be incomplete are marked so.
+    pub fn messages_missed(&mut self) {
+        self.groups.missed();
+        self.to_tell_of_misses = self.config.max_flows;
     }
 
     /// Messages of groups that were shed because nobody fetched them, and groups that there was no room for.
