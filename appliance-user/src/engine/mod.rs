@@ -8,6 +8,7 @@
 
 pub mod counters;
 pub mod event;
+mod exchange;
 pub mod expect;
 pub mod file;
 mod flow;
@@ -21,7 +22,6 @@ mod outbox;
 pub mod report;
 mod stream;
 pub mod time;
-#[allow(dead_code, reason = "the stream does not feed it yet")]
 pub mod ts;
 mod watch;
 
@@ -39,7 +39,7 @@ use self::expect::Activity;
 use self::flow::{Admission, Context, Datagram, Flow};
 use self::flow_table::{FlowIndex, FlowTable, Inserted, Sweep};
 use self::fragments::{FragmentCache, FragmentKey};
-use self::group::{GroupBody, GroupMessage, Groups, Outcome, Post};
+use self::group::{Groups, Post};
 pub use self::media::mpegts::Content;
 use self::memory::Allowance;
 pub use self::outbox::Media;
@@ -81,6 +81,8 @@ pub struct Config {
     pub content: Content,
     /// Keep the reports of streams that are gone, for a final report.
     pub keep_gone: bool,
+    /// Analyse transport streams: tables, clocks, TR 101 290. Else continuity alone is judged.
+    pub analyse: bool,
     /// Bytes that senders may make streams hold beyond their first packets, all together.
     pub memory: usize,
     /// Hand on every stream's TS packets in the order in which they were sent ([`Engine::next_media`]).
@@ -101,6 +103,7 @@ impl Default for Config {
             seed: 0,
             content: Content::Sampled,
             keep_gone: false,
+            analyse: true,
             memory: 256 << 20,
             extract: false,
             worker: 0,
@@ -232,87 +235,7 @@ impl Engine {
 
     /// The input ends: everything that still waits is judged.
     pub fn finish(&mut self) {
-        let now = self.clock;
-        let mut results = Vec::new();
-        for (key, flow) in self.flows.iter_mut() {
-            for stream in flow.streams_mut() {
-                stream.flush(&mut self.outbox);
-            }
-            flow.tell_groups(now, key, &mut self.post);
-            while let Some(message) = self.post.fetch_own() {
-                match message.body {
-                    GroupBody::Result { .. } => results.push(message),
-                    _ => self.groups.take(now, &message, &mut self.post),
-                }
-            }
-        }
-        results.iter().for_each(|message| self.deliver(now, message));
-        self.groups.finish(now, &mut self.post);
-        self.read_own_post(now);
-    }
-
-    /// A message for another worker, oldest first: the driver brings it to the engine of worker `to`, in order.
-    pub fn next_message(&mut self) -> Option<GroupMessage> {
-        self.post.fetch()
-    }
-
-    /// Takes a message from another worker. What the groups make of it may be messages in turn.
-    pub fn take_message(&mut self, now: Timestamp, message: &GroupMessage) {
-        self.deliver(now, message);
-        self.read_own_post(now);
-    }
-
-    /// A message from [`Engine::next_message`] did not get where it was to go: figures of its stream may be incomplete.
-    pub fn message_shed(&mut self, message: &GroupMessage) {
-        let member = match &message.body {
-            GroupBody::Present(member)
-            | GroupBody::Media { member, .. }
-            | GroupBody::GivenUp { member, .. }
-            | GroupBody::Rebased { member, .. }
-            | GroupBody::Fec { member, .. } => member,
-            // Whose stream it is about is elsewhere, and its engine is told that it missed something.
-            GroupBody::Rtcp { .. } | GroupBody::Result { .. } => return,
-        };
-        if let Some(flow) = self.flows.peek_mut(&member.flow) {
-            flow.outcome(message.at, member, &Outcome::Incomplete, &mut self.outbox);
-        }
-    }
-
-    /// Messages for this engine were lost, nobody knows which. Groups that meet here begin anew, so that what is missing is
-    /// nowhere taken for lost, and figures that may be incomplete are marked so.
-    pub fn messages_missed(&mut self) {
-        self.groups.missed();
-        self.to_tell_of_misses = self.config.max_flows;
-    }
-
-    /// Messages of groups that were shed because nobody fetched them, and groups that there was no room for.
-    pub fn group_losses(&self) -> (u64, u64) {
-        (self.post.shed(), self.groups.refused())
-    }
-
-    /// Heap bytes that groups of flows hold, at their homes and with the streams.
-    pub fn groups_memory(&self) -> usize {
-        let streams = self.flows.iter().flat_map(|(_, flow)| flow.streams());
-        self.groups.memory() + streams.map(Stream::rtp_memory).sum::<usize>()
-    }
-
-    /// Reads the messages that the engine wrote to itself. Each one makes a few at most, and results make none.
-    #[inline]
-    fn read_own_post(&mut self, now: Timestamp) {
-        while let Some(message) = self.post.fetch_own() {
-            self.deliver(now, &message);
-        }
-    }
-
-    fn deliver(&mut self, now: Timestamp, message: &GroupMessage) {
-        match &message.body {
-            GroupBody::Result { member, outcome } => {
-                if let Some(flow) = self.flows.peek_mut(&member.flow) {
-                    flow.outcome(now, member, outcome, &mut self.outbox);
-                }
-            }
-            _ => self.groups.take(now, message, &mut self.post),
-        }
+        self.finish_groups();
     }
 
     /// The oldest event that was not fetched yet.
@@ -406,6 +329,7 @@ impl Engine {
             blindness: self.blindness,
             remembers: matches!(place, Place::InTable(_)),
             content: self.config.content,
+            analyse: self.config.analyse,
             allowance: &self.allowance,
             outbox: &mut self.outbox,
             counters: &mut self.counters,

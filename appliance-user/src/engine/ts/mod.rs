@@ -6,9 +6,11 @@
 //! What is absent is absent among packets that come. While nothing comes at all, no PAT is missing twice a second: the
 //! stream is silent, which is a finding of its own.
 
+mod attend;
 mod checks;
 mod clock;
-pub(in crate::engine) mod cues;
+pub mod cues;
+mod event;
 mod monitor;
 mod pcr;
 mod pts;
@@ -25,23 +27,28 @@ use tidegate_common::digest::TsDigest;
 
 use self::checks::Checks;
 pub use self::clock::Axis;
-use self::clock::FileClock;
+pub(in crate::engine) use self::clock::FileClock;
+use self::cues::Cues;
+pub use self::cues::{Cue, CueEvent, CueFinding, CueReport};
+pub use self::event::TsEvent;
 use self::monitor::Monitor;
-use self::pcr::{Pcr, Reference};
 use self::rates::{Meter, Packets};
-pub use self::report::{ComponentReport, PcrReport, PidAnalysis, ProgrammeReport, TsAnalysis};
+pub use self::report::{PcrReport, PidAnalysis, TsAnalysis};
 use self::slot::{Kind, More, Slot};
-use self::tables::{TableEvent, Tables};
+use self::tables::Tables;
+pub use self::tables::report::{ComponentReport, ProgrammeReport, TablesReport};
 pub use self::tr101290::Indicator;
 use self::tr101290::{Limits, Sync};
-use super::media::mpegts::{self, NULL_PID, PACKET_SIZE};
+use super::media::mpegts::{NULL_PID, PACKET_SIZE};
 use super::time::Timestamp;
-use crate::policy::rule::Tr101290Thresholds;
+use crate::policy::rule::{Tr101290Thresholds, TsRule};
 
 /// A PID has 13 bits, so no stream has more.
 const MAX_PIDS: usize = 8192;
 /// PIDs that more is kept of: programmes' PCRs, time stamps and scrambling. A full transponder has fewer.
 const MAX_MORE: usize = 256;
+/// New PIDs that nothing refers to, of which the first packet is remembered; more are told when they send again.
+const MAX_STRANGERS: usize = 64;
 /// PIDs that are told scrambled or clear at once; the others follow a second later.
 const MAX_SCRAMBLING_TOLD: usize = 8;
 /// How often absences are looked for.
@@ -60,65 +67,6 @@ const SCRAMBLING: u8 = 0xc0;
 const DISCONTINUITY_OR_PCR: u8 = 0x90;
 const PCR_FLAG: u8 = 0x10;
 
-/// Something that the analyser found.
-#[derive(Clone, Debug, PartialEq)]
-pub enum TsEvent {
-    /// A violation of ETSI TR 101 290.
-    Tr101290 {
-        /// What was violated.
-        indicator: Indicator,
-        /// The PID, where it is about one.
-        pid: Option<u16>,
-    },
-    /// Something that the tables tell; never [`TableEvent::Section`].
-    Table(TableEvent),
-    /// A PID has become scrambled, or clear again: most of its packets for two seconds.
-    Scrambling {
-        /// The PID.
-        pid: u16,
-        /// Scrambled, or clear.
-        scrambled: bool,
-    },
-    /// The bit rate is above the rule's most.
-    BitrateHigh {
-        /// Bits per second of TS packets, null packets included.
-        bitrate: u64,
-        /// The most.
-        limit: u64,
-    },
-    /// The bit rate is below the rule's least.
-    BitrateLow {
-        /// Bits per second of TS packets, null packets included.
-        bitrate: u64,
-        /// The least.
-        limit: u64,
-    },
-    /// More null packets than the rule allows.
-    NullShare {
-        /// Per cent of all TS packets, rounded up.
-        percent: u8,
-        /// The most.
-        limit: u8,
-    },
-    /// A PMT names a component of a type that the rule does not list.
-    UnlistedStreamType {
-        /// Its PID.
-        pid: u16,
-        /// stream_type.
-        stream_type: u8,
-    },
-    /// Packets of a PID come that the rule does not list.
-    UnlistedPid {
-        /// The PID.
-        pid: u16,
-    },
-    /// A PID that the rule requires has not come for as long as TR 101 290 1.6 has it.
-    MissingPid {
-        /// The PID.
-        pid: u16,
-    },
-}
-
 /// The analyser of one transport stream. See the module's documentation.
 #[derive(Debug)]
 pub(in crate::engine) struct Analyser {
@@ -134,6 +82,8 @@ pub(in crate::engine) struct Analyser {
     /// `None` live.
     file: Option<FileClock>,
     tables: Tables,
+    cues: Cues,
+    min_preroll: Option<Duration>,
     monitor: Monitor,
     sync: Sync,
     /// Packets went by unseen: intervals begin anew with the next one.
@@ -146,6 +96,8 @@ pub(in crate::engine) struct Analyser {
     null: Option<usize>,
     /// Slots that more is kept of, [`MAX_MORE`] at most.
     extended: Vec<u16>,
+    /// Slots that have become unreferenced and were not told of, [`MAX_STRANGERS`] at most.
+    strangers: Vec<u16>,
     second: Meter,
     second_began: Timestamp,
     second_lasted: Duration,
@@ -167,6 +119,8 @@ impl Analyser {
             file: (axis == Axis::File).then(FileClock::default),
             awaited: tables.generation(),
             tables,
+            cues: Cues::default(),
+            min_preroll: None,
             monitor: Monitor::new(Limits::from(&Tr101290Thresholds::default())),
             sync: Sync::default(),
             unseen: true,
@@ -174,6 +128,7 @@ impl Analyser {
             first: None,
             null: None,
             extended: Vec::new(),
+            strangers: Vec::new(),
             second: Meter::new(SECOND),
             second_began: Timestamp::default(),
             second_lasted: SECOND,
@@ -182,9 +137,11 @@ impl Analyser {
         }
     }
 
-    /// The thresholds of the rule that the stream runs under.
-    pub(in crate::engine) fn set_thresholds(&mut self, thresholds: &Tr101290Thresholds) {
-        self.monitor.limits = Limits::from(thresholds);
+    /// The rule that the stream runs under now: thresholds, and the pre-roll that cues must have. What [`Analyser::check`]
+    /// looks at is given there.
+    pub(in crate::engine) fn set_rule(&mut self, rule: &TsRule) {
+        self.monitor.limits = Limits::from(&rule.tr101290.thresholds);
+        self.min_preroll = rule.scte35.min_preroll;
     }
 
     /// One packet in order. `slot` is the PID's place in the judge's PID table (dense, from 0). `bytes` is `None` where the
@@ -309,7 +266,9 @@ impl Analyser {
         // A file's PCRs have their accuracy boxed; no file is hostile in number.
         self.slots.capacity() * size_of::<Slot>()
             + self.extended.len() * (size_of::<More>() + size_of::<u16>())
+            + self.strangers.capacity() * size_of::<u16>()
             + self.tables.memory()
+            + self.cues.memory()
             + self.monitor.memory()
             + self.checks.memory()
     }
@@ -351,7 +310,9 @@ impl Analyser {
             state.pid = pid;
             state.packets += 1;
             state.last = now;
-            state.look_up(&self.tables, now);
+            if state.look_up(&self.tables, now) && self.strangers.len() < MAX_STRANGERS {
+                self.strangers.push(slot as u16);
+            }
             if state.kind == Kind::Timed {
                 self.monitor.component_sends(pid, slot as u16);
             }
@@ -359,214 +320,6 @@ impl Analyser {
         if pid == NULL_PID {
             self.null = Some(slot);
         }
-    }
-
-    /// A packet that is more than one to be counted.
-    fn attend(
-        &mut self,
-        now: Timestamp,
-        slot: usize,
-        header: &TsDigest,
-        bytes: Option<&[u8; PACKET_SIZE]>,
-        gap: bool,
-        out: &mut impl FnMut(Timestamp, TsEvent),
-    ) {
-        if now >= self.next_tick || self.next_tick.since(now) > SET_BACK {
-            self.tick(now, out);
-        }
-        let Some(state) = self.slots.get_mut(slot) else { return };
-        if state.kind == Kind::Null {
-            return;
-        }
-        if gap {
-            state.hole = true;
-            self.missing(slot);
-        }
-        let Some(state) = self.slots.get_mut(slot) else { return };
-        if header.transport_error() {
-            // "No other error indications should be derived from the erroneous packet" (5.2.2).
-            state.hole = true;
-            self.monitor
-                .ledger
-                .raise(now, Indicator::TransportError, Some(header.pid()), 1, out);
-            return;
-        }
-        if header.scrambling() != 0 {
-            self.scrambled(now, slot, out);
-        }
-        let now = match header.adaptation_flags & DISCONTINUITY_OR_PCR {
-            0 => now,
-            _ => self.take_pcr(now, slot, header, bytes, out),
-        };
-        self.take_content(now, slot, header, bytes, out);
-        self.take_unreferenced(now, slot, out);
-    }
-
-    /// Packets are missing before this one. Where their place counts, they are missing from between every PID's PCRs.
-    fn missing(&mut self, slot: usize) {
-        let of_pid = self.slots.get_mut(slot).and_then(|slot| slot.more.as_mut());
-        of_pid
-            .and_then(|more| more.pcr.as_mut())
-            .into_iter()
-            .for_each(Pcr::missing);
-        if self.file.is_some() {
-            for place in &self.extended {
-                let more = self
-                    .slots
-                    .get_mut(usize::from(*place))
-                    .and_then(|slot| slot.more.as_mut());
-                more.and_then(|more| more.pcr.as_mut())
-                    .into_iter()
-                    .for_each(Pcr::displaced);
-            }
-        }
-    }
-
-    fn scrambled(&mut self, now: Timestamp, slot: usize, out: &mut impl FnMut(Timestamp, TsEvent)) {
-        let more = self.more(slot).map(|more| &mut more.scrambled);
-        more.into_iter().for_each(|count| *count += 1);
-        let Some(state) = self.slots.get_mut(slot) else { return };
-        state.scrambled_in_second = state.scrambled_in_second.saturating_add(1);
-        self.monitor.scrambled(now, state.pid, state.kind == Kind::Pmt, out);
-    }
-
-    /// PCR and discontinuity_indicator; the time, which a file's PCR sets.
-    fn take_pcr(
-        &mut self,
-        now: Timestamp,
-        slot: usize,
-        header: &TsDigest,
-        bytes: Option<&[u8; PACKET_SIZE]>,
-        out: &mut impl FnMut(Timestamp, TsEvent),
-    ) -> Timestamp {
-        let (in_file, place) = (self.file.is_some(), self.packets);
-        let carried = bytes.and_then(mpegts::pcr).filter(|(pid, _)| *pid == header.pid());
-        let at = match (carried, &mut self.file) {
-            (Some((pid, value)), Some(clock)) => clock.tick(pid, value, header.discontinuity()),
-            _ => now,
-        };
-        self.now = at;
-        let (begin, limits) = (self.monitor.begin, self.monitor.limits);
-        let Some(pcr) = self.pcr(slot, in_file, carried.is_some()) else {
-            return at;
-        };
-        if header.discontinuity() {
-            pcr.announce();
-        }
-        let Some((pid, value)) = carried else {
-            if header.adaptation_flags & PCR_FLAG != 0 {
-                pcr.missing();
-            }
-            return at;
-        };
-        let found = pcr.take(Reference { value, at, place }, begin, &limits);
-        let measurable = pcr.accuracy.as_ref().is_some_and(|accuracy| accuracy.checked > 0);
-        let ledger = &mut self.monitor.ledger;
-        if measurable {
-            ledger.evaluate(&[Indicator::PcrAccuracyError]);
-        }
-        for (indicator, times) in [
-            (Indicator::PcrRepetitionError, found.repetition),
-            (Indicator::PcrDiscontinuityIndicatorError, found.jump.into()),
-            (Indicator::PcrAccuracyError, found.inaccurate.into()),
-        ] {
-            ledger.raise(at, indicator, Some(pid), times, out);
-        }
-        at
-    }
-
-    /// Sections and PES starts.
-    fn take_content(
-        &mut self,
-        now: Timestamp,
-        slot: usize,
-        header: &TsDigest,
-        bytes: Option<&[u8; PACKET_SIZE]>,
-        out: &mut impl FnMut(Timestamp, TsEvent),
-    ) {
-        let Some(state) = self.slots.get_mut(slot) else { return };
-        let has_sections = matches!(state.kind, Kind::Sections | Kind::Pmt);
-        let Some(bytes) = bytes.filter(|_| header.has_payload() && header.scrambling() == 0) else {
-            state.hole |= has_sections && header.has_payload();
-            return;
-        };
-        if has_sections || (header.payload_unit_start() && tables::starts_splice(bytes)) {
-            let gap = core::mem::take(&mut state.hole);
-            let pid = state.pid;
-            self.take_section(now, pid, bytes, gap, out);
-        } else if header.payload_unit_start() && state.kind == Kind::Timed {
-            let pid = state.pid;
-            let Some(has) = pts::time_stamps(bytes) else { return };
-            let (begin, limit) = (self.monitor.begin, self.monitor.limits.pts);
-            let times = self
-                .more(slot)
-                .map_or(0, |more| more.stamps.take(now, has, begin, limit));
-            self.monitor
-                .ledger
-                .raise(now, Indicator::PtsError, Some(pid), times, out);
-        }
-    }
-
-    fn take_section(
-        &mut self,
-        now: Timestamp,
-        pid: u16,
-        bytes: &[u8; PACKET_SIZE],
-        gap: bool,
-        out: &mut impl FnMut(Timestamp, TsEvent),
-    ) {
-        let (tables, monitor) = (&mut self.tables, &mut self.monitor);
-        tables.section_packet(pid, bytes, gap, &mut |event| {
-            monitor.table(now, &event, out);
-            if !matches!(event, TableEvent::Section { .. }) {
-                out(now, TsEvent::Table(event));
-            }
-        });
-        let generation = self.tables.generation();
-        if generation != self.generation {
-            self.generation = generation;
-            self.next_tick = self.next_tick.min(self.last_tick.after(HASTE));
-        }
-    }
-
-    /// 3.4.a.
-    fn take_unreferenced(&mut self, now: Timestamp, slot: usize, out: &mut impl FnMut(Timestamp, TsEvent)) {
-        let Some(state) = self
-            .slots
-            .get_mut(slot)
-            .filter(|state| state.kind == Kind::Unreferenced)
-        else {
-            return;
-        };
-        if state.since < self.monitor.begin {
-            (state.since, state.told) = (self.monitor.begin, 0);
-        }
-        let elapsed = now.nanos().saturating_sub(state.since.nanos());
-        let times = tr101290::violations(elapsed, self.monitor.limits.unreferenced_pid, &mut state.told);
-        let pid = state.pid;
-        self.monitor
-            .ledger
-            .raise(now, Indicator::UnreferencedPid, Some(pid), times, out);
-    }
-
-    /// What more is kept of a PID, as long as there is room.
-    fn more(&mut self, slot: usize) -> Option<&mut More> {
-        let state = self.slots.get_mut(slot)?;
-        if state.more.is_none() {
-            if self.extended.len() >= MAX_MORE {
-                return None;
-            }
-            self.extended.push(slot as u16);
-        }
-        Some(state.more.get_or_insert_default())
-    }
-
-    /// The PCRs of a PID; made only when there is one.
-    fn pcr(&mut self, slot: usize, in_file: bool, make: bool) -> Option<&mut Pcr> {
-        if !make {
-            return self.slots.get_mut(slot)?.more.as_mut()?.pcr.as_mut();
-        }
-        Some(self.more(slot)?.pcr.get_or_insert_with(|| Pcr::new(in_file)))
     }
 
     fn lose_sync(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
@@ -641,6 +394,7 @@ impl Analyser {
 
     fn look_for_absences(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
         self.monitor.overdue(now, out);
+        self.look_for_strangers(now, out);
         let Monitor {
             begin,
             limits,
@@ -675,5 +429,7 @@ impl Analyser {
     }
 }
 
+#[cfg(test)]
+mod test_stream;
 #[cfg(test)]
 mod tests;

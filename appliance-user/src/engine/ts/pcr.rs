@@ -257,8 +257,9 @@ impl Accuracy {
         let expected = (u128::from(packets) << 16) * u128::from(time);
         let found = u128::from(nanos) * u128::from(count);
         match expected.abs_diff(found) <= expected / u128::from(CONSTANT_WITHIN) {
-            true => self.constant = self.constant.saturating_add(1),
-            false => self.constant /= 2,
+            true => self.constant = (self.constant + 1).min(2 * CONSTANT_AFTER),
+            // A wrong PCR spoils two segments, and does not end the measurement.
+            false => self.constant = self.constant.saturating_sub(2),
         }
         // Thirty-two segments' worth; the packets in 65536ths, so that few to a segment leave a fraction to forget.
         self.mean = (

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::cues::CueReport;
 use super::rates::{bits_per_second, null_percent};
 use super::slot::{Kind, Slot};
+use super::tables::report::TablesReport;
 use super::{Analyser, pcr};
 
 /// The analysis of a transport stream. Bit rates are of TS packets, 188 bytes each.
@@ -25,33 +27,15 @@ pub struct TsAnalysis {
     pub null_percent: Option<f64>,
     /// Null packets in per cent of all.
     pub mean_null_percent: Option<f64>,
-    /// What PAT and PMTs list, in the order of programme numbers.
-    pub programmes: Vec<ProgrammeReport>,
+    /// What the tables say.
+    #[serde(flatten)]
+    pub tables: TablesReport,
+    /// Splice information.
+    #[serde(skip)]
+    pub cues: CueReport,
     /// PIDs that have sent, in ascending order.
     #[serde(skip)]
     pub pids: Vec<PidAnalysis>,
-}
-
-/// A programme.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ProgrammeReport {
-    /// program_number.
-    pub number: u16,
-    /// Where its PMT is.
-    pub pmt_pid: u16,
-    /// PCR_PID; `None` until its PMT was read, or if that names none.
-    pub pcr_pid: Option<u16>,
-    /// PIDs and stream_types of its components, in the order of PIDs.
-    pub components: Vec<ComponentReport>,
-}
-
-/// A component of a programme.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct ComponentReport {
-    /// Its PID.
-    pub pid: u16,
-    /// stream_type.
-    pub stream_type: u8,
 }
 
 /// What was found of a PID.
@@ -108,26 +92,12 @@ impl Analyser {
         let life = self
             .first
             .map_or(core::time::Duration::ZERO, |first| self.now.since(first));
-        let mut stream_types = BTreeMap::new();
-        let programmes = self
+        // Two programmes may share a component.
+        let stream_types: BTreeMap<u16, u8> = self
             .tables
             .programmes()
-            .map(|programme| ProgrammeReport {
-                number: programme.number,
-                pmt_pid: programme.pmt_pid,
-                pcr_pid: programme.pcr_pid,
-                components: programme
-                    .components
-                    .iter()
-                    .map(|component| {
-                        stream_types.entry(component.pid).or_insert(component.stream_type);
-                        ComponentReport {
-                            pid: component.pid,
-                            stream_type: component.stream_type,
-                        }
-                    })
-                    .collect(),
-            })
+            .flat_map(|programme| &programme.components)
+            .map(|component| (component.pid, component.stream_type))
             .collect();
         let mut pids: Vec<PidAnalysis> = self
             .slots
@@ -148,7 +118,8 @@ impl Analyser {
             mean_bitrate: bits_per_second(counted.all, life),
             null_percent: self.second.null_percent(self.now, counted),
             mean_null_percent: null_percent(counted),
-            programmes,
+            tables: self.tables.report(),
+            cues: self.cues.report(),
             pids,
         }
     }

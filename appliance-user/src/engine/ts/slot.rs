@@ -3,6 +3,7 @@
 use super::pcr::Pcr;
 use super::pts::{Stamps, is_timed};
 use super::tables::{Role, Tables};
+use super::tr101290::violations;
 use crate::engine::media::mpegts::NULL_PID;
 use crate::engine::time::Timestamp;
 
@@ -112,15 +113,25 @@ impl Slot {
         }
     }
 
-    /// The tables may say something else than before.
-    pub(super) fn look_up(&mut self, tables: &Tables, now: Timestamp) {
+    /// The tables may say something else than before; whether the PID is unreferenced and was not.
+    pub(super) fn look_up(&mut self, tables: &Tables, now: Timestamp) -> bool {
         self.generation = tables.generation();
         let kind = Kind::of(self.pid, tables);
-        if kind == Kind::Unreferenced && self.kind != kind {
+        let stranger = kind == Kind::Unreferenced && self.kind != kind;
+        if stranger {
             (self.since, self.told) = (now, 0);
         }
         self.kind = kind;
         self.watched = kind.needs_every_packet();
+        stranger
+    }
+
+    /// How often the PID's being unreferenced since `since` is to be told now. What was before `begin` went by unseen.
+    pub(super) fn unreferenced_for(&mut self, now: Timestamp, begin: Timestamp, limit: u64) -> u32 {
+        if self.since < begin {
+            (self.since, self.told) = (begin, 0);
+        }
+        violations(now.nanos().saturating_sub(self.since.nanos()), limit, &mut self.told)
     }
 
     /// A second is over. Whether the PID has become scrambled or clear: most of its packets for two seconds, so that one who
