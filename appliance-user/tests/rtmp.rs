@@ -4,6 +4,8 @@
 
 mod inspect_support;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -105,6 +107,7 @@ fn by_tshark(capture: &Path) -> Vec<Segment> {
 /// Inspects under a rule with these applications and stream keys.
 fn by_rule(directory: &Path, capture: &Path, application: &str, keys: &str) -> Told {
     let key_file = put(directory, "keys", keys.as_bytes());
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).expect("its owner's alone");
     let rule = format!(
         "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"encoders\"\nprotocol = \"rtmp\"\n\
          source = [\"127.0.0.0/8\"]\ndestination_port = [1935]\n[rule.rtmp]\napplication = [\"{application}\"]\n\

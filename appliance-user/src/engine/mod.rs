@@ -104,7 +104,7 @@ impl Default for Config {
             content: Content::Sampled,
             keep_gone: false,
             analyse: true,
-            memory: 256 << 20,
+            memory: 192 << 20,
             extract: false,
             worker: 0,
             workers: 1,
