@@ -17,14 +17,14 @@ use crate::table;
 
 /// The tool's version.
 const TOOL: &str = "cargo-fuzz@0.13.2";
-/// Building the targets from nothing, with a sanitizer, on two cores.
+/// What every command of it is told. The code under test has no `unsafe`, so panics and broken promises are looked for, and
+/// no sanitizer: it would cost two thirds of the executions, and a nightly compiler.
+const CARGO_FUZZ: [&str; 4] = ["--fuzz-dir", "fuzz", "--sanitizer", "none"];
+/// Building the targets from nothing, on two cores.
 const BUILD_LIMIT: Duration = Duration::from_secs(20 * 60);
-const BUILD_REMEDY: &str = "see the first error in the log. libFuzzer needs a C++ compiler (apt-get install g++), and the \
-    compiler's own flags for it (-Zsanitizer) a nightly toolchain (rustup toolchain install nightly) or RUSTC_BOOTSTRAP=1, which \
-    is tried where there is none";
 /// What a target may take beyond its time, to read its corpus and to write its figures.
 const GRACE: Duration = Duration::from_secs(120);
-/// Megabytes that a target may hold, the sanitizer's own included: more is a finding.
+/// Megabytes that a target may hold: more is a finding.
 const MEMORY_MB: u32 = 1024;
 /// Seconds that one input may take: more is a finding.
 const SLOW_SECONDS: u32 = 10;
@@ -49,18 +49,16 @@ pub(crate) struct Args {
 pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     let all = targets(root)?;
     let chosen = choose(&all, &args.targets)?;
-    let compiler = Compiler::find(root)?;
-    println!("fuzz: compiling with {}", compiler.name);
     let tool = tool(root)?;
-    seeds(root, &compiler)?;
+    seeds(root)?;
     Step::new(root, "build the fuzz targets")
         .limit(BUILD_LIMIT)
-        .remedy(BUILD_REMEDY)
-        .run(compiler.command(root, &tool).args(["build", "--fuzz-dir", "fuzz"]))?;
+        .remedy("see the first error in the log; libFuzzer itself needs a C++ compiler: apt-get install g++")
+        .run(command(root, &tool).arg("build").args(CARGO_FUZZ))?;
     let mut rows = Vec::new();
     let mut found = Vec::new();
     for target in chosen {
-        let outcome = fuzz(root, &compiler, &tool, target, args.seconds)?;
+        let outcome = fuzz(root, &tool, target, args.seconds)?;
         rows.push(outcome.row(target));
         found.extend(outcome.finding.map(|finding| format!("{target}: {finding}")));
     }
@@ -104,59 +102,14 @@ fn choose<'a>(all: &'a [String], wanted: &'a [String]) -> Result<Vec<&'a str>> {
     Ok(chosen.iter().map(String::as_str).collect())
 }
 
-/// A toolchain that takes a sanitizer's flags.
-struct Compiler {
-    /// How to call it when talking of it.
-    name: String,
-    /// `RUSTUP_TOOLCHAIN` for it, where it is not the pinned one.
-    toolchain: Option<&'static str>,
-}
-
-impl Compiler {
-    /// Nightly where rustup has it, else the pinned toolchain with the unstable flags let through. Nothing is installed.
-    fn find(root: &Path) -> Result<Compiler> {
-        let version = |toolchain: Option<&str>| {
-            let mut command = Command::new("rustc");
-            command.arg("-V").current_dir(root).env("RUSTUP_AUTO_INSTALL", "0");
-            if let Some(toolchain) = toolchain {
-                command.env("RUSTUP_TOOLCHAIN", toolchain);
-            }
-            ask(&mut command).map(|version| version.trim().to_owned())
-        };
-        // Without rustup the variable means nothing, and the answer is any compiler's.
-        let nightly = version(Some("nightly")).filter(|version| version.contains("nightly"));
-        if let Some(name) = nightly {
-            return Ok(Compiler {
-                name,
-                toolchain: Some("nightly"),
-            });
-        }
-        let pinned = version(None).context("no rustc here: neither a nightly toolchain nor the pinned one answers")?;
-        Ok(Compiler {
-            name: format!("{pinned} (no nightly here: RUSTC_BOOTSTRAP=1)"),
-            toolchain: None,
-        })
+/// A command with nothing in its environment that steers other builds: the pinned toolchain, its own target folder.
+fn command(root: &Path, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root);
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR"] {
+        command.env_remove(variable);
     }
-
-    /// A command that runs under this toolchain, with nothing in its environment that steers other builds.
-    fn command(&self, root: &Path, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(root).env("RUSTUP_AUTO_INSTALL", "0");
-        for variable in [
-            "RUSTFLAGS",
-            "CARGO_ENCODED_RUSTFLAGS",
-            "CARGO_TARGET_DIR",
-            "CARGO",
-            "RUSTC",
-        ] {
-            command.env_remove(variable);
-        }
-        match self.toolchain {
-            Some(toolchain) => command.env("RUSTUP_TOOLCHAIN", toolchain),
-            None => command.env("RUSTC_BOOTSTRAP", "1"),
-        };
-        command
-    }
+    command
 }
 
 /// cargo-fuzz under `target/tools`, built if it is not there.
@@ -179,8 +132,8 @@ fn tool(root: &Path) -> Result<PathBuf> {
 }
 
 /// Puts every target's seeds into its corpus.
-fn seeds(root: &Path, compiler: &Compiler) -> Result<()> {
-    let mut command = compiler.command(root, Path::new("cargo"));
+fn seeds(root: &Path) -> Result<()> {
+    let mut command = command(root, Path::new("cargo"));
     command.args([
         "run",
         "--locked",
@@ -234,10 +187,9 @@ impl Outcome {
 /// What libFuzzer says before the name of a file with an input.
 const WRITTEN: &str = "Test unit written to ";
 
-fn fuzz(root: &Path, compiler: &Compiler, tool: &Path, target: &str, seconds: u32) -> Result<Outcome> {
-    let mut command = compiler.command(root, tool);
-    command.args(["run", "--fuzz-dir", "fuzz", target, "--"]);
-    command.args([
+fn fuzz(root: &Path, tool: &Path, target: &str, seconds: u32) -> Result<Outcome> {
+    let mut command = command(root, tool);
+    command.arg("run").args(CARGO_FUZZ).args([target, "--"]).args([
         format!("-max_total_time={seconds}"),
         format!("-rss_limit_mb={MEMORY_MB}"),
         format!("-timeout={SLOW_SECONDS}"),
