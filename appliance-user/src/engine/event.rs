@@ -112,9 +112,11 @@ pub enum StreamChange {
         /// `false`.
         enforced: bool,
     },
-    /// A security finding; told the first time and then at most once a second per stream and kind.
+    /// The sender said that it leaves (RFC 3550 6.6). Whoever can send RTCP can say so: the stream's media tells.
+    Bye,
+    /// A finding; told the first time and then at most once a second per stream and kind.
     Finding {
-        /// `sequence-conflict`, `out-of-window`, `ssrc-conflict`.
+        /// Its name: `sequence-conflict`, `out-of-window`, `ssrc-conflict` and others.
         finding: &'static str,
         /// How often it occurred so far.
         count: u64,
@@ -134,5 +136,29 @@ pub enum StreamChange {
         application: Option<Arc<str>>,
         /// `rtmp-application`, `rtmp-stream-key` or `not-rtmp`.
         reason: &'static str,
+    },
+    /// A party of an SRT handshake was refused by its peer; told at most once a second per flow.
+    SrtRejected {
+        /// The reason as on the wire, 1000 and up.
+        code: u32,
+        /// Its name; `other` where it has none.
+        reason: &'static str,
+        /// Rejections in this flow so far.
+        count: u64,
+    },
+    /// The receiver of an SRT stream does not take the sender's keys.
+    SrtKeyRefused {
+        /// `no-secret`, `bad-secret`, `bad-crypto-mode`, `unsecured` or `other`.
+        state: &'static str,
+    },
+    /// The key of an SRT session came by after packets that could not be deciphered; from now on they are.
+    SrtKeyLearnt {
+        /// The cipher.
+        encryption: &'static str,
+    },
+    /// A party closed the SRT session.
+    SrtShutdown {
+        /// `sender` or `receiver` of this stream.
+        by: &'static str,
     },
 }

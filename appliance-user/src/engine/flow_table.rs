@@ -4,7 +4,7 @@
 //! and only unestablished flows, or established ones that fell silent, make room. When a bounded search finds neither,
 //! the newcomer is refused and its packets are decided one by one.
 
-use core::hash::BuildHasher;
+use core::hash::{BuildHasher, Hash};
 use core::time::Duration;
 
 use hashbrown::HashTable;
@@ -23,8 +23,8 @@ const IDLE_ESTABLISHED: Duration = Duration::from_secs(10);
 pub(super) struct FlowIndex(u32);
 
 #[derive(Debug)]
-struct Slot<T> {
-    key: FlowKey,
+struct Slot<K, T> {
+    key: K,
     hash: u64,
     last_seen: Timestamp,
     established: bool,
@@ -43,17 +43,17 @@ pub(super) enum Inserted<T> {
 }
 
 /// Flows by key, at most `capacity` of them.
-pub(super) struct FlowTable<T> {
+pub(super) struct FlowTable<T, K = FlowKey> {
     hasher: SeedableState<'static>,
     index: HashTable<u32>,
-    slots: Vec<Option<Slot<T>>>,
+    slots: Vec<Option<Slot<K, T>>>,
     free: Vec<u32>,
     capacity: usize,
     victim_hand: usize,
     sweep_hand: usize,
 }
 
-impl<T> FlowTable<T> {
+impl<T, K: Copy + Eq + Hash> FlowTable<T, K> {
     /// A table for `capacity` flows whose hash is keyed with `seed`, which the driver draws at random.
     pub(super) fn new(capacity: usize, seed: u64) -> Self {
         let capacity = capacity.clamp(1, u32::MAX as usize);
@@ -74,7 +74,7 @@ impl<T> FlowTable<T> {
     }
 
     /// Finds a flow and marks it as seen at `now`.
-    pub(super) fn find(&mut self, key: &FlowKey, now: Timestamp) -> Option<FlowIndex> {
+    pub(super) fn find(&mut self, key: &K, now: Timestamp) -> Option<FlowIndex> {
         let hash = self.hasher.hash_one(key);
         let slots = &self.slots;
         let found = self.index.find(hash, |&i| slot_is(slots, i, hash, key)).copied()?;
@@ -83,9 +83,17 @@ impl<T> FlowTable<T> {
     }
 
     /// Whether a flow is in the table, without marking it as seen.
-    pub(super) fn contains(&self, key: &FlowKey) -> bool {
+    pub(super) fn contains(&self, key: &K) -> bool {
         let hash = self.hasher.hash_one(key);
         self.index.find(hash, |&i| slot_is(&self.slots, i, hash, key)).is_some()
+    }
+
+    /// A flow to change, without marking it as seen.
+    pub(super) fn peek_mut(&mut self, key: &K) -> Option<&mut T> {
+        let hash = self.hasher.hash_one(key);
+        let slots = &self.slots;
+        let found = self.index.find(hash, |&i| slot_is(slots, i, hash, key)).copied()?;
+        self.get_mut(FlowIndex(found))
     }
 
     /// The flow at an index, while it is there.
@@ -101,7 +109,7 @@ impl<T> FlowTable<T> {
     }
 
     /// Enters a flow that [`FlowTable::find`] did not find.
-    pub(super) fn insert(&mut self, key: FlowKey, now: Timestamp, value: T) -> Inserted<T> {
+    pub(super) fn insert(&mut self, key: K, now: Timestamp, value: T) -> Inserted<T> {
         let evicted = if self.index.len() < self.capacity {
             None
         } else {
@@ -139,7 +147,7 @@ impl<T> FlowTable<T> {
     }
 
     /// Looks at the next `budget` slots in turn: hands each flow to `visit`, and removes those for which it says so.
-    pub(super) fn sweep(&mut self, budget: usize, mut visit: impl FnMut(&FlowKey, Timestamp, &mut T) -> Sweep) {
+    pub(super) fn sweep(&mut self, budget: usize, mut visit: impl FnMut(&K, Timestamp, &mut T) -> Sweep) {
         for _ in 0..budget.min(self.slots.len()) {
             let place = self.sweep_hand;
             self.sweep_hand = (self.sweep_hand + 1) % self.slots.len();
@@ -153,12 +161,12 @@ impl<T> FlowTable<T> {
     }
 
     /// Every flow.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&FlowKey, &T)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &T)> {
         self.slots.iter().flatten().map(|slot| (&slot.key, &slot.value))
     }
 
     /// Every flow, to change.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&FlowKey, &mut T)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut T)> {
         self.slots.iter_mut().flatten().map(|slot| (&slot.key, &mut slot.value))
     }
 
@@ -181,7 +189,7 @@ impl<T> FlowTable<T> {
         best.map(|(_, _, place)| place)
     }
 
-    fn remove(&mut self, place: u32) -> Option<(FlowKey, T)> {
+    fn remove(&mut self, place: u32) -> Option<(K, T)> {
         let slot = self.slots.get_mut(place as usize)?.take()?;
         if let Ok(entry) = self.index.find_entry(slot.hash, |&i| i == place) {
             entry.remove();
@@ -200,7 +208,7 @@ pub(super) enum Sweep {
     Remove,
 }
 
-fn slot_is<T>(slots: &[Option<Slot<T>>], place: u32, hash: u64, key: &FlowKey) -> bool {
+fn slot_is<T, K: Eq>(slots: &[Option<Slot<K, T>>], place: u32, hash: u64, key: &K) -> bool {
     slots
         .get(place as usize)
         .and_then(Option::as_ref)

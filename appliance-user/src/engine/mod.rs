@@ -13,6 +13,7 @@ pub mod file;
 mod flow;
 mod flow_table;
 mod fragments;
+pub mod group;
 pub mod judge;
 pub mod media;
 pub mod memory;
@@ -21,7 +22,7 @@ pub mod report;
 mod stream;
 pub mod time;
 #[allow(dead_code, reason = "the stream does not feed it yet")]
-mod ts;
+pub mod ts;
 mod watch;
 
 use core::time::Duration;
@@ -38,6 +39,7 @@ use self::expect::Activity;
 use self::flow::{Admission, Context, Datagram, Flow};
 use self::flow_table::{FlowIndex, FlowTable, Inserted, Sweep};
 use self::fragments::{FragmentCache, FragmentKey};
+use self::group::{GroupBody, GroupMessage, Groups, Post};
 pub use self::media::mpegts::Content;
 use self::memory::Allowance;
 pub use self::outbox::Media;
@@ -83,6 +85,12 @@ pub struct Config {
     pub memory: usize,
     /// Hand on every stream's TS packets in the order in which they were sent ([`Engine::next_media`]).
     pub extract: bool,
+    /// Which of the workers it is, from 0.
+    pub worker: usize,
+    /// How many workers there are. Groups of flows meet at one of them.
+    pub workers: usize,
+    /// Names the home worker of each group of flows: drawn at random, and the same in all workers.
+    pub group_seed: u64,
 }
 
 impl Default for Config {
@@ -95,6 +103,9 @@ impl Default for Config {
             keep_gone: false,
             memory: 256 << 20,
             extract: false,
+            worker: 0,
+            workers: 1,
+            group_seed: 0,
         }
     }
 }
@@ -109,6 +120,11 @@ pub struct Engine {
     allowance: Allowance,
     blindness: u32,
     activity: Activity,
+    decryption: flow::srt::Decryption,
+    groups: Groups,
+    post: Post,
+    /// The newest time that was given.
+    clock: Timestamp,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
 }
@@ -129,6 +145,10 @@ impl Engine {
             allowance: Allowance::new(config.memory),
             blindness: 0,
             activity: Activity::default(),
+            decryption: flow::srt::Decryption::default(),
+            groups: Groups::new(config.seed),
+            post: Post::new(config.worker, config.workers, config.group_seed),
+            clock: Timestamp::default(),
             retired: config.keep_gone.then(Vec::new),
         }
     }
@@ -182,13 +202,14 @@ impl Engine {
     /// Lets time pass for the next `budget` slots of the flow table: reorder windows, holds, idle flows.
     pub fn tick(&mut self, now: Timestamp, budget: usize) {
         let (outbox, retired, streams) = (&mut self.outbox, &mut self.retired, &mut self.counters.streams);
-        let blindness = self.blindness;
+        let (blindness, post) = (self.blindness, &mut self.post);
         self.flows.sweep(budget, |key, last_seen, flow| {
             let protocol = key.protocol();
             let idle = now.since(last_seen) > if protocol == TCP { IDLE_TCP } else { IDLE_UDP };
             for stream in flow.streams_mut() {
                 stream.advance(now, blindness, outbox);
             }
+            flow.tell_groups(now, key, post);
             if !idle {
                 return Sweep::Keep;
             }
@@ -196,14 +217,70 @@ impl Engine {
             retire(flow, now, "idle", outbox, retired.as_mut());
             Sweep::Remove
         });
+        self.clock = self.clock.max(now);
+        self.groups.tick(now, budget, &mut self.post);
+        self.read_own_post(now);
     }
 
     /// The input ends: everything that still waits is judged.
     pub fn finish(&mut self) {
-        for (_, flow) in self.flows.iter_mut() {
+        let now = self.clock;
+        let mut results = Vec::new();
+        for (key, flow) in self.flows.iter_mut() {
             for stream in flow.streams_mut() {
                 stream.flush(&mut self.outbox);
             }
+            flow.tell_groups(now, key, &mut self.post);
+            while let Some(message) = self.post.fetch_own() {
+                match message.body {
+                    GroupBody::Result { .. } => results.push(message),
+                    _ => self.groups.take(now, &message, &mut self.post),
+                }
+            }
+        }
+        results.iter().for_each(|message| self.deliver(now, message));
+        self.groups.finish(now, &mut self.post);
+        self.read_own_post(now);
+    }
+
+    /// A message for another worker, oldest first: the driver brings it to the engine of worker `to`, in order.
+    pub fn next_message(&mut self) -> Option<GroupMessage> {
+        self.post.fetch()
+    }
+
+    /// Takes a message from another worker. What the groups make of it may be messages in turn.
+    pub fn take_message(&mut self, now: Timestamp, message: &GroupMessage) {
+        self.deliver(now, message);
+        self.read_own_post(now);
+    }
+
+    /// Messages of groups that were shed because nobody fetched them, and groups that there was no room for.
+    pub fn group_losses(&self) -> (u64, u64) {
+        (self.post.shed(), self.groups.refused())
+    }
+
+    /// Heap bytes that groups of flows hold, at their homes and with the streams.
+    pub fn groups_memory(&self) -> usize {
+        let streams = self.flows.iter().flat_map(|(_, flow)| flow.streams());
+        self.groups.memory() + streams.map(Stream::rtp_memory).sum::<usize>()
+    }
+
+    /// Reads the messages that the engine wrote to itself. Each one makes a few at most, and results make none.
+    #[inline]
+    fn read_own_post(&mut self, now: Timestamp) {
+        while let Some(message) = self.post.fetch_own() {
+            self.deliver(now, &message);
+        }
+    }
+
+    fn deliver(&mut self, now: Timestamp, message: &GroupMessage) {
+        match &message.body {
+            GroupBody::Result { member, outcome } => {
+                if let Some(flow) = self.flows.peek_mut(&member.flow) {
+                    flow.outcome(now, member, outcome, &mut self.outbox);
+                }
+            }
+            _ => self.groups.take(now, message, &mut self.post),
         }
     }
 
@@ -301,6 +378,8 @@ impl Engine {
             allowance: &self.allowance,
             outbox: &mut self.outbox,
             counters: &mut self.counters,
+            decryption: &mut self.decryption,
+            post: &mut self.post,
         };
         let (mut forgotten, index);
         let flow = match place {
@@ -326,10 +405,12 @@ impl Engine {
         {
             self.activity.note(published.generation, rule, now);
         }
+        self.clock = now;
         if !flow.marked_established && flow.is_established() {
             flow.marked_established = true;
             index.into_iter().for_each(|index| self.flows.establish(index));
         }
+        self.read_own_post(now);
         match inspected {
             Ok(()) => Verdict::Return,
             Err(reason) if rule.enforce => Verdict::Drop(reason),

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 pub use super::flow::RtmpReport;
+pub use super::flow::rtp::{FecReport, RtcpReport, RtpReport, SeamlessReport};
+pub use super::flow::srt::{GroupReport, HandshakeReport, KeyState, PartyReport, SrtReport};
 
 /// The version of the report's shape.
 pub const SCHEMA: u32 = 1;
@@ -161,6 +163,9 @@ pub struct StreamReport {
     pub encryption: &'static str,
     /// The TS was judged after decryption.
     pub decrypted: bool,
+    /// What only SRT knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srt: Option<SrtReport>,
     /// State at the end.
     pub state: StreamState,
     /// The worst state it was ever in.
@@ -184,6 +189,9 @@ pub struct StreamReport {
     /// What only RTMP knows; absent for other protocols.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtmp: Option<RtmpReport>,
+    /// What only RTP, RTCP and FEC know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpReport>,
 }
 
 /// Transport figures, in packets unless said otherwise.
@@ -201,6 +209,9 @@ pub struct TransportReport {
     pub late: u64,
     /// Times that the sequence was rebased: restart, new SSRC, outage.
     pub resets: u64,
+    /// Of the lost ones, how many FEC could rebuild (SMPTE ST 2022-1); absent where no FEC accompanies the stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recoverable: Option<u64>,
 }
 
 /// Transport stream figures (ISO/IEC 13818-1).

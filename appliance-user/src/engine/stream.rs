@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_common::digest::PacketDigest;
-use tidegate_common::flow::{Direction, Tuple};
+use tidegate_common::flow::{Direction, FlowKey, Tuple};
 
 use super::event::StreamChange;
 use super::flow::RtmpFigures;
-use super::judge::{Event, Fault, Judge, Ordering, Sink, TsBytes, UnsequencedFault};
+use super::flow::rtp::{ArrivalHeader, RtpFigures};
+use super::flow::srt::SrtFigures;
+use super::group::{Address, GroupKey, Member, Outcome, Post, RtcpNote};
+use super::judge::{Event, Fault, Judge, Ordering, ResetCause, Sink, TsBytes, UnsequencedFault};
 use super::media::mpegts::PACKET_SIZE;
 use super::memory::{Allowance, Grant};
 use super::outbox::Outbox;
@@ -18,7 +21,7 @@ use super::report::{
 };
 use super::time::Timestamp;
 use super::watch::{Cause, Media, Watch};
-use crate::policy::Rule;
+use crate::policy::{Protocol, Rule, RuleId};
 
 /// How often one kind of finding is told of one stream, at most.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -27,7 +30,11 @@ const RTP_WINDOW: Duration = Duration::from_millis(50);
 /// SRT while its handshake is unseen, and RIST: several retransmission rounds on a long path.
 const ARQ_WINDOW: Duration = Duration::from_secs(1);
 
-/// Security findings of a stream.
+/// Whoever injects packets may have caused losses for so long after a finding was last told: the time between two tellings,
+/// and the longest that losses wait to be judged.
+const TAINT: Duration = Duration::from_secs(3);
+
+/// Findings of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// One sequence number came with two contents.
@@ -36,10 +43,29 @@ pub(super) enum Finding {
     OutOfWindow,
     /// A second SSRC while the first one still sends.
     SsrcConflict,
+    /// No passphrase of the rule unwraps the session's keys.
+    SrtWrongPassphrase,
+    /// AES-GCM: the packet is not the sender's, or was changed on its way; its receiver throws it away.
+    SrtNotAuthentic,
+    /// Media went on after its sender's BYE: somebody else said it.
+    ByeWithMedia,
+    /// The RTP time stamp jumped, and no marker announced it. The sender's fault or whim, not a sign of injection.
+    RtpTimestampJump,
 }
 
+/// Kinds of findings.
+const FINDINGS: usize = Finding::ALL.len();
+
 impl Finding {
-    const ALL: [Finding; 3] = [Finding::SequenceConflict, Finding::OutOfWindow, Finding::SsrcConflict];
+    const ALL: [Finding; 7] = [
+        Finding::SequenceConflict,
+        Finding::OutOfWindow,
+        Finding::SsrcConflict,
+        Finding::SrtWrongPassphrase,
+        Finding::SrtNotAuthentic,
+        Finding::ByeWithMedia,
+        Finding::RtpTimestampJump,
+    ];
 
     /// The name in reports and events.
     pub(super) const fn name(self) -> &'static str {
@@ -47,7 +73,19 @@ impl Finding {
             Finding::SequenceConflict => "sequence-conflict",
             Finding::OutOfWindow => "out-of-window",
             Finding::SsrcConflict => "ssrc-conflict",
+            Finding::SrtWrongPassphrase => "srt-wrong-passphrase",
+            Finding::SrtNotAuthentic => "srt-not-authentic",
+            Finding::ByeWithMedia => "bye-with-media",
+            Finding::RtpTimestampJump => "rtp-timestamp-jump",
         }
+    }
+
+    /// Whether somebody may be injecting packets, so that what stands beside it must not feed a block.
+    const fn taints(self) -> bool {
+        matches!(
+            self,
+            Finding::SequenceConflict | Finding::OutOfWindow | Finding::SsrcConflict | Finding::SrtNotAuthentic
+        )
     }
 }
 
@@ -83,9 +121,13 @@ pub(super) struct Stream {
     pub encryption: &'static str,
     /// What only RTMP knows.
     pub rtmp: Option<Box<RtmpFigures>>,
+    /// Its TS was judged after decryption.
+    pub decrypted: bool,
+    /// What only SRT knows of it.
+    pub(in crate::engine) srt: Option<Box<SrtFigures>>,
     judge: Option<Judge>,
     watch: Watch,
-    findings: [Found; 3],
+    findings: [Found; FINDINGS],
     packets: u64,
     bytes: u64,
     ts_visible: bool,
@@ -98,6 +140,8 @@ pub(super) struct Stream {
     blindness: u32,
     /// What pays for the stream's own bytes.
     room: Option<Grant>,
+    /// What only RTP knows; `None` for other protocols.
+    pub(in crate::engine) rtp: Option<Box<RtpFigures>>,
 }
 
 impl Stream {
@@ -129,9 +173,11 @@ impl Stream {
             selector,
             encryption: "none",
             rtmp: None,
+            decrypted: false,
+            srt: None,
             judge: judge_for(protocol, rule.reorder_window),
             watch: Watch::new(rule, protocol),
-            findings: [Found::default(); 3],
+            findings: [Found::default(); FINDINGS],
             packets: 0,
             bytes: 0,
             ts_visible: false,
@@ -144,6 +190,7 @@ impl Stream {
             unseen: false,
             blindness: 0,
             room: None,
+            rtp: None,
         }
     }
 
@@ -235,6 +282,9 @@ impl Stream {
         self.with_judge(outbox, |judge, verdicts| judge.rebase(verdicts));
         self.selector = selector;
         self.identity.ssrc = Some(selector);
+        if let Some(rtp) = &mut self.rtp {
+            rtp.succeed();
+        }
     }
 
     /// Its media leaves through the outbox too, in sequence order.
@@ -314,12 +364,118 @@ impl Stream {
         self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, ts, verdicts));
     }
 
+    /// What only RTP knows, from now on kept.
+    pub(super) fn rtp_mut(&mut self) -> &mut RtpFigures {
+        self.rtp.get_or_insert_default()
+    }
+
+    /// Heap bytes of what only RTP knows.
+    pub(super) fn rtp_memory(&self) -> usize {
+        self.rtp
+            .as_ref()
+            .map_or(0, |rtp| size_of::<RtpFigures>() + rtp.memory())
+    }
+
+    /// Ties a media stream to its companions by what its rule says: FEC, and the other path of a pair.
+    pub(super) fn tie(&mut self, rule: &Rule) {
+        let (source, destination) = (self.identity.source, self.identity.destination);
+        let is_of = |path: &crate::policy::rule::Path| {
+            source.is_some_and(|source| path.source.contains(&source.ip()))
+                && destination.is_some_and(|to| path.destination.contains(&to.ip()) && path.port == to.port())
+        };
+        let paths = rule.rtp.paths.as_ref();
+        let path = paths
+            .and_then(|paths| paths.iter().position(is_of))
+            .map(|path| path as u8);
+        self.rtp_mut().tie(rule.protocol == Protocol::RtpFec, path);
+    }
+
+    /// A media packet's RTP header, before the packet is judged.
+    pub(super) fn rtp_packet(
+        &mut self,
+        now: Timestamp,
+        payload_type: u8,
+        header: &ArrivalHeader,
+        repeated: bool,
+        outbox: &mut Outbox,
+    ) {
+        let found = self.rtp_mut().media(now, payload_type, header, repeated);
+        for finding in found.into_iter().flatten() {
+            self.find(now, finding, outbox);
+        }
+    }
+
+    /// A media packet was judged. Whether the stream's groups should be told something.
+    pub(super) fn rtp_judged(&mut self, now: Timestamp, sequence: u16) -> bool {
+        let announced = self.announced;
+        self.rtp.as_mut().is_some_and(|rtp| {
+            rtp.judged(now, sequence);
+            announced && rtp.membership.is_due(now)
+        })
+    }
+
+    /// Tells the stream's groups what they do not know yet.
+    pub(super) fn tell_group(&mut self, now: Timestamp, flow: &FlowKey, rule: Option<RuleId>, post: &mut Post) {
+        let Some(rtp) = self.rtp.as_mut().filter(|_| self.announced) else {
+            return;
+        };
+        let to = Address {
+            member: Member {
+                flow: *flow,
+                direction: self.direction,
+                ssrc: self.selector,
+            },
+            key: GroupKey {
+                rule,
+                endpoint: self.identity.endpoint,
+                destination: self.identity.destination,
+                ssrc: 0,
+            },
+        };
+        rtp.membership.send(now, &to, post);
+    }
+
+    /// RTCP said something of the stream at `at`.
+    pub(super) fn rtcp_note(&mut self, now: Timestamp, at: Timestamp, note: &RtcpNote, outbox: &mut Outbox) {
+        let duplicated = self.judge.as_ref().map_or(0, |judge| judge.transport().duplicated);
+        if self.rtp_mut().rtcp(at, note, duplicated) {
+            outbox.tell(now, &self.identity, StreamChange::Bye);
+        }
+    }
+
+    /// What the home of one of its groups found.
+    pub(super) fn outcome(&mut self, now: Timestamp, outcome: &Outcome, outbox: &mut Outbox) {
+        if let Outcome::Rtcp { at, note } = outcome {
+            return self.rtcp_note(now, *at, note, outbox);
+        }
+        let lost = self.rtp_mut().outcome(outcome);
+        if lost == 0 {
+            return;
+        }
+        let beside = |(finding, found): (&Finding, &Found)| {
+            finding.taints() && found.told.is_some_and(|told| now.since(told) <= TAINT)
+        };
+        let tainted = Finding::ALL.iter().zip(&self.findings).any(beside);
+        let identity = &self.identity;
+        self.watch
+            .count(now, Cause::NetworkLoss, lost, tainted, &mut |at, change| {
+                outbox.tell(at, identity, change);
+            });
+    }
+
     /// Notes a finding that is not the judge's.
     pub(super) fn find(&mut self, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
-        if let Some(judge) = &mut self.judge {
+        if let Some(judge) = self.judge.as_mut().filter(|_| finding.taints()) {
             judge.taint(at);
         }
-        self.watch.taint(at);
+        if finding.taints() {
+            self.watch.taint(at);
+        }
+        note(&mut self.findings, &self.identity, at, finding, outbox);
+    }
+
+    /// Notes a finding that nobody's injected packets have made: what stands beside it is as good as ever.
+    pub(super) fn remark(&mut self, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
         note(&mut self.findings, &self.identity, at, finding, outbox);
     }
 
@@ -366,7 +522,8 @@ impl Stream {
             ordinal: self.ordinal,
             identity: self.identity.clone(),
             encryption: self.encryption,
-            decrypted: false,
+            decrypted: self.decrypted,
+            srt: self.srt.as_ref().map(|srt| srt.report()),
             state: self.watch.state(),
             worst_state: self.watch.worst(),
             conditions: self.watch.standing().map(Cause::name).collect(),
@@ -378,6 +535,7 @@ impl Stream {
             findings,
             scte35: [],
             rtmp: self.rtmp.as_deref().map(RtmpFigures::report),
+            rtp: self.rtp.as_ref().map(|rtp| rtp.report()),
         }
     }
 
@@ -392,7 +550,9 @@ impl Stream {
     fn transport(&self) -> TransportReport {
         self.judge.as_ref().map_or_else(TransportReport::default, |judge| {
             let counted = judge.transport();
+            let rtp = self.rtp.as_ref();
             TransportReport {
+                recoverable: rtp.and_then(|rtp| rtp.recoverable(counted.lost)),
                 lost: counted.lost,
                 reordered: counted.reordered,
                 duplicated: counted.duplicated,
@@ -438,6 +598,7 @@ impl Stream {
             identity: &self.identity,
             watch: &mut self.watch,
             findings: &mut self.findings,
+            rtp: self.rtp.as_deref_mut(),
             outbox,
         };
         work(judge, &mut verdicts);
@@ -449,7 +610,8 @@ struct Verdicts<'a> {
     ordinal: u64,
     identity: &'a StreamIdentity,
     watch: &'a mut Watch,
-    findings: &'a mut [Found; 3],
+    findings: &'a mut [Found; FINDINGS],
+    rtp: Option<&'a mut RtpFigures>,
     outbox: &'a mut Outbox,
 }
 
@@ -464,6 +626,18 @@ impl Sink for Verdicts<'_> {
             Event::ContinuityError { at, pid, tainted, .. } => {
                 self.watch.continuity_error(at, pid, tainted, &mut out);
             }
+            Event::GivenUp { first, count } => {
+                if let Some(rtp) = &mut self.rtp {
+                    rtp.membership.given_up(first as u16, count);
+                }
+            }
+            Event::Reset { cause, .. } if cause != ResetCause::Outage => {
+                if let Some(rtp) = &mut self.rtp {
+                    rtp.membership.rebased();
+                }
+            }
+            // What one path of a pair lost the other may have brought: the merge tells.
+            Event::Lost { .. } if self.rtp.as_ref().is_some_and(|rtp| rtp.is_path()) => {}
             Event::Lost { at, count, tainted } => {
                 self.watch.count(at, Cause::NetworkLoss, count, tainted, &mut out);
             }
@@ -485,7 +659,13 @@ impl Verdicts<'_> {
     }
 }
 
-fn note(findings: &mut [Found; 3], identity: &StreamIdentity, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
+fn note(
+    findings: &mut [Found; FINDINGS],
+    identity: &StreamIdentity,
+    at: Timestamp,
+    finding: Finding,
+    outbox: &mut Outbox,
+) {
     let found = &mut findings[finding as usize];
     found.count += 1;
     if found.told.is_none_or(|told| at.since(told) >= TELL_EVERY) {
@@ -514,6 +694,6 @@ fn judge_for(protocol: StreamProtocol, window: Option<Duration>) -> Option<Judge
 }
 
 /// The observer's rule has no name.
-fn rule_name(rule: &Rule) -> Option<Arc<str>> {
+pub(super) fn rule_name(rule: &Rule) -> Option<Arc<str>> {
     (!rule.name.is_empty()).then(|| Arc::from(rule.name.as_str()))
 }

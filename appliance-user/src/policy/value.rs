@@ -365,3 +365,37 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Result<u64, Problem> {
         .and_then(|digits| u64::from_str_radix(digits, 16).ok())
         .ok_or_else(|| Problem::new(format!("{} is not an endpoint id", quoted(text)), REMEDY))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::borrow::Cow;
+
+    fn written(text: &str) -> DeValue<'_> {
+        DeValue::String(Cow::Borrowed(text))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_spelled_reads_as_it_was(nanos in prop_oneof![0u64..5_000, any::<u64>()], unit in 0u32..4) {
+            let any_length = Duration::ZERO..=Duration::MAX;
+            let fine = Duration::from_nanos(nanos);
+            prop_assert_eq!(fine_or_coarse(&spelled(fine), &any_length), Some(fine));
+            let rate = (nanos % MAX_RATE / 1000_u64.pow(unit) * 1000_u64.pow(unit)).max(1);
+            prop_assert_eq!(bitrate(&written(&spelled_rate(rate))).ok(), Some(rate));
+        }
+
+        #[test]
+        fn pid_ranges_are_read_in_either_base(low in 0u16..=8191, high in 0u16..=8191) {
+            for text in [format!("{low}-{high}"), format!("{low:#x}-{high:#06x}"), format!("{low}-{high:#X}").replace("0X", "0x")] {
+                prop_assert_eq!(pids(&written(&text)).ok(), (low <= high).then_some((low, high)), "{}", text);
+            }
+        }
+    }
+
+    fn fine_or_coarse(text: &str, range: &RangeInclusive<Duration>) -> Option<Duration> {
+        let value = written(text);
+        fine_duration(&value, range).or_else(|_| duration(&value, range)).ok()
+    }
+}

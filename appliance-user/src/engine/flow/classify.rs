@@ -7,7 +7,7 @@
 use tidegate_common::flow::Direction;
 
 use super::{Datagram, Flow, Speaks, srt};
-use crate::engine::media::{mpegts, rtp, srt as srt_wire};
+use crate::engine::media::{fec, mpegts, rtp, srt as srt_wire};
 use crate::engine::stream::Stream;
 
 /// Packets after which a flow that showed nothing is `other` for good.
@@ -94,6 +94,11 @@ impl Evidence {
             ..seen
         };
         let consecutive = self.rtp.replace(next) == Some(seen);
+        // ST 2022-1: SSRC 0 and a dynamic payload type, which media could have too, but not with such a header.
+        let looks_like_fec = || fec::Header::parse(packet.payload()).is_ok_and(|header| header.is_typical());
+        if consecutive && packet.ssrc() == 0 && packet.payload_type() >= 96 && looks_like_fec() {
+            return Some(Speaks::Fec);
+        }
         (consecutive || mpegts::looks_like_ts(packet.payload())).then_some(Speaks::Rtp)
     }
 }

@@ -5,18 +5,19 @@
 
 mod classify;
 mod rtmp;
-mod rtp;
-mod srt;
+pub(in crate::engine) mod rtp;
+pub(in crate::engine) mod srt;
 mod ts_udp;
 
 use core::time::Duration;
 
 use tidegate_common::drop_reason::DropReason;
-use tidegate_common::flow::{Direction, Tuple};
+use tidegate_common::flow::{Direction, FlowKey, Tuple};
 use tidegate_common::wire::tcp::Tcp;
 
 use super::Content;
 use super::counters::Counters;
+use super::group::{Member, Outcome, Post};
 use super::media::mpegts;
 use super::memory::Allowance;
 use super::outbox::Outbox;
@@ -94,6 +95,10 @@ pub(in crate::engine) struct Context<'a> {
     pub outbox: &'a mut Outbox,
     /// What the engine counts.
     pub counters: &'a mut Counters,
+    /// What deciphers SRT.
+    pub decryption: &'a mut srt::Decryption,
+    /// Where messages to the flow's group go.
+    pub post: &'a mut Post,
 }
 
 /// A packet of an admitted flow.
@@ -133,8 +138,36 @@ impl Flow {
         }
         for stream in &mut self.streams {
             stream.readmit(rule);
+            if matches!(self.speaks, Speaks::Rtp) {
+                stream.tie(rule);
+            }
         }
         self.admission = admission;
+    }
+
+    /// Tells the groups of its streams what they do not know yet.
+    pub(in crate::engine) fn tell_groups(&mut self, now: Timestamp, flow: &FlowKey, post: &mut Post) {
+        if matches!(self.speaks, Speaks::Rtp) {
+            let rule = self.admission.rule;
+            for stream in &mut self.streams {
+                stream.tell_group(now, flow, rule, post);
+            }
+        }
+    }
+
+    /// What the home of a group found about one of its streams.
+    pub(in crate::engine) fn outcome(
+        &mut self,
+        now: Timestamp,
+        member: &Member,
+        outcome: &Outcome,
+        outbox: &mut Outbox,
+    ) {
+        // FEC has one stream for the whole flow, whatever its SSRC.
+        let is_it = |stream: &&mut Stream| stream.direction == member.direction && stream.selector == member.ssrc;
+        if let Some(stream) = self.streams.iter_mut().find(is_it) {
+            stream.outcome(now, outcome, outbox);
+        }
     }
 
     /// Its streams.
@@ -177,7 +210,7 @@ impl Flow {
             Speaks::Rtcp => self.rtcp(&datagram, context),
             Speaks::Rtmp(_) => self.rtmp(&datagram, context),
             Speaks::Fec => {
-                self.opaque(&datagram, StreamProtocol::RtpFec, context);
+                self.fec(&datagram, context);
                 Ok(())
             }
             Speaks::Undecided(_) | Speaks::Other => {

@@ -43,6 +43,17 @@ pub(super) enum Gap {
     NumbersMissing,
 }
 
+/// What is said of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Judged {
+    /// Its PID's place, from 0 in the order in which the PIDs appeared.
+    pub(super) place: usize,
+    /// What lies before it.
+    pub(super) gap: Gap,
+    /// Its counter is wrong.
+    pub(super) error: Option<Error>,
+}
+
 /// A packet whose counter is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Error {
@@ -108,8 +119,8 @@ impl Continuity {
         self.pids.iter().map(|state| &state.counters)
     }
 
-    /// Judges the next packet; a legal duplicate counts in `duplicates`. Tells the PID's place, from 0 in the order in which
-    /// the PIDs appeared; `None` where there is no memory to follow one more.
+    /// Judges the next packet; a legal duplicate counts in `duplicates`. `None` where its PID is new and there is no memory to
+    /// follow one more.
     #[inline]
     pub(super) fn judge(
         &mut self,
@@ -117,13 +128,17 @@ impl Continuity {
         now_ms: u32,
         duplicates: &mut u64,
         grant: &mut Grant,
-    ) -> Option<(usize, Option<Error>)> {
+    ) -> Option<Judged> {
         let place = self.place(packet.pid(), grant)?;
         let (losses, epoch) = (self.losses, self.epoch);
         let state = self.pids.get_mut(place)?;
         state.counters.packets += 1;
         if packet.pid() == NULL_PID {
-            return Some((place, None));
+            return Some(Judged {
+                place,
+                gap: Gap::Whole,
+                error: None,
+            });
         }
         let gap = if state.losses == losses {
             Gap::Whole
@@ -152,7 +167,7 @@ impl Continuity {
             expected,
             since_previous,
         });
-        Some((place, error))
+        Some(Judged { place, gap, error })
     }
 
     /// Bytes that it holds.

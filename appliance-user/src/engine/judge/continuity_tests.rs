@@ -8,7 +8,7 @@ use crate::engine::memory::Allowance;
 /// The verdict on the next packet, with memory enough.
 fn judge(continuity: &mut Continuity, packet: &TsDigest, now_ms: u32, duplicates: &mut u64) -> Option<Error> {
     let mut grant = Allowance::unlimited().grant();
-    continuity.judge(packet, now_ms, duplicates, &mut grant)?.1
+    continuity.judge(packet, now_ms, duplicates, &mut grant)?.error
 }
 
 fn packet(pid: u16, counter: u8, hash: u32) -> TsDigest {

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::{Event, Sink};
 use crate::engine::memory::Grant;
 use crate::engine::time::Timestamp;
+use crate::engine::ts::TsEvent;
 
 /// Events held back at most; beyond that the oldest are told as they stand.
 const MAX_HELD: usize = 1024;
@@ -36,7 +37,7 @@ impl Docket {
 
     /// An event that waits until `due`.
     pub(super) fn hold(&mut self, due: Timestamp, event: Event, grant: &mut Grant) {
-        if let Event::Lost { at, count, tainted } = event
+        if let &Event::Lost { at, count, tainted } = &event
             && let Some((
                 _,
                 Event::Lost {
@@ -57,6 +58,12 @@ impl Docket {
             self.ready.push(oldest);
         }
         self.held.push_back((due, event));
+    }
+
+    /// Something that the analyser found waits too: whoever injects packets may have caused it.
+    pub(super) fn hold_ts(&mut self, at: Timestamp, event: TsEvent, settling: Duration, grant: &mut Grant) {
+        let tainted = self.is_tainted(at, settling);
+        self.hold(at.after(settling), Event::Ts { at, event, tainted }, grant);
     }
 
     fn has_room(&mut self, grant: &mut Grant) -> bool {
@@ -81,7 +88,9 @@ impl Docket {
     pub(super) fn taint(&mut self, at: Timestamp) {
         self.last_finding = Some(at);
         for (_, event) in &mut self.held {
-            if let Event::ContinuityError { tainted, .. } | Event::Lost { tainted, .. } = event {
+            if let Event::ContinuityError { tainted, .. } | Event::Lost { tainted, .. } | Event::Ts { tainted, .. } =
+                event
+            {
                 *tainted = true;
             }
         }

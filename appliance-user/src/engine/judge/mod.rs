@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod analysis;
 mod arrival;
 mod continuity;
 mod docket;
@@ -23,8 +24,9 @@ mod tests;
 
 use core::time::Duration;
 
-use tidegate_common::digest::PacketDigest;
+use tidegate_common::digest::{PacketDigest, TsDigest};
 
+use self::analysis::Analysis;
 use self::arrival::Arrival;
 pub use self::arrival::TsBytes;
 pub use self::continuity::PidCounters;
@@ -34,6 +36,9 @@ use self::sequence::{Bench, Sequencer};
 use super::media::mpegts::PACKET_SIZE;
 use super::memory::{Allowance, Grant};
 use super::time::Timestamp;
+pub use super::ts::Axis;
+use super::ts::{Analyser, TsEvent};
+use crate::policy::rule::Tr101290Thresholds;
 
 /// Bytes of packets that wait which one stream may keep: the tables and clocks of some seconds.
 const KEPT_BYTES: usize = 256 << 10;
@@ -87,7 +92,7 @@ pub enum ResetCause {
 /// [`Event::ContinuityError`] and [`Event::Lost`] are told with a delay of up to two seconds ([`Judge::settling`]), for
 /// only then is it known whether they are `tainted`: a finding stands so near to them that whoever injects packets may
 /// have caused them, so they must never feed a block. The counters do not wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A packet's continuity_counter is wrong; the count goes on from it.
     ContinuityError {
@@ -113,6 +118,13 @@ pub enum Event {
         /// May have been caused by injected packets.
         tainted: bool,
     },
+    /// The numbers that [`Event::Lost`] will tell of, told at once: they are counted as lost from now on.
+    GivenUp {
+        /// The first of them, as on the wire (RTP: its lower 16 bits).
+        first: u32,
+        /// How many.
+        count: u64,
+    },
     /// One sequence number came with two contents. The first one was judged.
     SequenceConflict {
         /// When the other content came.
@@ -127,6 +139,15 @@ pub enum Event {
     Late {
         /// When it came.
         at: Timestamp,
+    },
+    /// The analyser found something in the transport stream.
+    Ts {
+        /// When.
+        at: Timestamp,
+        /// What.
+        event: TsEvent,
+        /// May have been caused by injected packets.
+        tainted: bool,
     },
     /// The counters were rebased.
     Reset {
@@ -220,6 +241,7 @@ struct Court {
     hands_on: bool,
     /// What the stream may hold beyond its first packets.
     grant: Grant,
+    analysis: Analysis,
 }
 
 impl Judge {
@@ -246,6 +268,7 @@ impl Judge {
                 unseen: false,
                 hands_on: false,
                 grant: Allowance::unlimited().grant(),
+                analysis: Analysis::new(),
             },
             clock: Timestamp::default(),
         }
@@ -267,7 +290,23 @@ impl Judge {
     /// What it holds beyond a stream's first packets comes out of this allowance.
     pub fn within(mut self, allowance: &Allowance) -> Self {
         self.court.grant = allowance.grant();
+        self.court.analysis.within(allowance);
         self
+    }
+
+    /// From now on the transport stream is analysed too: tables, clocks, TR 101 290.
+    pub fn analyse(&mut self, axis: Axis, thresholds: &Tr101290Thresholds) {
+        self.court.analysis.begin(axis, thresholds);
+    }
+
+    /// What the analyser knows, where there is one and memory for it.
+    pub(in crate::engine) fn analyser(&self) -> Option<&Analyser> {
+        self.court.analysis.analyser()
+    }
+
+    /// The analyser, to ask about a rule's limits.
+    pub(in crate::engine) fn analyser_mut(&mut self) -> Option<&mut Analyser> {
+        self.court.analysis.analyser_mut()
     }
 
     /// From now on the media goes to the sink too, in sequence order: whole datagrams are kept while they wait.
@@ -298,6 +337,16 @@ impl Judge {
     pub fn advance(&mut self, now: Timestamp, out: &mut impl Sink) {
         self.clock = self.clock.max(now);
         self.sit(out, |sequencer, now, bench| sequencer.advance(now, bench));
+        let settling = self.settling();
+        let Court {
+            analysis,
+            docket,
+            grant,
+            ..
+        } = &mut self.court;
+        if let Some(analyser) = analysis.analyser_mut() {
+            analyser.advance(now, &mut |at, event| docket.hold_ts(at, event, settling, grant));
+        }
         self.court.docket.release(now, out);
         let sequence = self.sequencer.as_ref().map_or(0, Sequencer::memory);
         // What was given back is free for others now; more than was granted it never holds.
@@ -315,8 +364,7 @@ impl Judge {
     pub fn rebase(&mut self, out: &mut impl Sink) {
         let rebased = self.sit(out, |sequencer, _, bench| sequencer.restart(bench));
         if rebased.is_none() {
-            self.court.transport.resets += 1;
-            self.court.continuity.rebase();
+            self.court.rebase_unsequenced();
         }
     }
 
@@ -324,8 +372,7 @@ impl Judge {
     /// is missing is nobody's loss; counters rebase with the next packet and `resets` counts one.
     pub fn blind(&mut self, out: &mut impl Sink) {
         if self.sit(out, |sequencer, _, bench| sequencer.blind(bench)).is_none() {
-            self.court.transport.resets += 1;
-            self.court.continuity.rebase();
+            self.court.rebase_unsequenced();
         }
     }
 
@@ -366,9 +413,98 @@ impl Judge {
 }
 
 impl Court {
+    /// Where there are no numbers, what is counted begins anew with the next packet.
+    fn rebase_unsequenced(&mut self) {
+        self.transport.resets += 1;
+        self.rebase();
+    }
+
+    /// Every PID and every interval begins anew.
+    fn rebase(&mut self) {
+        self.continuity.rebase();
+        if let Some(analyser) = self.analysis.analyser_mut() {
+            analyser.rebase();
+        }
+    }
+
     /// Bytes that it holds beside itself.
     fn memory(&self) -> usize {
         self.continuity.memory() + self.docket.memory()
+    }
+
+    /// Judges the TS packets of the next datagram. Continuity is judged at `now`, when their order is known; the analyser
+    /// keeps the time at which they came.
+    fn judge(&mut self, now: Timestamp, settling: Duration, packet: &Arrival<'_>) {
+        let digest = packet.digest;
+        let now_ms = continuity::milliseconds(now);
+        for (place, header) in digest.ts.iter().take(digest.ts_count.into()).enumerate() {
+            self.ts.packets += 1;
+            let Court {
+                analysis,
+                docket,
+                grant,
+                ..
+            } = self;
+            let mut found = |at, event| docket.hold_ts(at, event, settling, grant);
+            // A packet out of sync has no PID that could be judged. The oracles leave it out too: its loss shows in the
+            // PID's next packet.
+            if digest.bad_sync >> place & 1 != 0 {
+                self.ts.sync_byte_errors += 1;
+                if let Some(analyser) = analysis.analyser_mut() {
+                    analyser.bad_sync(packet.at, &mut found);
+                }
+                continue;
+            }
+            // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
+            self.ts.transport_errors += u64::from(header.transport_error());
+            let judged = self
+                .continuity
+                .judge(header, now_ms, &mut self.ts.duplicates, &mut self.grant);
+            let Some(judged) = judged else { continue };
+            if let Some(error) = judged.error {
+                self.continuity_error(now, settling, header, error);
+            }
+            let Court {
+                analysis,
+                docket,
+                grant,
+                ..
+            } = self;
+            let mut found = |at, event| docket.hold_ts(at, event, settling, grant);
+            if let Some(analyser) = analysis.analyser_mut() {
+                let gap = judged.error.is_some() || judged.gap == Gap::NumbersMissing;
+                if judged.error.is_some() {
+                    analyser.continuity_error(packet.at, header.pid(), &mut found);
+                }
+                let bytes = packet.bytes.packet(place);
+                analyser.packet(packet.at, judged.place, header, bytes, gap, &mut found);
+            }
+        }
+        self.analysis.account();
+    }
+
+    fn continuity_error(&mut self, at: Timestamp, settling: Duration, header: &TsDigest, error: continuity::Error) {
+        let fault = match (self.unsequenced, error.gap) {
+            (Some(fault), _) => fault,
+            (None, Gap::NumbersMissing) => Fault::Network,
+            (None, Gap::Whole) => Fault::Source,
+        };
+        let counters = &mut self.ts.continuity_errors;
+        *match fault {
+            Fault::Source => &mut counters.source,
+            Fault::Network => &mut counters.network,
+            Fault::Unknown => &mut counters.unknown,
+        } += 1;
+        let reach = error.since_previous.saturating_add(settling);
+        let event = Event::ContinuityError {
+            at,
+            pid: header.pid(),
+            fault,
+            expected: error.expected,
+            got: header.continuity_counter(),
+            tainted: self.docket.is_tainted(at, reach),
+        };
+        self.docket.hold(at.after(settling), event, &mut self.grant);
     }
 }
 
@@ -393,8 +529,18 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         &mut self.court.transport
     }
 
-    fn worth_keeping(&self, _packet: &Arrival<'_>) -> u8 {
-        if self.court.hands_on { u8::MAX } else { 0 }
+    fn worth_keeping(&self, packet: &Arrival<'_>) -> u8 {
+        if self.court.hands_on {
+            return u8::MAX;
+        }
+        let Some(analyser) = self.court.analysis.analyser() else {
+            return 0;
+        };
+        let wanted = |header: &TsDigest| u8::from(analyser.wants(header));
+        let headers = packet.digest.ts.iter().take(packet.digest.ts_count.into());
+        headers
+            .enumerate()
+            .fold(0, |keep, (place, header)| keep | wanted(header) << place)
     }
 
     fn room_for_bytes(&self) -> usize {
@@ -404,70 +550,30 @@ impl<S: Sink> Bench for Sitting<'_, S> {
     fn in_order(&mut self, packet: Arrival<'_>) {
         let Sitting {
             court,
-            now: at,
+            now,
             settling,
             out,
         } = self;
-        let (at, settling, digest) = (*at, *settling, packet.digest);
         if court.hands_on {
             out.media(packet.bytes.packets());
         }
-        if !digest.ts_visible {
+        if !packet.digest.ts_visible {
             court.unseen = true;
             return;
         }
         if core::mem::take(&mut court.unseen) {
-            court.continuity.rebase();
+            court.rebase();
         }
-        let now_ms = continuity::milliseconds(at);
-        for (place, packet) in digest.ts.iter().take(digest.ts_count.into()).enumerate() {
-            court.ts.packets += 1;
-            // A packet out of sync has no PID that could be judged. The oracles leave it out too: its loss shows in the
-            // PID's next packet.
-            if digest.bad_sync >> place & 1 != 0 {
-                court.ts.sync_byte_errors += 1;
-                continue;
-            }
-            // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
-            court.ts.transport_errors += u64::from(packet.transport_error());
-            let judged = court
-                .continuity
-                .judge(packet, now_ms, &mut court.ts.duplicates, &mut court.grant);
-            let Some((_, Some(error))) = judged else {
-                continue;
-            };
-            let fault = match (court.unsequenced, error.gap) {
-                (Some(fault), _) => fault,
-                (None, Gap::NumbersMissing) => Fault::Network,
-                (None, Gap::Whole) => Fault::Source,
-            };
-            let counters = &mut court.ts.continuity_errors;
-            *match fault {
-                Fault::Source => &mut counters.source,
-                Fault::Network => &mut counters.network,
-                Fault::Unknown => &mut counters.unknown,
-            } += 1;
-            let tainted = court
-                .docket
-                .is_tainted(at, error.since_previous.saturating_add(settling));
-            let (expected, got) = (error.expected, packet.continuity_counter());
-            let event = Event::ContinuityError {
-                at,
-                pid: packet.pid(),
-                fault,
-                expected,
-                got,
-                tainted,
-            };
-            court.docket.hold(at.after(settling), event, &mut court.grant);
-        }
+        court.judge(*now, *settling, &packet);
     }
 
     fn grant(&mut self) -> &mut Grant {
         &mut self.court.grant
     }
 
-    fn lost(&mut self, count: u64) {
+    fn lost(&mut self, first: u64, count: u64) {
+        let first = first as u32;
+        self.court.docket.tell(Event::GivenUp { first, count });
         let (at, settling) = (self.now, self.settling);
         self.court.continuity.numbers_missing();
         let tainted = self.court.docket.is_tainted(at, settling);
@@ -487,11 +593,11 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         self.court.docket.tell(Event::Late { at: self.now });
     }
 
-    fn reset(&mut self, cause: ResetCause, lost: u64) {
+    fn reset(&mut self, cause: ResetCause, first: u64, lost: u64) {
         if lost > 0 {
-            self.lost(lost);
+            self.lost(first, lost);
         }
-        self.court.continuity.rebase();
+        self.court.rebase();
         if cause == ResetCause::Restart {
             // Two forged packets make a restart too: what stands beside one never feeds a block.
             self.court.docket.taint(self.now);

@@ -38,7 +38,7 @@ pub(super) trait Bench {
     /// What the stream may grow by.
     fn grant(&mut self) -> &mut Grant;
     /// So many numbers are missing before the next packet.
-    fn lost(&mut self, count: u64);
+    fn lost(&mut self, first: u64, count: u64);
     /// A number came again with another content.
     fn conflict(&mut self);
     /// A packet far from the sequence was alone.
@@ -46,7 +46,7 @@ pub(super) trait Bench {
     /// A number that was given up came.
     fn late(&mut self);
     /// The next packet begins anew; `lost` numbers are missing before it.
-    fn reset(&mut self, cause: ResetCause, lost: u64);
+    fn reset(&mut self, cause: ResetCause, first: u64, lost: u64);
 }
 
 /// A packet that may be the first of a new sequence.
@@ -162,7 +162,7 @@ impl Sequencer {
         if self.started {
             self.started = false;
             bench.counters().resets += 1;
-            bench.reset(ResetCause::NewSource, 0);
+            bench.reset(ResetCause::NewSource, 0, 0);
         }
     }
 
@@ -178,7 +178,7 @@ impl Sequencer {
         self.candidate = None;
         self.started = false;
         bench.counters().resets += 1;
-        bench.reset(ResetCause::Unseen, 0);
+        bench.reset(ResetCause::Unseen, 0, 0);
     }
 
     /// The first packet, or the first after a new source.
@@ -390,7 +390,7 @@ impl Sequencer {
         let mut missing = 0;
         while self.next < end {
             if self.history.has(self.next) {
-                lose(core::mem::take(&mut missing), bench);
+                lose(self.next, core::mem::take(&mut missing), bench);
                 if let Some(waiting) = self.pending.take(self.next) {
                     bench.in_order(waiting.arrival());
                 }
@@ -399,7 +399,7 @@ impl Sequencer {
             }
             self.next += 1;
         }
-        lose(missing, bench);
+        lose(self.next, missing, bench);
         self.drain(bench);
     }
 
@@ -456,7 +456,8 @@ impl Sequencer {
         let counters = bench.counters();
         counters.resets += 1;
         counters.lost += lost;
-        bench.reset(cause, lost);
+        // An outage's numbers follow the highest that came before it.
+        bench.reset(cause, self.highest + 1, lost);
     }
 
     /// The sequence goes on at `number`, which is to be taken next; nothing waits.
@@ -481,10 +482,11 @@ impl Sequencer {
     }
 }
 
-fn lose(count: u64, bench: &mut impl Bench) {
+/// `count` numbers below `end` are lost.
+fn lose(end: u64, count: u64, bench: &mut impl Bench) {
     if count > 0 {
         bench.counters().lost += count;
-        bench.lost(count);
+        bench.lost(end - count, count);
     }
 }
 

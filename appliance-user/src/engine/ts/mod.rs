@@ -1,4 +1,435 @@
-//! What is known of one transport stream beyond its packets' headers: tables, splice information, timing.
+//! The analyser of one transport stream: what its tables say, and how it keeps time (ISO/IEC 13818-1; ETSI TR 101 290).
+//!
+//! Packets come in the order in which they were sent, each with its PID's place in the judge's table. Most are counted and
+//! done with: only those that begin something, carry a PCR or a table, are scrambled or belong to nobody are looked at.
+//!
+//! What is absent is absent among packets that come. While nothing comes at all, no PAT is missing twice a second: the
+//! stream is silent, which is a finding of its own.
 
-pub(in crate::engine) mod cues;
-pub(in crate::engine) mod tables;
+mod attend;
+mod checks;
+mod clock;
+pub mod cues;
+mod event;
+mod monitor;
+mod pcr;
+mod pts;
+mod rates;
+mod report;
+mod si;
+mod slot;
+pub mod tables;
+mod tr101290;
+
+use core::time::Duration;
+
+use tidegate_common::digest::TsDigest;
+
+use self::checks::Checks;
+pub use self::clock::Axis;
+use self::clock::FileClock;
+use self::cues::Cues;
+pub use self::cues::{Cue, CueEvent, CueFinding, CueReport};
+pub use self::event::TsEvent;
+use self::monitor::Monitor;
+use self::rates::{Meter, Packets};
+pub use self::report::{PcrReport, PidAnalysis, TsAnalysis};
+use self::slot::{Kind, More, Slot};
+use self::tables::Tables;
+pub use self::tables::report::{ComponentReport, ProgrammeReport, TablesReport};
+pub use self::tr101290::Indicator;
+use self::tr101290::{Limits, Sync};
+use super::media::mpegts::{NULL_PID, PACKET_SIZE};
+use super::time::Timestamp;
+use crate::policy::rule::{Tr101290Thresholds, TsRule};
+
+/// A PID has 13 bits, so no stream has more.
+const MAX_PIDS: usize = 8192;
+/// PIDs that more is kept of: programmes' PCRs, time stamps and scrambling. A full transponder has fewer.
+const MAX_MORE: usize = 256;
+/// New PIDs that nothing refers to, of which the first packet is remembered; more are told when they send again.
+const MAX_STRANGERS: usize = 64;
+/// PIDs that are told scrambled or clear at once; the others follow a second later.
+const MAX_SCRAMBLING_TOLD: usize = 8;
+/// How often absences are looked for.
+const TICK: Duration = Duration::from_millis(100);
+/// How soon after one look the next one comes, when tables change.
+const HASTE: Duration = Duration::from_millis(10);
+const SECOND: Duration = Duration::from_secs(1);
+/// A clock further behind than this was set back; captures may do that.
+const SET_BACK: Duration = Duration::from_secs(2);
+
+/// Header bytes 1 and 2: transport_error_indicator and payload_unit_start_indicator.
+const ERROR_OR_START: u16 = 0xc000;
+/// Header byte 3: transport_scrambling_control.
+const SCRAMBLING: u8 = 0xc0;
+/// Adaptation field: discontinuity_indicator and PCR_flag.
+const DISCONTINUITY_OR_PCR: u8 = 0x90;
+const PCR_FLAG: u8 = 0x10;
+
+/// The analyser of one transport stream. See the module's documentation.
+#[derive(Debug)]
+pub(in crate::engine) struct Analyser {
+    slots: Vec<Slot>,
+    /// [`Tables::generation`] as the slots know it.
+    generation: u32,
+    /// Packets so far, those out of sync included: the place of the last one.
+    packets: u64,
+    /// The time of the last packet.
+    now: Timestamp,
+    /// When absences are looked for next; the origin of time for: with the next packet.
+    next_tick: Timestamp,
+    /// `None` live.
+    file: Option<FileClock>,
+    tables: Tables,
+    cues: Cues,
+    min_preroll: Option<Duration>,
+    monitor: Monitor,
+    sync: Sync,
+    /// Packets went by unseen: intervals begin anew with the next one.
+    unseen: bool,
+    /// The tables' generation that the monitor waits by.
+    awaited: u32,
+    last_tick: Timestamp,
+    first: Option<Timestamp>,
+    /// The place of 0x1FFF among the slots.
+    null: Option<usize>,
+    /// Slots that more is kept of, [`MAX_MORE`] at most.
+    extended: Vec<u16>,
+    /// Slots that have become unreferenced and were not told of, [`MAX_STRANGERS`] at most.
+    strangers: Vec<u16>,
+    second: Meter,
+    second_began: Timestamp,
+    second_lasted: Duration,
+    /// At least one whole second was measured.
+    measured: bool,
+    checks: Checks,
+}
+
+impl Analyser {
+    /// Nothing was seen yet; the thresholds are TR 101 290's own.
+    pub(in crate::engine) fn new(axis: Axis) -> Self {
+        let tables = Tables::new();
+        Analyser {
+            slots: Vec::new(),
+            generation: tables.generation(),
+            packets: 0,
+            now: Timestamp::default(),
+            next_tick: Timestamp::default(),
+            file: (axis == Axis::File).then(FileClock::default),
+            awaited: tables.generation(),
+            tables,
+            cues: Cues::default(),
+            min_preroll: None,
+            monitor: Monitor::new(Limits::from(&Tr101290Thresholds::default())),
+            sync: Sync::default(),
+            unseen: true,
+            last_tick: Timestamp::default(),
+            first: None,
+            null: None,
+            extended: Vec::new(),
+            strangers: Vec::new(),
+            second: Meter::new(SECOND),
+            second_began: Timestamp::default(),
+            second_lasted: SECOND,
+            measured: false,
+            checks: Checks::default(),
+        }
+    }
+
+    /// The rule that the stream runs under now: thresholds, and the pre-roll that cues must have. What [`Analyser::check`]
+    /// looks at is given there.
+    pub(in crate::engine) fn set_rule(&mut self, rule: &TsRule) {
+        self.monitor.limits = Limits::from(&rule.tr101290.thresholds);
+        self.min_preroll = rule.scte35.min_preroll;
+    }
+
+    /// One packet in order. `slot` is the PID's place in the judge's PID table (dense, from 0). `bytes` is `None` where the
+    /// packet had to wait and was not kept. `gap`: its PID's counter was wrong or numbers are missing before it, so
+    /// half-assembled sections of the PID are void. In a file `at` is not used: see [`Axis`].
+    #[inline]
+    pub(in crate::engine) fn packet(
+        &mut self,
+        at: Timestamp,
+        slot: usize,
+        header: &TsDigest,
+        bytes: Option<&[u8; PACKET_SIZE]>,
+        gap: bool,
+        out: &mut impl FnMut(Timestamp, TsEvent),
+    ) {
+        let now = self.step(at);
+        let remarkable = header.head & ERROR_OR_START != 0
+            || header.control & SCRAMBLING | header.adaptation_flags & DISCONTINUITY_OR_PCR != 0
+            || gap;
+        if let Some(state) = self.slots.get_mut(slot)
+            && state.generation == self.generation
+        {
+            state.packets += 1;
+            state.last = now;
+            if !remarkable && !state.watched && now < self.next_tick {
+                return;
+            }
+        } else {
+            self.look_up(slot, header.pid(), now);
+        }
+        self.attend(now, slot, header, bytes, gap, out);
+    }
+
+    /// Whether a packet that must wait for others is worth keeping whole: tables, PES starts, PCR carriers, splice
+    /// information.
+    pub(in crate::engine) fn wants(&self, header: &TsDigest) -> bool {
+        header.pid() != NULL_PID
+            && !header.transport_error()
+            && (header.payload_unit_start()
+                || header.adaptation_flags & PCR_FLAG != 0
+                || self.tables.role(header.pid()).carries_sections())
+    }
+
+    /// A packet whose sync byte is not 0x47 (1.2); two in a row lose synchronisation (1.1).
+    pub(in crate::engine) fn bad_sync(&mut self, at: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        let now = self.step(at);
+        self.monitor.ledger.raise(now, Indicator::SyncByteError, None, 1, out);
+        let lost = self.sync.bad();
+        self.next_tick = Timestamp::default();
+        if lost {
+            self.lose_sync(now, out);
+        }
+    }
+
+    /// Synchronisation is lost (1.1), as the reader says. Its recovery is seen by the packets that follow.
+    pub(in crate::engine) fn sync_lost(&mut self, at: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        let now = if self.file.is_some() { self.now } else { at };
+        if self.sync.lose() {
+            self.lose_sync(now, out);
+        }
+    }
+
+    /// The judge found a wrong continuity counter (1.4).
+    pub(in crate::engine) fn continuity_error(
+        &mut self,
+        at: Timestamp,
+        pid: u16,
+        out: &mut impl FnMut(Timestamp, TsEvent),
+    ) {
+        let at = if self.file.is_some() { self.now } else { at };
+        self.monitor
+            .ledger
+            .raise(at, Indicator::ContinuityCountError, Some(pid), 1, out);
+    }
+
+    /// Lets time pass, also without packets: rates fall. Absences are looked for up to the last packet. A file's clock is
+    /// its own, so `now` is not used there.
+    pub(in crate::engine) fn advance(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        if self.first.is_none() {
+            return;
+        }
+        if !self.unseen && !self.sync.lost {
+            self.look_for_absences(self.now, out);
+        }
+        let now = if self.file.is_some() { self.now } else { now };
+        self.measure(now.max(self.now), out);
+    }
+
+    /// Packets went by unseen: intervals begin anew with the next one, tables stay.
+    pub(in crate::engine) fn rebase(&mut self) {
+        self.unseen = true;
+        self.next_tick = Timestamp::default();
+    }
+
+    /// The time of the last packet on the analyser's axis; a file's begins at zero.
+    pub(in crate::engine) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// What PAT, CAT and PMTs say.
+    pub(in crate::engine) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Sections whose CRC-32 was wrong, of any table.
+    pub(in crate::engine) fn crc_errors(&self) -> u64 {
+        self.monitor.crc_errors
+    }
+
+    /// Bits per second of TS packets over the last second, null packets included; `None` before a second has passed.
+    pub(in crate::engine) fn bitrate(&self, now: Timestamp) -> Option<u64> {
+        self.second.bitrate(self.on_axis(now), self.counted())
+    }
+
+    /// The share of null packets over the last second in per cent; `None` before a second has passed, or without packets.
+    pub(in crate::engine) fn null_percent(&self, now: Timestamp) -> Option<f64> {
+        self.second.null_percent(self.on_axis(now), self.counted())
+    }
+
+    /// Heap bytes held.
+    pub(in crate::engine) fn memory(&self) -> usize {
+        // A file's PCRs have their accuracy boxed; no file is hostile in number.
+        self.slots.capacity() * size_of::<Slot>()
+            + self.extended.len() * (size_of::<More>() + size_of::<u16>())
+            + self.strangers.capacity() * size_of::<u16>()
+            + self.tables.memory()
+            + self.cues.memory()
+            + self.monitor.memory()
+            + self.checks.memory()
+    }
+
+    /// One packet on; the time.
+    #[inline]
+    fn step(&mut self, at: Timestamp) -> Timestamp {
+        self.packets += 1;
+        self.now = match &mut self.file {
+            None => at,
+            Some(clock) => clock.packet(),
+        };
+        self.now
+    }
+
+    fn on_axis(&self, now: Timestamp) -> Timestamp {
+        if self.file.is_some() { self.now } else { now }
+    }
+
+    fn counted(&self) -> Packets {
+        let null = self.null.and_then(|null| self.slots.get(null));
+        Packets {
+            all: self.packets,
+            null: null.map_or(0, |slot| slot.packets),
+        }
+    }
+
+    /// A PID is new, or the tables have changed since its last packet, which is not counted yet.
+    #[cold]
+    fn look_up(&mut self, slot: usize, pid: u16, now: Timestamp) {
+        if slot >= MAX_PIDS {
+            return;
+        }
+        // The judge's places are dense, so this adds one; a place that was skipped would be a PID that never sent.
+        while self.slots.len() <= slot {
+            self.slots.push(Slot::new(pid, self.generation.wrapping_sub(1)));
+        }
+        if let Some(state) = self.slots.get_mut(slot) {
+            state.pid = pid;
+            state.packets += 1;
+            state.last = now;
+            if state.look_up(&self.tables, now) && self.strangers.len() < MAX_STRANGERS {
+                self.strangers.push(slot as u16);
+            }
+            if state.kind == Kind::Timed {
+                self.monitor.component_sends(pid, slot as u16);
+            }
+        }
+        if pid == NULL_PID {
+            self.null = Some(slot);
+        }
+    }
+
+    fn lose_sync(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        self.monitor.ledger.raise(now, Indicator::TsSyncLoss, None, 1, out);
+        self.monitor.ledger.out_of_sync = true;
+        // Every packet is to be seen until synchronisation is back.
+        self.next_tick = Timestamp::default();
+    }
+
+    /// Looks for absences, rolls rates on, and sees to synchronisation.
+    #[cold]
+    fn tick(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        if self.sync.is_doubtful() && self.sync.good() {
+            self.monitor.ledger.out_of_sync = false;
+            self.unseen = true;
+        }
+        let set_back = self.next_tick.since(now) > SET_BACK;
+        if core::mem::take(&mut self.unseen) || set_back {
+            self.first.get_or_insert(now);
+            self.monitor.begin(now);
+            self.second.reset();
+            self.checks.reset(now);
+            self.second_began = now;
+        }
+        if self.awaited != self.generation {
+            self.awaited = self.generation;
+            self.monitor.rebuild(now, &self.tables, pts::is_timed);
+            for (place, slot) in self.slots.iter().enumerate() {
+                self.monitor.component_sends(slot.pid, place as u16);
+            }
+        }
+        if !self.sync.lost {
+            self.look_for_absences(now, out);
+        }
+        self.measure(now, out);
+        self.last_tick = now;
+        self.next_tick = if self.sync.is_doubtful() {
+            Timestamp::default()
+        } else {
+            now.after(TICK)
+        };
+    }
+
+    fn measure(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        let counted = self.counted();
+        self.second.sample(now, counted);
+        self.checks.sample(now, counted);
+        let lasted = now.since(self.second_began);
+        if lasted < SECOND {
+            return;
+        }
+        (self.second_began, self.second_lasted, self.measured) = (now, lasted, true);
+        let mut told = 0;
+        for slot in &mut self.slots {
+            // A change that finds no room is told when the next second confirms it.
+            let before = (slot.scrambled, slot.contrary);
+            let Some(scrambled) = slot.second_over() else { continue };
+            if told == MAX_SCRAMBLING_TOLD {
+                (slot.scrambled, slot.contrary) = before;
+                continue;
+            }
+            told += 1;
+            out(
+                now,
+                TsEvent::Scrambling {
+                    pid: slot.pid,
+                    scrambled,
+                },
+            );
+        }
+    }
+
+    fn look_for_absences(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        self.monitor.overdue(now, out);
+        self.look_for_strangers(now, out);
+        let Monitor {
+            begin,
+            limits,
+            ledger,
+            components,
+            ..
+        } = &mut self.monitor;
+        let (begin, limits) = (*begin, *limits);
+        for wanted in components {
+            let slot = wanted.slot.and_then(|slot| self.slots.get(usize::from(slot)));
+            if let Some(slot) = slot.filter(|slot| slot.last > wanted.timer.last) {
+                wanted.timer.seen(slot.last);
+            }
+            let times = wanted.timer.overdue(now, begin, limits.pid);
+            ledger.raise(now, Indicator::PidError, Some(wanted.pid), times, out);
+        }
+        for place in &self.extended {
+            let Some(slot) = self.slots.get_mut(usize::from(*place)) else {
+                continue;
+            };
+            let Some(more) = &mut slot.more else { continue };
+            let pid = Some(slot.pid);
+            if let Some(pcr) = more.pcr.as_mut().filter(|_| self.tables.is_pcr_pid(slot.pid)) {
+                let times = pcr.overdue(now, begin, &limits);
+                ledger.raise(now, Indicator::PcrRepetitionError, pid, times, out);
+            }
+            if slot.kind == Kind::Timed {
+                let times = more.stamps.overdue(now, begin, limits.pts);
+                ledger.raise(now, Indicator::PtsError, pid, times, out);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod test_stream;
+#[cfg(test)]
+mod tests;

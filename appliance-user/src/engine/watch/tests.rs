@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -109,7 +110,7 @@ impl Bench {
 
 #[test]
 fn what_is_counted_is_raised_at_once_and_cleared_when_it_stays_away() {
-    let rule = rule(|rule| rule.ts.network_loss.max_packets = 2);
+    let rule = rule(|rule| Arc::make_mut(&mut rule.ts).network_loss.max_packets = 2);
     let mut bench = Bench::new(&rule);
     bench.count(0, Cause::NetworkLoss, 2, false);
     assert_eq!(bench.told(), []);
@@ -141,7 +142,7 @@ fn what_is_counted_is_raised_at_once_and_cleared_when_it_stays_away() {
 
 #[test]
 fn a_limit_whose_window_still_holds_too_much_is_not_cleared() {
-    let rule = rule(|rule| rule.ts.network_loss.window = 30 * SECOND);
+    let rule = rule(|rule| Arc::make_mut(&mut rule.ts).network_loss.window = 30 * SECOND);
     let mut bench = Bench::new(&rule);
     bench.count(0, Cause::NetworkLoss, 101, false);
     bench.pass(100..=40_000);
@@ -154,10 +155,10 @@ fn a_limit_whose_window_still_holds_too_much_is_not_cleared() {
 #[test]
 fn a_source_switch_on_eight_pids_is_one_incident_and_blocks_nothing() {
     let rule = rule(|rule| {
-        rule.ts.continuity.max_incidents = 1;
-        rule.ts.continuity.on_exceed = OnExceed::Block;
-        rule.ts.tr101290.max_violations = 1;
-        rule.ts.tr101290.on_exceed = OnExceed::Block;
+        Arc::make_mut(&mut rule.ts).continuity.max_incidents = 1;
+        Arc::make_mut(&mut rule.ts).continuity.on_exceed = OnExceed::Block;
+        Arc::make_mut(&mut rule.ts).tr101290.max_violations = 1;
+        Arc::make_mut(&mut rule.ts).tr101290.on_exceed = OnExceed::Block;
     });
     let mut bench = Bench::new(&rule);
     for n in 0..8 {
@@ -176,7 +177,7 @@ fn a_source_switch_on_eight_pids_is_one_incident_and_blocks_nothing() {
 
 #[test]
 fn ignored_pids_count_nothing() {
-    let rule = rule(|rule| rule.ts.continuity.ignore_pids = [300].into_iter().collect());
+    let rule = rule(|rule| Arc::make_mut(&mut rule.ts).continuity.ignore_pids = [300].into_iter().collect());
     let mut bench = Bench::new(&rule);
     bench.does(|watch, mut out| watch.continuity_error(at(0), 300, false, &mut out));
     assert_eq!(bench.told(), []);
@@ -187,8 +188,8 @@ fn ignored_pids_count_nothing() {
 #[test]
 fn what_may_have_been_injected_alerts_and_never_blocks() {
     let rule = rule(|rule| {
-        rule.ts.continuity.on_exceed = OnExceed::Block;
-        rule.ts.scte35.on_exceed = OnExceed::Block;
+        Arc::make_mut(&mut rule.ts).continuity.on_exceed = OnExceed::Block;
+        Arc::make_mut(&mut rule.ts).scte35.on_exceed = OnExceed::Block;
     });
     let mut bench = Bench::new(&rule);
     for n in 0..50 {
@@ -206,7 +207,7 @@ fn what_may_have_been_injected_alerts_and_never_blocks() {
 
 #[test]
 fn a_condition_is_raised_and_cleared_with_debounce_and_each_is_told_once() {
-    let rule = rule(|rule| rule.ts.bitrate = bitrate(OnExceed::Alert));
+    let rule = rule(|rule| Arc::make_mut(&mut rule.ts).bitrate = bitrate(OnExceed::Alert));
     let mut bench = Bench::new(&rule);
     bench.level(0, Cause::BitrateHigh, true, 26_000_000);
     bench.pass(100..=1900);
@@ -236,8 +237,8 @@ fn a_condition_is_raised_and_cleared_with_debounce_and_each_is_told_once() {
 #[test]
 fn what_is_raised_beside_another_is_told_by_itself() {
     let rule = rule(|rule| {
-        rule.ts.bitrate = bitrate(OnExceed::Alert);
-        rule.ts.null_packets = null_packets();
+        Arc::make_mut(&mut rule.ts).bitrate = bitrate(OnExceed::Alert);
+        Arc::make_mut(&mut rule.ts).null_packets = null_packets();
     });
     let mut bench = Bench::new(&rule);
     bench.level(0, Cause::BitrateHigh, true, 26_000_000);
@@ -282,9 +283,9 @@ fn a_limit_that_the_rule_does_not_set_is_never_exceeded() {
 #[test]
 fn a_block_is_held_then_on_probation_then_healthy() {
     let rule = rule(|rule| {
-        rule.ts.continuity.on_exceed = OnExceed::Block;
-        rule.ts.continuity.window = SECOND;
-        rule.ts.continuity.hold = 3 * SECOND;
+        Arc::make_mut(&mut rule.ts).continuity.on_exceed = OnExceed::Block;
+        Arc::make_mut(&mut rule.ts).continuity.window = SECOND;
+        Arc::make_mut(&mut rule.ts).continuity.hold = 3 * SECOND;
         rule.clear_after = 4 * SECOND;
     });
     let mut bench = Bench::new(&rule);
@@ -323,7 +324,7 @@ fn a_block_is_held_then_on_probation_then_healthy() {
 
 #[test]
 fn a_condition_blocks_as_long_as_it_holds_and_packets_come() {
-    let rule = rule(|rule| rule.ts.bitrate = bitrate(OnExceed::Block));
+    let rule = rule(|rule| Arc::make_mut(&mut rule.ts).bitrate = bitrate(OnExceed::Block));
     let mut bench = Bench::new(&rule);
     bench.level(0, Cause::BitrateHigh, true, 40_000_000);
     bench.pass(100..=20_000);
@@ -351,7 +352,7 @@ fn a_condition_blocks_as_long_as_it_holds_and_packets_come() {
 #[test]
 fn a_condition_does_not_block_while_somebody_injects() {
     let rule = rule(|rule| {
-        rule.ts.bitrate = bitrate(OnExceed::Block);
+        Arc::make_mut(&mut rule.ts).bitrate = bitrate(OnExceed::Block);
         rule.raise_after = Duration::ZERO;
     });
     let mut bench = Bench::new(&rule);
@@ -383,9 +384,9 @@ fn a_condition_does_not_block_while_somebody_injects() {
 fn without_enforcement_a_block_is_only_told() {
     let rule = rule(|rule| {
         rule.enforce = false;
-        rule.ts.continuity.on_exceed = OnExceed::Block;
-        rule.ts.continuity.window = SECOND;
-        rule.ts.continuity.hold = 3 * SECOND;
+        Arc::make_mut(&mut rule.ts).continuity.on_exceed = OnExceed::Block;
+        Arc::make_mut(&mut rule.ts).continuity.window = SECOND;
+        Arc::make_mut(&mut rule.ts).continuity.hold = 3 * SECOND;
     });
     let mut bench = Bench::new(&rule);
     for ms in [0, 1000, 2000] {
@@ -417,7 +418,7 @@ fn without_enforcement_a_block_is_only_told() {
 
 #[test]
 fn the_block_of_an_srt_stream_says_what_it_does_to_the_session() {
-    let rule = rule(|rule| rule.ts.continuity.on_exceed = OnExceed::Block);
+    let rule = rule(|rule| Arc::make_mut(&mut rule.ts).continuity.on_exceed = OnExceed::Block);
     let mut bench = Bench::of(&rule, StreamProtocol::Srt);
     bench.count(0, Cause::Continuity, 1, false);
     let told = serde_json::to_value(&bench.changes[1]).expect("serialises");
@@ -480,9 +481,9 @@ fn one_packet_does_not_end_a_silence_and_blindness_does_not_either() {
 #[test]
 fn a_new_policy_lets_go_what_it_does_not_block_for() {
     let blocking = rule(|rule| {
-        rule.ts.continuity.on_exceed = OnExceed::Block;
-        rule.ts.continuity.hold = 60 * SECOND;
-        rule.ts.bitrate = bitrate(OnExceed::Alert);
+        Arc::make_mut(&mut rule.ts).continuity.on_exceed = OnExceed::Block;
+        Arc::make_mut(&mut rule.ts).continuity.hold = 60 * SECOND;
+        Arc::make_mut(&mut rule.ts).bitrate = bitrate(OnExceed::Alert);
     });
     let blocked = || {
         let mut bench = Bench::new(&blocking);
@@ -513,11 +514,11 @@ fn a_new_policy_lets_go_what_it_does_not_block_for() {
 
 #[test]
 fn counts_go_on_under_a_policy_that_changes_something_else() {
-    let before = rule(|rule| rule.ts.network_loss.max_packets = 9);
+    let before = rule(|rule| Arc::make_mut(&mut rule.ts).network_loss.max_packets = 9);
     let mut bench = Bench::new(&before);
     bench.count(0, Cause::NetworkLoss, 9, false);
     let mut after = before.clone();
-    after.ts.continuity.max_incidents = 5;
+    Arc::make_mut(&mut after.ts).continuity.max_incidents = 5;
     bench.watch.readmit(&after);
     bench.count(500, Cause::NetworkLoss, 1, false);
     assert_eq!(bench.told()[0], (500, "+network-loss"));
@@ -525,7 +526,7 @@ fn counts_go_on_under_a_policy_that_changes_something_else() {
 
 #[test]
 fn memory_is_taken_for_what_happens_and_given_back() {
-    let rule = rule(|rule| rule.ts.network_loss.on_exceed = OnExceed::Block);
+    let rule = rule(|rule| Arc::make_mut(&mut rule.ts).network_loss.on_exceed = OnExceed::Block);
     let mut bench = Bench::new(&rule);
     bench.pass(0..=1000);
     assert_eq!(bench.watch.memory(), 0);
@@ -574,12 +575,12 @@ proptest! {
         let rule = rule(|rule| {
             rule.enforce = enforce;
             rule.silence = Some(SECOND);
-            rule.ts.continuity.on_exceed = on_exceed(blocks[0]);
-            rule.ts.network_loss.on_exceed = on_exceed(blocks[1]);
-            rule.ts.tr101290.on_exceed = on_exceed(blocks[2]);
-            rule.ts.scte35.on_exceed = on_exceed(blocks[3]);
-            rule.ts.bitrate = bitrate(on_exceed(blocks[4]));
-            rule.ts.null_packets = null_packets();
+            Arc::make_mut(&mut rule.ts).continuity.on_exceed = on_exceed(blocks[0]);
+            Arc::make_mut(&mut rule.ts).network_loss.on_exceed = on_exceed(blocks[1]);
+            Arc::make_mut(&mut rule.ts).tr101290.on_exceed = on_exceed(blocks[2]);
+            Arc::make_mut(&mut rule.ts).scte35.on_exceed = on_exceed(blocks[3]);
+            Arc::make_mut(&mut rule.ts).bitrate = bitrate(on_exceed(blocks[4]));
+            Arc::make_mut(&mut rule.ts).null_packets = null_packets();
         });
         let counted = [Cause::Continuity, Cause::NetworkLoss, Cause::Tr101290, Cause::Scte35];
         let levels = [Cause::BitrateLow, Cause::BitrateHigh, Cause::NullPackets];

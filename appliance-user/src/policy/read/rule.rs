@@ -83,7 +83,7 @@ pub(super) fn read(
         srt: srt::read(&rule, protocol, &mut files, out),
         rtp: RtpRule::default(),
         rtmp: rtmp::read(&rule, protocol, &mut files, out),
-        ts: ts::read(&rule, protocol, out),
+        ts: ts::read(&rule, protocol, out).into(),
     };
     let rtp = rtp::read(&rule, &value, protocol, out);
     let value = Rule { rtp, ..value };

@@ -10,6 +10,7 @@ mod srt;
 mod ts;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -68,7 +69,7 @@ pub struct Rule {
     /// RTMP; the defaults where the protocol is another.
     pub rtmp: RtmpRule,
     /// The transport stream; the defaults where the protocol carries none.
-    pub ts: TsRule,
+    pub ts: Arc<TsRule>,
 }
 
 /// How a rule comes to take a packet.
@@ -105,7 +106,7 @@ impl Rule {
                 ..RtpRule::default()
             },
             rtmp: RtmpRule::default(),
-            ts: TsRule::default(),
+            ts: Arc::default(),
         }
     }
 

@@ -95,18 +95,16 @@ fn the_sections_of_other_protocols() {
     assert!(policy.rules()[0].rtmp.admits_application(b"live") && policy.lacks_secrets());
 }
 
-#[test]
-fn every_key_of_the_judge_has_its_effect() {
-    let policy = accepted(&format!(
-        r#"{SHORTEST}
+/// What the shortest rule can say of what is judged: every key of it, none at its default.
+const JUDGED: &str = r#"
 destination_port = [5000, 6000]
 silence = "250ms"
 raise_after = "0s"
 clear_after = "1m"
 [rule.rtp]
 paths = [
-    {{ source = "192.0.2.7", destination = "10.0.1.10", destination_port = 5000 }},
-    {{ source = "192.0.2.0/25", destination = "10.0.2.0/24", destination_port = 5000 }},
+    { source = "192.0.2.7", destination = "10.0.1.10", destination_port = 5000 },
+    { source = "192.0.2.0/25", destination = "10.0.2.0/24", destination_port = 5000 },
 ]
 [rule.ts.tr101290]
 priority = 3
@@ -129,13 +127,16 @@ tdt = "108ms"
 section_gap = "30ms"
 unreferenced_pid = "109ms"
 [rule.ts]
-stream_types = {{ allowed = ["hevc", 0x06, 255], on_exceed = "block", hold = "3s" }}
-pids = {{ allowed = [0, "256-511", "0x1000-0x1001"], required = [0, "256-257"], on_exceed = "block", hold = "4s" }}
-bitrate = {{ min = "999bps", max = "1Gbps", window = "5s", on_exceed = "block", hold = "5s" }}
-null_packets = {{ max_percent = 60, window = "11s", on_exceed = "block", hold = "6s" }}
-scte35 = {{ bad_crc = false, unannounced = false, min_preroll = "4s", on_exceed = "block", hold = "7s" }}
-"#
-    ));
+stream_types = { allowed = ["hevc", 0x06, 255], on_exceed = "block", hold = "3s" }
+pids = { allowed = [0, "256-511", "0x1000-0x1001"], required = [0, "256-257"], on_exceed = "block", hold = "4s" }
+bitrate = { min = "999bps", max = "1Gbps", window = "5s", on_exceed = "block", hold = "5s" }
+null_packets = { max_percent = 60, window = "11s", on_exceed = "block", hold = "6s" }
+scte35 = { bad_crc = false, unannounced = false, min_preroll = "4s", on_exceed = "block", hold = "7s" }
+"#;
+
+#[test]
+fn every_key_of_the_judge_has_its_effect() {
+    let policy = accepted(&format!("{SHORTEST}{JUDGED}"));
     assert_eq!(policy.warnings(), []);
     let [rule] = policy.rules() else { panic!("one rule") };
     let (ms, s) = (Duration::from_millis, Duration::from_secs);
@@ -212,7 +213,7 @@ scte35 = {{ bad_crc = false, unannounced = false, min_preroll = "4s", on_exceed 
         },
         ..TsRule::default()
     };
-    assert_eq!(rule.ts, expected);
+    assert_eq!(*rule.ts, expected);
     let text = policy.describe().to_string();
     for part in [
         "  silence           more than 250ms: alert\n",
@@ -254,7 +255,7 @@ fn what_is_left_out_takes_its_default_and_only_alerts() {
         hold: seconds(10),
     };
     assert_eq!(
-        rule.ts,
+        *rule.ts,
         TsRule {
             continuity,
             network_loss,
@@ -467,8 +468,8 @@ fn mangled() -> impl Strategy<Value = String> {
         "'",
     ]);
     let edit = (0..DESIGN.len(), 0usize..40, prop::option::of(token));
-    prop::collection::vec(edit, 1..6).prop_map(|edits| {
-        let mut text = design_for_srt();
+    let whole = prop::sample::select(vec![design_for_srt(), format!("{SHORTEST}{JUDGED}")]);
+    (whole, prop::collection::vec(edit, 1..6)).prop_map(|(mut text, edits)| {
         for (at, length, token) in edits {
             let clamp = |at: usize| {
                 (0..=at.min(text.len()))

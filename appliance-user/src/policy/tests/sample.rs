@@ -1,12 +1,13 @@
 //! Texts and generators that several tests share.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
 use tidegate_common::flow::Tuple;
 
-use crate::policy::rule::{CLEAR_AFTER, RAISE_AFTER, RtmpRule, RtpRule, SrtRule, TsRule};
+use crate::policy::rule::{CLEAR_AFTER, RAISE_AFTER, RtmpRule, RtpRule, SrtRule};
 use crate::policy::set::PortSet;
 use crate::policy::{FailureAction, Protocol, Rule};
 
@@ -92,7 +93,7 @@ pub(super) fn plain_rule(protocol: Protocol, sources: Vec<IpNet>) -> Rule {
         srt: SrtRule::default(),
         rtp: RtpRule::default(),
         rtmp: RtmpRule::default(),
-        ts: TsRule::default(),
+        ts: Arc::default(),
     }
 }
 

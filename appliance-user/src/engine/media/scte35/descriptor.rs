@@ -165,7 +165,7 @@ fn detail(body: &mut Reader<'_>) -> Result<SegmentationDetail, Error> {
     let upid = body.slice(length.into(), "segmentation_upid")?.into();
     let [type_id, segment, segments_expected] = body.array("segmentation_type_id")?;
     // Only some types have them, more with each edition, and old senders leave them out: they are there if there is room.
-    let sub_segment = match has_sub_segments(type_id) && body.left() > 0 {
+    let sub_segment = match has_sub_segments(type_id) && body.left() >= 2 {
         true => Some(body.array("sub_segment_num")?.into()),
         false => None,
     };

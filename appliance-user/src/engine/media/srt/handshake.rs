@@ -6,7 +6,8 @@
 
 use core::time::Duration;
 
-use super::key_material::{self, KeyMaterial};
+use super::extension::{self, Group, Latency};
+use super::key_material::{self, KeyMaterial, KeyRefusal};
 use super::{Error, words};
 
 /// Bytes of the handshake before its extensions.
@@ -20,8 +21,11 @@ const END: u16 = 0;
 const HSREQ: u16 = 1;
 const HSRSP: u16 = 2;
 const STREAM_ID: u16 = 5;
-/// The longest stream id (3.2.1.3).
-const MAX_STREAM_ID: usize = 512;
+const CONGESTION: u16 = 6;
+const FILTER: u16 = 7;
+const GROUP: u16 = 8;
+/// The longest stream id (3.2.1.3), and the longest text that is kept of another block.
+const MAX_TEXT: usize = 512;
 
 /// What a handshake message is for (table 4 of 3.2.1, and the rejection reasons of table 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +59,8 @@ impl HandshakeType {
         }
     }
 
-    /// The reason's name, for the reasons that the draft lists (table 7).
+    /// The reason's name: of the draft's list (table 7), or of the access control codes that libsrt predefines from 2000
+    /// on (numbered like the answers of HTTP).
     pub const fn rejection_name(self) -> Option<&'static str> {
         let HandshakeType::Rejection(reason) = self else {
             return None;
@@ -79,40 +84,30 @@ impl HandshakeType {
             1015 => "group",
             1016 => "timeout",
             1017 => "crypto",
+            2000 => "fallback",
+            2001 => "key-not-supported",
+            2002 => "file-path",
+            2003 => "host-not-found",
+            2400 => "bad-request",
+            2401 => "unauthorized",
+            2402 => "overload",
+            2403 => "forbidden",
+            2404 => "not-found",
+            2405 => "bad-mode",
+            2406 => "unacceptable",
+            2409 => "conflict",
+            2415 => "media-not-supported",
+            2423 => "locked",
+            2424 => "failed-dependency",
+            2500 => "internal-server-error",
+            2501 => "unimplemented",
+            2502 => "gateway",
+            2503 => "down",
+            2505 => "version-not-supported",
+            2507 => "no-room",
+            3000.. => "user-defined",
             _ => return None,
         })
-    }
-}
-
-/// SRT version, flags and delays of an HSREQ or HSRSP block (3.2.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Latency {
-    /// SRT version, as `0x00XXYYZZ`.
-    pub version: u32,
-    /// SRT flags (table 6).
-    pub flags: u32,
-    /// Delay that the sender of this message applies to what it receives.
-    pub receiver_delay: Duration,
-    /// Least delay that it wants its peer to apply.
-    pub sender_delay: Duration,
-}
-
-impl Latency {
-    fn parse(kind: u16, content: &[u8]) -> Result<Self, Error> {
-        let block = content.first_chunk::<12>().ok_or(Error::ExtensionLength(kind))?;
-        let [version, flags, delays] = words(block);
-        let delay = |milliseconds: u32| Duration::from_millis(u64::from(milliseconds & 0xffff));
-        Ok(Latency {
-            version,
-            flags,
-            receiver_delay: delay(delays >> 16),
-            sender_delay: delay(delays),
-        })
-    }
-
-    /// The longer of the two delays: a bound in whichever direction the media goes.
-    pub fn longest(&self) -> Duration {
-        self.receiver_delay.max(self.sender_delay)
     }
 }
 
@@ -129,7 +124,11 @@ pub struct Handshake<'a> {
     request: Option<Latency>,
     response: Option<Latency>,
     key_material: Option<KeyMaterial<'a>>,
+    key_refusal: Option<KeyRefusal>,
     stream_id: Option<&'a [u8]>,
+    congestion: Option<&'a [u8]>,
+    filter: Option<&'a [u8]>,
+    group: Option<Group>,
 }
 
 impl<'a> Handshake<'a> {
@@ -163,7 +162,11 @@ impl<'a> Handshake<'a> {
             request: None,
             response: None,
             key_material: None,
+            key_refusal: None,
             stream_id: None,
+            congestion: None,
+            filter: None,
+            group: None,
         };
         // In an induction the extension field is a magic number, not an announcement.
         let extended = matches!(handshake.kind, HandshakeType::Conclusion | HandshakeType::Agreement);
@@ -193,18 +196,27 @@ impl<'a> Handshake<'a> {
             HSREQ if announced(HAS_HSREQ) => self.request.replace(Latency::parse(kind, content)?).is_some(),
             HSRSP if announced(HAS_HSREQ) => self.response.replace(Latency::parse(kind, content)?).is_some(),
             key_material::REQUEST | key_material::RESPONSE if announced(HAS_KMREQ) => {
-                let read = KeyMaterial::parse(content)?;
-                read.is_some_and(|read| self.key_material.replace(read).is_some())
+                let twice = self.key_material.is_some() || self.key_refusal.is_some();
+                match KeyMaterial::parse(content)? {
+                    Ok(material) => self.key_material = Some(material),
+                    Err(refusal) => self.key_refusal = Some(refusal),
+                }
+                twice
             }
             STREAM_ID if announced(HAS_CONFIG) => {
-                if content.len() > MAX_STREAM_ID {
+                if content.len() > MAX_TEXT {
                     return Err(Error::ExtensionLength(kind));
                 }
-                if has_inner_nul(content) {
+                if extension::has_inner_nul(content) {
                     return Err(Error::StreamId);
                 }
                 self.stream_id.replace(content).is_some()
             }
+            CONGESTION if announced(HAS_CONFIG) && content.len() <= MAX_TEXT => {
+                self.congestion.replace(content).is_some()
+            }
+            FILTER if announced(HAS_CONFIG) && content.len() <= MAX_TEXT => self.filter.replace(content).is_some(),
+            GROUP if announced(HAS_CONFIG) => self.group.replace(Group::parse(kind, content)?).is_some(),
             _ => false,
         };
         if twice {
@@ -279,24 +291,28 @@ impl<'a> Handshake<'a> {
         self.key_material.as_ref()
     }
 
-    /// The stream id: little-endian words put right, trailing NULs trimmed; bytes that are no UTF-8 become U+FFFD.
-    pub fn stream_id(&self) -> Option<String> {
-        let (words, _) = self.stream_id?.as_chunks::<4>();
-        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.iter().rev().copied()).collect();
-        bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
-        Some(match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-        })
+    /// Why the responder refuses the request's keys.
+    pub const fn key_refusal(&self) -> Option<KeyRefusal> {
+        self.key_refusal
     }
-}
 
-/// Whether a NUL stands before the last byte that is none, in the order of the text.
-fn has_inner_nul(content: &[u8]) -> bool {
-    let mut ended = false;
-    let mut text = content.as_chunks::<4>().0.iter().flat_map(|word| word.iter().rev());
-    text.any(|byte| {
-        ended |= *byte == 0;
-        ended && *byte != 0
-    })
+    /// The stream id; bytes that are no UTF-8 become U+FFFD.
+    pub fn stream_id(&self) -> Option<String> {
+        self.stream_id.map(extension::text)
+    }
+
+    /// The congestion controller's name (3.2.1.3); `live` where there is no block.
+    pub fn congestion(&self) -> Option<String> {
+        self.congestion.map(extension::text)
+    }
+
+    /// The packet filter's configuration, such as `fec,cols:10,rows:5`.
+    pub fn filter(&self) -> Option<String> {
+        self.filter.map(extension::text)
+    }
+
+    /// The group of connections that this one belongs to.
+    pub const fn group(&self) -> Option<Group> {
+        self.group
+    }
 }

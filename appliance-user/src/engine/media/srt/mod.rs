@@ -1,17 +1,23 @@
-//! SRT packets (draft-sharabayko-srt 3): data, control, and the handshake with its extensions.
+//! SRT packets (draft-sharabayko-srt 3): data, control, the handshake with its extensions, and what deciphers the data.
 //!
-//! Only what a listener on the path needs: whose packet it is, in which order it belongs, what was agreed. Key material
-//! is measured, not unwrapped.
+//! What a listener on the path needs: whose packet it is, in which order it belongs, what was agreed, what the receiver
+//! reports. It never answers, and it knows no more than the packets and a passphrase say.
 
+pub mod cipher;
+mod control;
+mod extension;
 mod handshake;
 mod key_material;
+pub mod stream_id;
 #[cfg(test)]
 mod tests;
 
 use thiserror::Error;
 
-pub use self::handshake::{Handshake, HandshakeType, Latency};
-pub use self::key_material::{Cipher, KeyMaterial};
+pub use self::control::{Acknowledgement, Control, ControlType, DropRequest, LossReport, Measured};
+pub use self::extension::{FLAG_NAMES, Group, Latency};
+pub use self::handshake::{Handshake, HandshakeType};
+pub use self::key_material::{Cipher, KeyMaterial, KeyRefusal, StoredKeyMaterial};
 
 /// Sequence numbers have 31 bits (3.1).
 pub const SEQUENCE_MASK: u32 = 0x7fff_ffff;
@@ -51,6 +57,10 @@ pub enum Error {
 
 /// An SRT packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a packet is looked at once, where it was read; a box would be an allocation"
+)]
 pub enum Packet<'a> {
     /// Media.
     Data(Data<'a>),
@@ -76,14 +86,7 @@ impl<'a> Packet<'a> {
                 payload: rest,
             }));
         }
-        let control_type = ControlType::of((first >> 16) as u16 & 0x7fff, first as u16)?;
-        let content = Content::parse(control_type, second, rest)?;
-        Ok(Packet::Control(Control {
-            control_type,
-            timestamp,
-            destination,
-            content,
-        }))
+        Control::parse([first, second, timestamp, destination], rest).map(Packet::Control)
     }
 }
 
@@ -96,6 +99,9 @@ pub struct Data<'a> {
     destination: u32,
     payload: &'a [u8],
 }
+
+/// Bit of the second word: R, which a sender sets in what it repeats.
+const RETRANSMITTED: u32 = 0x0400_0000;
 
 /// Where a packet stands in its message (PP).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +182,7 @@ impl<'a> Data<'a> {
 
     /// R: the sender repeats the packet.
     pub const fn is_retransmitted(&self) -> bool {
-        self.message & 0x0400_0000 != 0
+        self.message & RETRANSMITTED != 0
     }
 
     /// Whether the packet is a packet filter's own (libsrt's FEC), which carries message number 0 and borrows the sequence
@@ -200,143 +206,19 @@ impl<'a> Data<'a> {
         self.destination
     }
 
+    /// The header as its sender first wrote it, without the retransmission flag: what AES-GCM authenticates.
+    pub const fn original_header(&self) -> [u32; 4] {
+        [
+            self.sequence,
+            self.message & !RETRANSMITTED,
+            self.timestamp,
+            self.destination,
+        ]
+    }
+
     /// The payload, encrypted as [`Data::key_flag`] says.
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
-    }
-}
-
-/// Control types (3.2, table 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ControlType {
-    /// 3.2.1.
-    Handshake,
-    /// 3.2.3.
-    KeepAlive,
-    /// 3.2.4, full, light or small.
-    Ack,
-    /// Loss report (3.2.5).
-    Nak,
-    /// 3.2.6.
-    CongestionWarning,
-    /// 3.2.7.
-    Shutdown,
-    /// 3.2.8.
-    AckAck,
-    /// The sender gave a message up (3.2.9).
-    DropRequest,
-    /// 3.2.10.
-    PeerError,
-    /// 0x7FFF with its subtype: the extensions of a version 4 handshake and key refreshes (3.2.2).
-    UserDefined(u16),
-}
-
-impl ControlType {
-    const fn of(number: u16, subtype: u16) -> Result<Self, Error> {
-        Ok(match number {
-            0 => ControlType::Handshake,
-            1 => ControlType::KeepAlive,
-            2 => ControlType::Ack,
-            3 => ControlType::Nak,
-            4 => ControlType::CongestionWarning,
-            5 => ControlType::Shutdown,
-            6 => ControlType::AckAck,
-            7 => ControlType::DropRequest,
-            8 => ControlType::PeerError,
-            0x7fff => ControlType::UserDefined(subtype),
-            _ => return Err(Error::ControlType(number)),
-        })
-    }
-}
-
-/// A control packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Control<'a> {
-    control_type: ControlType,
-    timestamp: u32,
-    destination: u32,
-    content: Content<'a>,
-}
-
-/// What of a control packet's content is understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Content<'a> {
-    Handshake(Handshake<'a>),
-    KeyMaterial(KeyMaterial<'a>),
-    Dropped(DropRequest),
-    Opaque(&'a [u8]),
-}
-
-/// Sequence numbers that the sender will not repeat (3.2.9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DropRequest {
-    /// The message; 0 where the sender does not say.
-    pub message_number: u32,
-    /// First number of the range.
-    pub first: u32,
-    /// Last number of the range, included.
-    pub last: u32,
-}
-
-impl<'a> Content<'a> {
-    fn parse(control_type: ControlType, specific: u32, rest: &'a [u8]) -> Result<Self, Error> {
-        Ok(match control_type {
-            ControlType::Handshake => Content::Handshake(Handshake::parse(rest)?),
-            ControlType::UserDefined(key_material::REQUEST | key_material::RESPONSE) => {
-                KeyMaterial::parse(rest)?.map_or(Content::Opaque(rest), Content::KeyMaterial)
-            }
-            ControlType::DropRequest => {
-                let [first, last] = words(rest.first_chunk::<8>().ok_or(Error::Truncated)?);
-                let (first, last) = (first & SEQUENCE_MASK, last & SEQUENCE_MASK);
-                Content::Dropped(DropRequest {
-                    message_number: specific,
-                    first,
-                    last,
-                })
-            }
-            _ => Content::Opaque(rest),
-        })
-    }
-}
-
-impl<'a> Control<'a> {
-    /// What kind of control packet it is.
-    pub const fn control_type(&self) -> ControlType {
-        self.control_type
-    }
-
-    /// Microseconds since the connection began, modulo 2^32.
-    pub const fn timestamp(&self) -> u32 {
-        self.timestamp
-    }
-
-    /// The receiver's socket id; 0 in both of a caller's handshake messages.
-    pub const fn destination_socket_id(&self) -> u32 {
-        self.destination
-    }
-
-    /// The handshake, if it is one.
-    pub const fn handshake(&self) -> Option<&Handshake<'a>> {
-        match &self.content {
-            Content::Handshake(handshake) => Some(handshake),
-            _ => None,
-        }
-    }
-
-    /// The key material of a refresh, or of a version 4 handshake.
-    pub const fn key_material(&self) -> Option<&KeyMaterial<'a>> {
-        match &self.content {
-            Content::KeyMaterial(key_material) => Some(key_material),
-            _ => None,
-        }
-    }
-
-    /// The drop request, if it is one.
-    pub const fn drop_request(&self) -> Option<DropRequest> {
-        match self.content {
-            Content::Dropped(request) => Some(request),
-            _ => None,
-        }
     }
 }
 

@@ -221,7 +221,9 @@ fn rejections_have_names() {
         assert_eq!(kind, HandshakeType::Rejection(reason));
         assert!(kind.rejection_name().is_some(), "{reason}");
     }
-    assert_eq!(HandshakeType::Rejection(2403).rejection_name(), None);
+    assert_eq!(HandshakeType::Rejection(2403).rejection_name(), Some("forbidden"));
+    assert_eq!(HandshakeType::Rejection(3001).rejection_name(), Some("user-defined"));
+    assert_eq!(HandshakeType::Rejection(1999).rejection_name(), None);
     assert_eq!(parsed(&handshake(5, 0, 2, &[])).kind(), HandshakeType::Other(2));
 }
 

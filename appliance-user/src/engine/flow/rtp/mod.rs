@@ -1,4 +1,10 @@
-//! RTP media (RFC 3550, RFC 2250) and its RTCP companion.
+//! RTP media (RFC 3550, RFC 2250), and its companions RTCP and FEC.
+
+mod arrival;
+mod companions;
+mod feedback;
+mod figures;
+mod report;
 
 use core::time::Duration;
 
@@ -6,12 +12,16 @@ use tidegate_common::digest::PacketDigest;
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::Direction;
 
+pub(in crate::engine) use self::arrival::Header as ArrivalHeader;
+pub(in crate::engine) use self::figures::RtpFigures;
+pub use self::report::{FecReport, RtcpReport, RtpReport, SeamlessReport};
 use super::ts_udp::malformed;
 use super::{Context, Datagram, Flow};
 use crate::engine::judge::TsBytes;
 use crate::engine::media::{mpegts, rtp};
 use crate::engine::report::StreamProtocol;
 use crate::engine::stream::{Finding, Stream};
+use crate::engine::time::Timestamp;
 use crate::policy::{Protocol, Rule};
 
 /// A newcomer's SSRC succeeds one that has been silent for this long, and is a conflict before.
@@ -24,6 +34,7 @@ impl Flow {
     /// A packet of a flow that carries RTP.
     pub(super) fn rtp(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
         let Some(packet) = self.rtp_header(datagram, context)? else {
+            self.rtcp_beside_media(datagram, context);
             return Ok(());
         };
         let sender = self.sender(packet.ssrc(), datagram.direction, context.rule);
@@ -47,8 +58,25 @@ impl Flow {
             digest.hash = mpegts::hash_payload(packet.payload(), context.content);
             Ok(())
         };
+        let header = ArrivalHeader {
+            sequence: packet.sequence_number(),
+            timestamp: packet.timestamp(),
+            marker: packet.marker(),
+            has_clock: digest.ts_visible || packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T,
+        };
+        stream.rtp_packet(
+            context.now,
+            packet.payload_type(),
+            &header,
+            sender.retransmits,
+            context.outbox,
+        );
         let ts = TsBytes::all(packet.payload());
         stream.offer(context.now, datagram.payload.len(), &digest, ts, context.outbox);
+        if stream.rtp_judged(context.now, header.sequence) {
+            let flow = datagram.tuple.canonical().0;
+            stream.tell_group(context.now, &flow, self.admission.rule, context.post);
+        }
         if stream.is_blocked() {
             return Err(DropReason::StreamBlocked);
         }
@@ -73,15 +101,6 @@ impl Flow {
             return Err(DropReason::RtpPayloadType);
         }
         Ok(Some(packet))
-    }
-
-    /// RTCP beside its media (RFC 3550 11: the next odd port).
-    pub(super) fn rtcp(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
-        if !rtp::is_rtcp(datagram.payload) {
-            return Err(DropReason::NotRtp);
-        }
-        self.opaque(datagram, StreamProtocol::Rtcp, context);
-        Ok(())
     }
 
     /// Whose packet it is. RIST sets the SSRC's lowest bit in what it sends again (VSF TR-06-1); where no rule says RIST,
@@ -117,13 +136,17 @@ impl Flow {
         if let Some(place) = known {
             return self.of_known_source(place, context);
         }
-        let alive = |stream: &Stream| context.now.since(stream.last_seen()) < SSRC_SILENCE;
+        let now = context.now;
         let concurrent = self
             .streams
             .iter()
-            .filter(|stream| same_way(stream) && stream.is_confirmed() && alive(stream))
+            .filter(|stream| same_way(stream) && stream.is_confirmed() && is_alive(stream, now))
             .count();
         if concurrent >= usize::from(context.rule.rtp.max_ssrc) {
+            let is_leaving = |stream: &Stream| stream.rtp.as_ref().is_some_and(|rtp| rtp.is_leaving(now));
+            if self.streams.iter().any(|stream| same_way(stream) && is_leaving(stream)) {
+                return None;
+            }
             // The longest-standing stream is the one that the newcomer challenges.
             if let Some(first) = self.streams.iter_mut().find(|stream| same_way(stream)) {
                 first.find(context.now, Finding::SsrcConflict, context.outbox);
@@ -136,7 +159,11 @@ impl Flow {
         } else {
             StreamProtocol::Rtp
         };
-        self.stream(protocol, datagram.direction, ssrc, datagram, context)
+        let place = self.stream(protocol, datagram.direction, ssrc, datagram, context)?;
+        if let Some(stream) = self.streams.get_mut(place) {
+            stream.tie(context.rule);
+        }
+        Some(place)
     }
 
     /// A source's second packet confirms it (RFC 3550 A.1), and who is still on probation beside it was none: one forged
@@ -147,7 +174,7 @@ impl Flow {
             return Some(place);
         }
         let (direction, selector) = (source.direction, source.selector);
-        let alive = |stream: &Stream| context.now.since(stream.last_seen()) < SSRC_SILENCE;
+        let alive = |stream: &Stream| is_alive(stream, context.now);
         let several = context.rule.rtp.max_ssrc > 1;
         self.streams.retain(|stream| {
             let is_other = stream.direction == direction && stream.selector != selector;
@@ -177,6 +204,12 @@ impl Flow {
             self.streams.remove(oldest);
         }
     }
+}
+
+/// Whether a stream still holds its place against newcomers.
+fn is_alive(stream: &Stream, now: Timestamp) -> bool {
+    let has_left = stream.rtp.as_ref().is_some_and(|rtp| rtp.has_left(now));
+    now.since(stream.last_seen()) < SSRC_SILENCE && !has_left
 }
 
 /// Who sent an RTP packet.

@@ -1,0 +1,343 @@
+//! How the packets of one SSRC arrive: RFC 3550's interarrival jitter, and time stamps that jump.
+
+use core::time::Duration;
+
+use crate::engine::time::Timestamp;
+
+/// RTP clock of MPEG-2 transport streams (RFC 3551 6) and of nearly all video.
+pub(in crate::engine) const CLOCK: u32 = 90_000;
+/// RFC 3550 A.1: numbers that may be skipped, or be behind, without being another sequence. There it is sized for 50 packets
+/// a second; here it only keeps strays out of the figures, and video has a thousand.
+const MAX_DROPOUT: u16 = 3000;
+/// Time stamps may be this far from where the last one and the time since then put them.
+const MAX_DRIFT: i32 = CLOCK as i32;
+/// Weight of a longer transit time in the shortest one, as a power of two.
+const DRIFT: u32 = 10;
+/// Weight of a new interval in the mean, as a power of two.
+const WEIGHT: u32 = 4;
+/// A pause of so many mean intervals is a silence, of at least and at most these lengths.
+const SILENCE: u64 = 8;
+const SHORTEST_SILENCE: Duration = Duration::from_millis(50);
+const LONGEST_SILENCE: Duration = Duration::from_secs(1);
+
+/// What the RTP header says.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Header {
+    /// Sequence number.
+    pub sequence: u16,
+    /// RTP time stamp.
+    pub timestamp: u32,
+    /// Marker bit: a signalled discontinuity of the time stamps in MPEG-2 streams (RFC 2250 2).
+    pub marker: bool,
+    /// The clock is [`CLOCK`].
+    pub has_clock: bool,
+}
+
+/// Where a packet stands to those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Step {
+    /// Newer than all.
+    Forward,
+    /// As new as the newest, or older.
+    Behind,
+    /// Alone and far away: not of this sequence until the next one follows it.
+    Stray,
+    /// It follows a stray: the sequence goes on from here.
+    Restart,
+}
+
+/// A jump of the time stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Jump {
+    /// The marker announced it.
+    Signalled,
+    /// Nothing did.
+    Unsignalled,
+}
+
+/// Where the next time stamp may be.
+#[derive(Clone, Copy, Debug)]
+struct Reference {
+    /// Time stamp of the newest packet.
+    timestamp: u32,
+    /// The shortest transit time of late: what a packet that nothing held up would have.
+    transit: u32,
+}
+
+impl Reference {
+    /// Whether a time stamp is further back than any reordering of frames explains, or ahead of the time that has passed.
+    fn is_left_by(&self, timestamp: u32, transit: u32) -> bool {
+        let advance = timestamp.wrapping_sub(self.timestamp) as i32;
+        let delay = transit.wrapping_sub(self.transit) as i32;
+        advance < -MAX_DRIFT || advance > MAX_DRIFT && delay < -MAX_DRIFT
+    }
+
+    /// The next packet. Clocks drift, so a longer transit time counts a little.
+    fn follow(&mut self, timestamp: u32, transit: u32) {
+        let delay = transit.wrapping_sub(self.transit) as i32;
+        self.timestamp = timestamp;
+        self.transit = if delay < 0 {
+            transit
+        } else {
+            self.transit.wrapping_add_signed(delay >> DRIFT)
+        };
+    }
+}
+
+/// The packets of one SSRC.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::engine) struct Arrival {
+    highest: Option<u16>,
+    stray: Option<u16>,
+    /// Relative transit time of the last packet (A.8), in clock units.
+    transit: Option<u32>,
+    /// Sixteen times the jitter, in clock units.
+    jitter: u32,
+    reference: Option<Reference>,
+    /// The last packet's time stamp jumped; the next one tells whether it was alone. And whether its marker was set.
+    suspect: Option<(Reference, bool)>,
+    last: Timestamp,
+    mean: u64,
+}
+
+impl Arrival {
+    /// Takes a packet.
+    pub(in crate::engine) fn packet(&mut self, now: Timestamp, header: &Header) -> (Step, Option<Jump>) {
+        let step = self.step(header.sequence);
+        let jump = match step {
+            Step::Stray => return (step, None),
+            Step::Behind => None,
+            Step::Restart => {
+                self.anew();
+                self.timestamps(now, header)
+            }
+            Step::Forward => self.timestamps(now, header),
+        };
+        if step == Step::Forward {
+            let sample = now.since(self.last).as_nanos().min(LONGEST_SILENCE.as_nanos()) as u64;
+            self.mean = (self.mean * ((1 << WEIGHT) - 1) + sample) >> WEIGHT;
+        }
+        if step != Step::Behind {
+            self.last = now;
+        }
+        (step, jump)
+    }
+
+    /// The next packet has nothing to do with those before it.
+    pub(in crate::engine) fn rebase(&mut self) {
+        self.highest = None;
+        self.stray = None;
+        self.anew();
+    }
+
+    /// Interarrival jitter in clock units; `None` where the clock is not known.
+    pub(in crate::engine) fn jitter(&self) -> Option<f64> {
+        self.transit.map(|_| f64::from(self.jitter) / 16.0)
+    }
+
+    /// Whether a number is near the newest one, so that the packet was no stray.
+    pub(in crate::engine) fn is_followed(&self, sequence: u16) -> bool {
+        self.highest
+            .is_some_and(|highest| highest.wrapping_sub(sequence) < MAX_DROPOUT)
+    }
+
+    /// When the newest packet came.
+    pub(in crate::engine) fn last(&self) -> Timestamp {
+        self.last
+    }
+
+    /// A pause longer than this is a silence.
+    pub(in crate::engine) fn silence(&self) -> Duration {
+        Duration::from_nanos(self.mean.saturating_mul(SILENCE)).clamp(SHORTEST_SILENCE, LONGEST_SILENCE)
+    }
+
+    fn anew(&mut self) {
+        self.transit = None;
+        self.reference = None;
+        self.suspect = None;
+    }
+
+    fn step(&mut self, sequence: u16) -> Step {
+        let Some(highest) = self.highest else {
+            self.highest = Some(sequence);
+            return Step::Forward;
+        };
+        let ahead = sequence.wrapping_sub(highest);
+        let step = match ahead {
+            1..MAX_DROPOUT => Step::Forward,
+            0 => return Step::Behind,
+            _ if ahead > u16::MAX - MAX_DROPOUT => return Step::Behind,
+            _ if self.stray == Some(sequence) => Step::Restart,
+            _ => {
+                self.stray = Some(sequence.wrapping_add(1));
+                return Step::Stray;
+            }
+        };
+        self.highest = Some(sequence);
+        self.stray = None;
+        step
+    }
+
+    /// Jitter, and whether the time stamp is where it may be.
+    fn timestamps(&mut self, now: Timestamp, header: &Header) -> Option<Jump> {
+        if !header.has_clock {
+            return None;
+        }
+        let arrived = (u128::from(now.nanos()) * u128::from(CLOCK) / 1_000_000_000) as u32;
+        let (timestamp, transit) = (header.timestamp, arrived.wrapping_sub(header.timestamp));
+        let here = Reference { timestamp, transit };
+        let mut confirmed = None;
+        match (&mut self.reference, self.suspect.take()) {
+            (Some(reference), suspect) if reference.is_left_by(timestamp, transit) => {
+                let Some((_, marked)) = suspect.filter(|(suspect, _)| !suspect.is_left_by(timestamp, transit)) else {
+                    self.suspect = Some((here, header.marker));
+                    return None;
+                };
+                *reference = here;
+                self.transit = None;
+                confirmed = Some(if marked { Jump::Signalled } else { Jump::Unsignalled });
+            }
+            (Some(reference), _) => reference.follow(timestamp, transit),
+            (reference, _) => *reference = Some(here),
+        }
+        self.measure(transit);
+        confirmed
+    }
+
+    /// RFC 3550 A.8, with its rounding.
+    fn measure(&mut self, transit: u32) {
+        if let Some(before) = self.transit.replace(transit) {
+            let difference = (transit.wrapping_sub(before) as i32).unsigned_abs();
+            self.jitter = self
+                .jitter
+                .saturating_add(difference)
+                .saturating_sub(self.jitter.saturating_add(8) >> 4);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header(sequence: u16, timestamp: u32) -> Header {
+        Header {
+            sequence,
+            timestamp,
+            marker: false,
+            has_clock: true,
+        }
+    }
+
+    fn at_us(us: u64) -> Timestamp {
+        Timestamp::from_nanos(us * 1000)
+    }
+
+    #[test]
+    fn a_steady_stream_has_no_jitter_and_a_late_packet_makes_some() {
+        let mut arrival = Arrival::default();
+        for n in 0..1000u32 {
+            arrival.packet(at_us(u64::from(n) * 10_000), &header(n as u16, n * 900));
+        }
+        assert_eq!(arrival.jitter(), Some(0.0));
+        // 16 ms late: 1440 units, a sixteenth of which counts.
+        arrival.packet(at_us(1000 * 10_000 + 16_000), &header(1000, 900_000));
+        assert_eq!(arrival.jitter(), Some(90.0));
+    }
+
+    #[test]
+    fn a_jump_is_believed_with_the_second_packet() {
+        let mut arrival = Arrival::default();
+        let send = |arrival: &mut Arrival, n: u16, timestamp| {
+            arrival.packet(at_us(u64::from(n) * 1000), &header(n, timestamp)).1
+        };
+        for n in 0..100 {
+            assert_eq!(send(&mut arrival, n, u32::from(n) * 90), None);
+        }
+        assert_eq!(send(&mut arrival, 100, 50_000_000), None, "alone");
+        assert_eq!(send(&mut arrival, 101, 101 * 90), None, "and it was alone");
+        assert_eq!(send(&mut arrival, 102, 50_000_000), None);
+        assert_eq!(send(&mut arrival, 103, 50_000_090), Some(Jump::Unsignalled));
+        assert_eq!(send(&mut arrival, 104, 50_000_180), None);
+    }
+
+    #[test]
+    fn a_marker_announces_a_jump() {
+        let mut arrival = Arrival::default();
+        arrival.packet(at_us(0), &header(0, 0));
+        let marked = Header {
+            marker: true,
+            ..header(1, 1 << 30)
+        };
+        arrival.packet(at_us(1000), &marked);
+        assert_eq!(
+            arrival.packet(at_us(2000), &header(2, (1 << 30) + 90)).1,
+            Some(Jump::Signalled)
+        );
+    }
+
+    #[test]
+    fn pauses_stalls_and_constant_time_stamps_are_no_jumps() {
+        let mut arrival = Arrival::default();
+        let mut jumps = 0;
+        let mut send = |us, sequence, timestamp| {
+            jumps += u32::from(arrival.packet(at_us(us), &header(sequence, timestamp)).1.is_some());
+        };
+        send(0, 0, 0);
+        send(10_000_000, 1, 900_000);
+        send(20_000_000, 2, 900_090);
+        send(20_000_010, 3, 1_800_000);
+        send(20_000_020, 4, 1_800_000);
+        send(25_000_000, 5, 1_800_000);
+        send(25_000_100, 6, 1_750_000);
+        assert_eq!(
+            jumps, 0,
+            "a pause, a stall that ends in a burst, a time stamp that stands still, one before another"
+        );
+    }
+
+    #[test]
+    fn strays_are_kept_out_and_a_restart_is_followed() {
+        let mut arrival = Arrival::default();
+        let mut step = |sequence| arrival.packet(at_us(0), &header(sequence, 0)).0;
+        assert_eq!(step(65_534), Step::Forward);
+        assert_eq!(step(1), Step::Forward);
+        assert_eq!(step(65_535), Step::Behind);
+        assert_eq!(step(1), Step::Behind);
+        assert_eq!(step(30_000), Step::Stray);
+        assert_eq!(step(2), Step::Forward);
+        assert_eq!(step(40_000), Step::Stray);
+        assert_eq!(step(40_001), Step::Restart);
+        assert_eq!(step(40_002), Step::Forward);
+    }
+
+    proptest! {
+        #[test]
+        fn jitter_agrees_with_the_formula(delays in proptest::collection::vec(0u32..2000, 2..200)) {
+            let mut arrival = Arrival::default();
+            let mut expected = 0.0f64;
+            let mut before = None;
+            for (n, delay) in delays.iter().enumerate() {
+                // In whole clock units, so that nothing is rounded but the sum itself.
+                let units = n as u64 * 900 + u64::from(*delay);
+                let nanos = (units * 1_000_000_000).div_ceil(90_000);
+                arrival.packet(Timestamp::from_nanos(nanos), &header(n as u16, n as u32 * 900));
+                if let Some(before) = before.replace(f64::from(*delay)) {
+                    expected += ((f64::from(*delay) - before).abs() - expected) / 16.0;
+                }
+            }
+            let jitter = arrival.jitter().unwrap();
+            prop_assert!((jitter - expected).abs() <= 1.0, "{} {}", jitter, expected);
+        }
+
+        #[test]
+        fn arbitrary_headers_are_harmless(packets in proptest::collection::vec((any::<u64>(), any::<u16>(), any::<u32>(), any::<bool>()), 0..50)) {
+            let mut arrival = Arrival::default();
+            for (nanos, sequence, timestamp, marker) in packets {
+                arrival.packet(Timestamp::from_nanos(nanos), &Header { sequence, timestamp, marker, has_clock: true });
+                prop_assert!(arrival.silence() >= SHORTEST_SILENCE && arrival.silence() <= LONGEST_SILENCE);
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The packets that are looked at: PCRs, sections, PES starts, scrambling, errors, and PIDs that nothing refers to.
+
+use tidegate_common::digest::TsDigest;
+
+use super::cues::Told;
+use super::pcr::{Pcr, Reference};
+use super::slot::{Kind, More};
+use super::tables::{self, Programme, Role, TableEvent};
+use super::tr101290::Indicator;
+use super::{Analyser, DISCONTINUITY_OR_PCR, HASTE, MAX_MORE, PCR_FLAG, SET_BACK, TsEvent};
+use crate::engine::media::mpegts::{self, PACKET_SIZE};
+use crate::engine::time::Timestamp;
+
+impl Analyser {
+    /// A packet that is more than one to be counted.
+    pub(super) fn attend(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        header: &TsDigest,
+        bytes: Option<&[u8; PACKET_SIZE]>,
+        gap: bool,
+        out: &mut impl FnMut(Timestamp, TsEvent),
+    ) {
+        if now >= self.next_tick || self.next_tick.since(now) > SET_BACK {
+            self.tick(now, out);
+        }
+        let Some(state) = self.slots.get_mut(slot) else { return };
+        if state.kind == Kind::Null {
+            return;
+        }
+        if gap {
+            state.hole = true;
+            self.missing(slot);
+        }
+        let Some(state) = self.slots.get_mut(slot) else { return };
+        if header.transport_error() {
+            // "No other error indications should be derived from the erroneous packet" (5.2.2).
+            state.hole = true;
+            self.monitor
+                .ledger
+                .raise(now, Indicator::TransportError, Some(header.pid()), 1, out);
+            return;
+        }
+        if header.scrambling() != 0 {
+            self.scrambled(now, slot, out);
+        }
+        let now = match header.adaptation_flags & DISCONTINUITY_OR_PCR {
+            0 => now,
+            _ => self.take_pcr(now, slot, header, bytes, out),
+        };
+        self.take_content(now, slot, header, bytes, out);
+        self.take_unreferenced(now, slot, out);
+    }
+
+    /// Packets are missing before this one. Where their place counts, they are missing from between every PID's PCRs.
+    fn missing(&mut self, slot: usize) {
+        let of_pid = self.slots.get_mut(slot).and_then(|slot| slot.more.as_mut());
+        of_pid
+            .and_then(|more| more.pcr.as_mut())
+            .into_iter()
+            .for_each(Pcr::missing);
+        if self.file.is_some() {
+            for place in &self.extended {
+                let more = self
+                    .slots
+                    .get_mut(usize::from(*place))
+                    .and_then(|slot| slot.more.as_mut());
+                more.and_then(|more| more.pcr.as_mut())
+                    .into_iter()
+                    .for_each(Pcr::displaced);
+            }
+        }
+    }
+
+    fn scrambled(&mut self, now: Timestamp, slot: usize, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        let more = self.more(slot).map(|more| &mut more.scrambled);
+        more.into_iter().for_each(|count| *count += 1);
+        let Some(state) = self.slots.get_mut(slot) else { return };
+        state.scrambled_in_second = state.scrambled_in_second.saturating_add(1);
+        self.monitor.scrambled(now, state.pid, state.kind == Kind::Pmt, out);
+    }
+
+    /// PCR and discontinuity_indicator; the time, which a file's PCR sets.
+    fn take_pcr(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        header: &TsDigest,
+        bytes: Option<&[u8; PACKET_SIZE]>,
+        out: &mut impl FnMut(Timestamp, TsEvent),
+    ) -> Timestamp {
+        let (in_file, place) = (self.file.is_some(), self.packets);
+        let carried = bytes.and_then(mpegts::pcr).filter(|(pid, _)| *pid == header.pid());
+        let at = match (carried, &mut self.file) {
+            (Some((pid, value)), Some(clock)) => clock.tick(pid, value, header.discontinuity()),
+            _ => now,
+        };
+        self.now = at;
+        let (begin, limits) = (self.monitor.begin, self.monitor.limits);
+        let Some(pcr) = self.pcr(slot, in_file, carried.is_some()) else {
+            return at;
+        };
+        if header.discontinuity() {
+            pcr.announce();
+        }
+        let Some((pid, value)) = carried else {
+            if header.adaptation_flags & PCR_FLAG != 0 {
+                pcr.missing();
+            }
+            return at;
+        };
+        let found = pcr.take(Reference { value, at, place }, begin, &limits);
+        let measurable = pcr.accuracy.as_ref().is_some_and(|accuracy| accuracy.checked > 0);
+        let ledger = &mut self.monitor.ledger;
+        if measurable {
+            ledger.evaluate(&[Indicator::PcrAccuracyError]);
+        }
+        for (indicator, times) in [
+            (Indicator::PcrRepetitionError, found.repetition),
+            (Indicator::PcrDiscontinuityIndicatorError, found.jump.into()),
+            (Indicator::PcrAccuracyError, found.inaccurate.into()),
+        ] {
+            ledger.raise(at, indicator, Some(pid), times, out);
+        }
+        at
+    }
+
+    /// Sections and PES starts.
+    fn take_content(
+        &mut self,
+        now: Timestamp,
+        slot: usize,
+        header: &TsDigest,
+        bytes: Option<&[u8; PACKET_SIZE]>,
+        out: &mut impl FnMut(Timestamp, TsEvent),
+    ) {
+        let Some(state) = self.slots.get_mut(slot) else { return };
+        let has_sections = matches!(state.kind, Kind::Sections | Kind::Pmt);
+        let Some(bytes) = bytes.filter(|_| header.has_payload() && header.scrambling() == 0) else {
+            state.hole |= has_sections && header.has_payload();
+            return;
+        };
+        if has_sections || (header.payload_unit_start() && tables::starts_splice(bytes)) {
+            let gap = core::mem::take(&mut state.hole);
+            let pid = state.pid;
+            self.take_section(now, pid, bytes, gap, out);
+        } else if header.payload_unit_start() && state.kind == Kind::Timed {
+            let pid = state.pid;
+            let Ok(header) = mpegts::pes::header(bytes) else { return };
+            let (begin, limit) = (self.monitor.begin, self.monitor.limits.pts);
+            let times = self
+                .more(slot)
+                .map_or(0, |more| more.stamps.take(now, &header, begin, limit));
+            self.monitor
+                .ledger
+                .raise(now, Indicator::PtsError, Some(pid), times, out);
+        }
+    }
+
+    fn take_section(
+        &mut self,
+        now: Timestamp,
+        pid: u16,
+        bytes: &[u8; PACKET_SIZE],
+        gap: bool,
+        out: &mut impl FnMut(Timestamp, TsEvent),
+    ) {
+        let pts = self.current_pts(pid);
+        let Analyser {
+            tables, monitor, cues, ..
+        } = self;
+        let min_preroll = self.min_preroll;
+        tables.section_packet(pid, bytes, gap, &mut |event| {
+            monitor.table(now, &event, out);
+            match event {
+                TableEvent::Section { .. } => {}
+                TableEvent::Splice {
+                    pid,
+                    announced,
+                    section,
+                } => {
+                    let told = Told {
+                        at: now,
+                        pid,
+                        announced,
+                        section: section.as_ref().map_err(|error| *error),
+                        pts,
+                        min_preroll,
+                    };
+                    cues.section(&told, &mut |event| out(now, TsEvent::Cue(event)));
+                }
+                _ => out(now, TsEvent::Table(event)),
+            }
+        });
+        let generation = self.tables.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.next_tick = self.next_tick.min(self.last_tick.after(HASTE));
+        }
+    }
+
+    /// The PTS that came last on the first component that has any, of the programme that a splice PID belongs to; of the first
+    /// programme where no PMT lists the PID.
+    fn current_pts(&self, pid: u16) -> Option<u64> {
+        if !matches!(
+            self.tables.role(pid),
+            Role::Splice | Role::Unreferenced | Role::Component(_)
+        ) {
+            return None;
+        }
+        let lists = |programme: &&Programme| programme.components.iter().any(|component| component.pid == pid);
+        let programme = self
+            .tables
+            .programmes()
+            .find(lists)
+            .or_else(|| self.tables.programmes().next())?;
+        programme.components.iter().find_map(|component| {
+            let place = self
+                .monitor
+                .components
+                .binary_search_by_key(&component.pid, |wanted| wanted.pid)
+                .ok()?;
+            let slot = self.monitor.components.get(place)?.slot?;
+            self.slots.get(usize::from(slot))?.more.as_ref()?.stamps.current
+        })
+    }
+
+    /// 3.4.a of a PID that sends.
+    fn take_unreferenced(&mut self, now: Timestamp, slot: usize, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        let Some(state) = self
+            .slots
+            .get_mut(slot)
+            .filter(|state| state.kind == Kind::Unreferenced)
+        else {
+            return;
+        };
+        let (begin, limit) = (self.monitor.begin, self.monitor.limits.unreferenced_pid);
+        let (pid, times) = (state.pid, state.unreferenced_for(now, begin, limit));
+        self.monitor
+            .ledger
+            .raise(now, Indicator::UnreferencedPid, Some(pid), times, out);
+    }
+
+    /// 3.4.a of PIDs that are new: one packet is enough for being told half a second later.
+    pub(super) fn look_for_strangers(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        let (begin, limit) = (self.monitor.begin, self.monitor.limits.unreferenced_pid);
+        let Analyser {
+            slots,
+            strangers,
+            tables,
+            monitor,
+            ..
+        } = self;
+        strangers.retain(|place| {
+            let Some(state) = slots.get_mut(usize::from(*place)) else {
+                return false;
+            };
+            // What it is for may have been said since its last packet.
+            if state.since < begin || Kind::of(state.pid, tables) != Kind::Unreferenced {
+                return false;
+            }
+            let until = Timestamp::from_nanos(now.nanos().min(state.last.nanos().saturating_add(limit + 1)));
+            let times = state.unreferenced_for(until, begin, limit);
+            let pid = Some(state.pid);
+            monitor.ledger.raise(now, Indicator::UnreferencedPid, pid, times, out);
+            state.told == 0
+        });
+    }
+
+    /// What more is kept of a PID, as long as there is room.
+    fn more(&mut self, slot: usize) -> Option<&mut More> {
+        let state = self.slots.get_mut(slot)?;
+        if state.more.is_none() {
+            if self.extended.len() >= MAX_MORE {
+                return None;
+            }
+            self.extended.push(slot as u16);
+        }
+        Some(state.more.get_or_insert_default())
+    }
+
+    /// The PCRs of a PID; made only when there is one.
+    fn pcr(&mut self, slot: usize, in_file: bool, make: bool) -> Option<&mut Pcr> {
+        if !make {
+            return self.slots.get_mut(slot)?.more.as_mut()?.pcr.as_mut();
+        }
+        Some(self.more(slot)?.pcr.get_or_insert_with(|| Pcr::new(in_file)))
+    }
+}
