@@ -162,11 +162,14 @@ fn inspect_ts<R: Read>(
     mut evidence: Option<&mut Evidence>,
     report: &mut InputReport,
 ) -> anyhow::Result<()> {
-    let mut inspection = file::Inspection::new(evidence.is_some());
+    let mut inspection = file::Inspection::new(evidence.is_some(), true);
     let mut outcome = Ok(());
     while let Some(batch) = reader.next_batch() {
         match batch {
             Ok(batch) => {
+                if batch.skipped() > 0 && inspection.count() > 0 {
+                    inspection.sync_lost();
+                }
                 let mut packets = batch.packets().map(|(_, packet)| packet).peekable();
                 while packets.peek().is_some() {
                     inspection.packets(packets.by_ref().take(PACKETS_AT_A_TIME));
@@ -187,7 +190,7 @@ fn inspect_ts<R: Read>(
     };
     inspection.finish();
     collect(&mut inspection, evidence)?;
-    report.streams = vec![inspection.report(reader.counts().sync_losses)];
+    report.streams = vec![inspection.report()];
     outcome
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::report::{StreamIdentity, StreamState, TransportReport};
 use super::time::Timestamp;
+use super::ts::Cue;
 
 /// Events an engine keeps until its driver fetches them; more are shed and counted.
 pub const EVENT_CAPACITY: usize = 1024;
@@ -160,5 +161,109 @@ pub enum StreamChange {
     SrtShutdown {
         /// `sender` or `receiver` of this stream.
         by: &'static str,
+    },
+    /// ETSI TR 101 290 was violated; told the first time and then at most once a second per stream and indicator.
+    Tr101290 {
+        /// ETSI's number, such as `1.3.a`.
+        indicator: &'static str,
+        /// ETSI's name, such as `PAT_error_2`.
+        name: &'static str,
+        /// ETSI's priority, 1 to 3.
+        priority: u8,
+        /// The PID of the last violation, where it was about one.
+        pid: Option<u16>,
+        /// Violations since it was last told.
+        count: u64,
+    },
+    /// The PAT is new or lists other programmes than before.
+    PatChanged {
+        /// version_number.
+        version: u8,
+        /// Programmes that it lists.
+        programmes: u16,
+        /// It is the stream's first.
+        initial: bool,
+    },
+    /// The PAT lists a programme no more.
+    ProgrammeRemoved {
+        /// program_number.
+        programme: u16,
+    },
+    /// A PMT lists a component that it did not list before, or not with this stream_type.
+    ComponentAdded {
+        /// program_number.
+        programme: u16,
+        /// Its PID.
+        pid: u16,
+        /// stream_type.
+        stream_type: u8,
+        /// The stream_type's name in policies.
+        kind: Option<&'static str>,
+        /// It was in the programme's first PMT.
+        initial: bool,
+    },
+    /// A PMT does not list a component any more, or with another stream_type.
+    ComponentRemoved {
+        /// program_number.
+        programme: u16,
+        /// Its PID.
+        pid: u16,
+        /// stream_type.
+        stream_type: u8,
+        /// The stream_type's name in policies.
+        kind: Option<&'static str>,
+    },
+    /// A PMT names another PCR PID; 8191 for none.
+    PcrPidChanged {
+        /// program_number.
+        programme: u16,
+        /// Before.
+        from: u16,
+        /// Now.
+        to: u16,
+    },
+    /// A table has another version_number.
+    TableVersion {
+        /// Where.
+        pid: u16,
+        /// table_id.
+        table_id: u8,
+        /// table_id_extension: the programme, network or transport stream.
+        extension: u16,
+        /// version_number now.
+        version: u8,
+    },
+    /// A section could not be assembled or read; what was known stays.
+    SectionMalformed {
+        /// Where.
+        pid: u16,
+        /// table_id, where so much was received.
+        table_id: Option<u8>,
+        /// What is wrong.
+        error: String,
+    },
+    /// A PID has become scrambled, or clear again.
+    Scrambling {
+        /// The PID.
+        pid: u16,
+        /// Scrambled, or clear.
+        scrambled: bool,
+    },
+    /// A cue (ANSI/SCTE 35).
+    Cue(Box<Cue>),
+    /// Something is wrong with splice information.
+    CueFinding {
+        /// Where.
+        pid: u16,
+        /// `bad-crc`, `malformed`, `encrypted`, `unannounced` or `short-preroll`.
+        finding: &'static str,
+        /// Of a short pre-roll: milliseconds to the splice point, negative where that is past.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        preroll_ms: Option<i64>,
+    },
+    /// More happened to the stream within a second than was told.
+    EventsWithheld {
+        /// Events that were not told.
+        count: u64,
     },
 }

@@ -11,12 +11,8 @@ use super::outbox::{Media, Outbox};
 use super::report::StreamReport;
 use super::stream::Stream;
 use super::time::Timestamp;
+use super::ts::FileClock;
 use crate::policy::Rule;
-
-/// The PCR wraps after 2^33 periods of 90 kHz, each 300 of 27 MHz (ISO/IEC 13818-1 2.4.3.5).
-const PCR_MODULUS: u64 = (1 << 33) * 300;
-/// A step of more than this is a new time base, not time that passed.
-const PCR_STEP: u64 = 10 * 27_000_000;
 
 /// How often the stream's state is given time to pass.
 const ADVANCE_EVERY: Duration = Duration::from_millis(100);
@@ -25,15 +21,20 @@ const ADVANCE_EVERY: Duration = Duration::from_millis(100);
 pub struct Inspection {
     stream: Stream,
     outbox: Outbox,
-    clock: PcrClock,
+    clock: FileClock,
     advanced: Timestamp,
     count: u64,
+    sync_losses: u64,
 }
 
 impl Inspection {
     /// Nothing was read yet. With `extract` the packets come out again ([`Inspection::next_media`]).
-    pub fn new(extract: bool) -> Self {
+    /// Without `analyse` continuity alone is judged.
+    pub fn new(extract: bool, analyse: bool) -> Self {
         let mut stream = Stream::of_file(&Rule::observer());
+        if analyse {
+            stream.analyse();
+        }
         let outbox = if extract {
             stream.hand_on();
             Outbox::with_media()
@@ -43,37 +44,43 @@ impl Inspection {
         Inspection {
             stream,
             outbox,
-            clock: PcrClock::default(),
+            clock: FileClock::default(),
             advanced: Timestamp::default(),
             count: 0,
+            sync_losses: 0,
         }
     }
 
     /// Takes the next packets of the file.
     pub fn packets<'a>(&mut self, packets: impl Iterator<Item = &'a [u8; mpegts::PACKET_SIZE]>) {
         for packet in packets {
-            if let Some((pid, pcr)) = mpegts::pcr(packet) {
-                self.clock.tick(pid, pcr);
-                if self.clock.now.since(self.advanced) >= ADVANCE_EVERY {
-                    self.advanced = self.clock.now;
-                    self.stream.advance(self.clock.now, 0, &mut self.outbox);
-                }
-            }
             let mut digest = PacketDigest {
                 ts_visible: true,
                 ts_count: 1,
+                bad_sync: u8::from(packet[0] != mpegts::SYNC_BYTE),
                 ..PacketDigest::default()
             };
             digest.ts[0] = mpegts::digest_packet(packet, Content::Full);
+            let mut now = self.clock.packet();
+            if digest.bad_sync == 0
+                && let Some((pid, pcr)) = mpegts::pcr(packet)
+            {
+                now = self.clock.tick(pid, pcr, digest.ts[0].discontinuity());
+            }
+            if now.since(self.advanced) >= ADVANCE_EVERY {
+                self.advanced = now;
+                self.stream.advance(now, 0, &mut self.outbox);
+            }
             self.count += 1;
-            self.stream.offer(
-                self.clock.now,
-                packet.len(),
-                &digest,
-                TsBytes::one(packet),
-                &mut self.outbox,
-            );
+            let bytes = TsBytes::one(packet);
+            self.stream.offer(now, packet.len(), &digest, bytes, &mut self.outbox);
         }
+    }
+
+    /// Between the last packet and the next one the reader lost synchronisation.
+    pub fn sync_lost(&mut self) {
+        self.sync_losses += 1;
+        self.stream.sync_lost(self.clock.now(), &mut self.outbox);
     }
 
     /// The oldest event that was not fetched yet; its time counts from the file's beginning.
@@ -96,38 +103,13 @@ impl Inspection {
         self.stream.flush(&mut self.outbox);
     }
 
-    /// What there is to say, after the file's reader lost synchronisation `sync_losses` times.
-    pub fn report(&self, sync_losses: u64) -> StreamReport {
+    /// What there is to say.
+    pub fn report(&self) -> StreamReport {
         let mut report = self.stream.report();
         if let Some(ts) = &mut report.ts {
-            ts.sync_byte_errors += sync_losses;
+            ts.sync_byte_errors += self.sync_losses;
         }
         report
-    }
-}
-
-/// Time by the first PID that carries a PCR.
-#[derive(Default)]
-struct PcrClock {
-    pid: Option<u16>,
-    last: u64,
-    now: Timestamp,
-}
-
-impl PcrClock {
-    fn tick(&mut self, pid: u16, pcr: u64) {
-        if self.pid.is_none() {
-            self.pid = Some(pid);
-            self.last = pcr;
-        }
-        if self.pid != Some(pid) {
-            return;
-        }
-        let step = (pcr + PCR_MODULUS - self.last) % PCR_MODULUS;
-        self.last = pcr;
-        if step <= PCR_STEP {
-            self.now = Timestamp::from_nanos(self.now.nanos() + step * 1000 / 27);
-        }
     }
 }
 
@@ -146,14 +128,14 @@ mod tests {
     }
 
     fn inspect(seconds: u64, start_ms: u64) -> StreamReport {
-        let mut inspection = Inspection::new(false);
+        let mut inspection = Inspection::new(false, false);
         let packets: Vec<_> = (0..seconds * 25)
             .map(|n| packet(n as u8 ^ if n == 25 { 8 } else { 0 }, start_ms + n * 40))
             .collect();
         inspection.packets(packets.iter());
         assert_eq!(inspection.count(), seconds * 25);
         inspection.finish();
-        inspection.report(0)
+        inspection.report()
     }
 
     #[test]

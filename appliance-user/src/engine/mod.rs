@@ -21,7 +21,6 @@ mod outbox;
 pub mod report;
 mod stream;
 pub mod time;
-#[allow(dead_code, reason = "the stream does not feed it yet")]
 pub mod ts;
 mod watch;
 
@@ -81,6 +80,8 @@ pub struct Config {
     pub content: Content,
     /// Keep the reports of streams that are gone, for a final report.
     pub keep_gone: bool,
+    /// Analyse transport streams: tables, clocks, TR 101 290. Else continuity alone is judged.
+    pub analyse: bool,
     /// Bytes that senders may make streams hold beyond their first packets, all together.
     pub memory: usize,
     /// Hand on every stream's TS packets in the order in which they were sent ([`Engine::next_media`]).
@@ -101,6 +102,7 @@ impl Default for Config {
             seed: 0,
             content: Content::Sampled,
             keep_gone: false,
+            analyse: true,
             memory: 256 << 20,
             extract: false,
             worker: 0,
@@ -375,6 +377,7 @@ impl Engine {
             blindness: self.blindness,
             remembers: matches!(place, Place::InTable(_)),
             content: self.config.content,
+            analyse: self.config.analyse,
             allowance: &self.allowance,
             outbox: &mut self.outbox,
             counters: &mut self.counters,

@@ -12,6 +12,8 @@ pub use super::flow::RtmpReport;
 pub use super::flow::rtp::{FecReport, RtcpReport, RtpReport, SeamlessReport};
 pub use super::flow::srt::{GroupReport, HandshakeReport, KeyState, PartyReport, SrtReport};
 
+pub use super::ts::{Cue, CueReport, PidAnalysis, TsAnalysis};
+
 /// The version of the report's shape.
 pub const SCHEMA: u32 = 1;
 
@@ -184,8 +186,11 @@ pub struct StreamReport {
     pub tr101290: BTreeMap<&'static str, u64>,
     /// Findings by name.
     pub findings: BTreeMap<&'static str, u64>,
-    /// Splice information.
-    pub scte35: [(); 0],
+    /// The last cues of the splice information, oldest first.
+    pub scte35: Vec<Cue>,
+    /// Splice sections in all; absent where there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub splice: Option<CueReport>,
     /// What only RTMP knows; absent for other protocols.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtmp: Option<RtmpReport>,
@@ -215,7 +220,7 @@ pub struct TransportReport {
 }
 
 /// Transport stream figures (ISO/IEC 13818-1).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct TsReport {
     /// TS packets after duplicates were removed, null packets included.
     pub packets: u64,
@@ -231,6 +236,12 @@ pub struct TsReport {
     pub crc_errors: u64,
     /// Per PID, in the order of PIDs.
     pub pids: Vec<PidReport>,
+    /// Tables, clocks and TR 101 290 were looked at. Not where continuity alone was asked for, or where there was no memory
+    /// for more.
+    pub analysed: bool,
+    /// What they say.
+    #[serde(flatten)]
+    pub analysis: Option<TsAnalysis>,
 }
 
 /// Continuity errors by whose fault they are.
@@ -245,7 +256,7 @@ pub struct ContinuityErrors {
 }
 
 /// One PID's figures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct PidReport {
     /// Packet identifier, 13 bits.
     pub pid: u16,
@@ -255,6 +266,9 @@ pub struct PidReport {
     pub continuity_errors: u64,
     /// stream_type from the PMT, where one was read.
     pub stream_type: Option<u8>,
+    /// Bit rate, scrambling, time stamps and PCRs.
+    #[serde(flatten)]
+    pub analysis: Option<PidAnalysis>,
 }
 
 fn endpoint_hex<S: Serializer>(endpoint: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {

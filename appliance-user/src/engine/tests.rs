@@ -118,7 +118,9 @@ struct Bench {
 impl Bench {
     fn new(policy: Policy) -> Self {
         Bench {
+            // The packets of these tests carry no tables.
             engine: Engine::new(Config {
+                analyse: false,
                 keep_gone: true,
                 ..Config::default()
             }),
@@ -444,6 +446,7 @@ fn what_would_not_pass_whole_does_not_pass_in_parts() {
 fn a_full_table_still_asks_what_one_packet_can_tell() {
     let config = Config {
         max_flows: 1,
+        analyse: false,
         ..Config::default()
     };
     let mut bench = Bench {

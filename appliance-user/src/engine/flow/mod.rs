@@ -89,6 +89,8 @@ pub(in crate::engine) struct Context<'a> {
     pub remembers: bool,
     /// How much of a packet is hashed.
     pub content: Content,
+    /// Whether transport streams are analysed.
+    pub analyse: bool,
     /// What streams may grow by.
     pub allowance: &'a Allowance,
     /// Where events go.
@@ -316,6 +318,9 @@ impl Flow {
         }
         let mut stream = Stream::new(protocol, context.rule, datagram.tuple, direction, selector, context.now);
         stream.settle(room, context.allowance);
+        if context.analyse {
+            stream.analyse();
+        }
         stream.adopt(self.unattributed.take().unwrap_or_else(|| {
             context.counters.streams_created += 1;
             Totals {

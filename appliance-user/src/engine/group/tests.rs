@@ -130,6 +130,7 @@ impl Fleet {
                 group_seed: 11,
                 seed: worker as u64,
                 keep_gone: true,
+                analyse: false,
                 ..Config::default()
             })
         };

@@ -1,20 +1,25 @@
 //! The judge's analyser, and what pays for it: it comes with the first TS packet, and goes where the memory is used up.
 
+use std::sync::Arc;
+
 use crate::engine::memory::{Allowance, Grant};
 use crate::engine::ts::{Analyser, Axis};
-use crate::policy::rule::Tr101290Thresholds;
+use crate::policy::rule::TsRule;
 
 /// A stream's analyser, if it has one.
 #[derive(Debug)]
 pub(super) struct Analysis {
+    /// What the analyser will be, from the first TS packet on.
+    awaited: Option<(Axis, Arc<TsRule>)>,
     analyser: Option<Box<Analyser>>,
     grant: Grant,
 }
 
 impl Analysis {
-    /// None yet.
+    /// None, and none awaited.
     pub(super) fn new() -> Self {
         Analysis {
+            awaited: None,
             analyser: None,
             grant: Allowance::unlimited().grant(),
         }
@@ -26,12 +31,29 @@ impl Analysis {
         self.account();
     }
 
-    /// There is one from now on.
-    pub(super) fn begin(&mut self, axis: Axis, thresholds: &Tr101290Thresholds) {
-        let mut analyser = Analyser::new(axis);
-        analyser.set_thresholds(thresholds);
-        self.analyser = Some(Box::new(analyser));
-        self.account();
+    /// There will be one.
+    pub(super) fn await_packets(&mut self, axis: Axis, rule: Arc<TsRule>) {
+        self.awaited = Some((axis, rule));
+    }
+
+    /// The first TS packet is here.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        if let Some((axis, rule)) = self.awaited.take() {
+            let mut analyser = Analyser::new(axis);
+            analyser.set_rule(&rule);
+            self.analyser = Some(Box::new(analyser));
+        }
+    }
+
+    /// The policy changed.
+    pub(super) fn readmit(&mut self, rule: &Arc<TsRule>) {
+        if let Some((_, awaited)) = &mut self.awaited {
+            *awaited = Arc::clone(rule);
+        }
+        if let Some(analyser) = &mut self.analyser {
+            analyser.set_rule(rule);
+        }
     }
 
     pub(super) fn analyser(&self) -> Option<&Analyser> {

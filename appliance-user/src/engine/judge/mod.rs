@@ -23,6 +23,7 @@ mod sequence;
 mod tests;
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use tidegate_common::digest::{PacketDigest, TsDigest};
 
@@ -38,7 +39,7 @@ use super::memory::{Allowance, Grant};
 use super::time::Timestamp;
 pub use super::ts::Axis;
 use super::ts::{Analyser, TsEvent};
-use crate::policy::rule::Tr101290Thresholds;
+use crate::policy::rule::TsRule;
 
 /// Bytes of packets that wait which one stream may keep: the tables and clocks of some seconds.
 const KEPT_BYTES: usize = 256 << 10;
@@ -294,9 +295,14 @@ impl Judge {
         self
     }
 
-    /// From now on the transport stream is analysed too: tables, clocks, TR 101 290.
-    pub fn analyse(&mut self, axis: Axis, thresholds: &Tr101290Thresholds) {
-        self.court.analysis.begin(axis, thresholds);
+    /// The transport stream is analysed too, from its first packet on: tables, clocks, TR 101 290.
+    pub fn analyse(&mut self, axis: Axis, rule: Arc<TsRule>) {
+        self.court.analysis.await_packets(axis, rule);
+    }
+
+    /// The policy changed: the rule's thresholds are others.
+    pub fn readmit(&mut self, rule: &Arc<TsRule>) {
+        self.court.analysis.readmit(rule);
     }
 
     /// What the analyser knows, where there is one and memory for it.
@@ -351,6 +357,20 @@ impl Judge {
         let sequence = self.sequencer.as_ref().map_or(0, Sequencer::memory);
         // What was given back is free for others now; more than was granted it never holds.
         self.court.grant.hold(sequence + self.court.memory());
+    }
+
+    /// Synchronisation was lost on the way to the judge; under [`Ordering::Arrival`].
+    pub fn sync_lost(&mut self, at: Timestamp, out: &mut impl Sink) {
+        let Court {
+            analysis,
+            docket,
+            grant,
+            ..
+        } = &mut self.court;
+        if let Some(analyser) = analysis.analyser_mut() {
+            analyser.sync_lost(at, &mut |at, event| docket.hold_ts(at, event, Duration::ZERO, grant));
+        }
+        docket.release(at, out);
     }
 
     /// The input ends: whatever still waits is judged and told.
@@ -564,6 +584,7 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         if core::mem::take(&mut court.unseen) {
             court.rebase();
         }
+        court.analysis.begin();
         court.judge(*now, *settling, &packet);
     }
 

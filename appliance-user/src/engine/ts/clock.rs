@@ -29,7 +29,7 @@ const MOST_PACKETS: u64 = 1 << 32;
 
 /// The clock of a file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FileClock {
+pub(in crate::engine) struct FileClock {
     now: u64,
     /// Nanoseconds to a packet.
     pace: u64,
@@ -50,7 +50,7 @@ pub(super) struct FileClock {
 impl FileClock {
     /// One packet on.
     #[inline]
-    pub(super) fn packet(&mut self) -> Timestamp {
+    pub(in crate::engine) fn packet(&mut self) -> Timestamp {
         self.packets += 1;
         self.now = (self.now + self.pace).min(self.until);
         if self.packets == self.lost_after {
@@ -61,12 +61,12 @@ impl FileClock {
     }
 
     /// The time of the last packet.
-    pub(super) fn now(&self) -> Timestamp {
+    pub(in crate::engine) fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.now)
     }
 
     /// The last packet carries a PCR.
-    pub(super) fn tick(&mut self, pid: u16, value: u64, discontinuity: bool) -> Timestamp {
+    pub(in crate::engine) fn tick(&mut self, pid: u16, value: u64, discontinuity: bool) -> Timestamp {
         let lost = self.pid.is_none() || self.packets >= self.lost_after.max(1) && self.until == u64::MAX;
         if self.pid != Some(pid) && lost {
             self.pid = Some(pid);

@@ -197,6 +197,7 @@ pub struct CueReport {
     /// What was wrong, and how often.
     pub findings: BTreeMap<&'static str, u64>,
     /// The last cues, oldest first; at most 256.
+    #[serde(skip)]
     pub cues: Vec<Cue>,
 }
 

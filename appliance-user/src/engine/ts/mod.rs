@@ -27,7 +27,7 @@ use tidegate_common::digest::TsDigest;
 
 use self::checks::Checks;
 pub use self::clock::Axis;
-use self::clock::FileClock;
+pub(in crate::engine) use self::clock::FileClock;
 use self::cues::Cues;
 pub use self::cues::{Cue, CueEvent, CueFinding, CueReport};
 pub use self::event::TsEvent;

@@ -44,6 +44,7 @@ pub(super) fn describe(f: &mut Formatter<'_>, rule: &Rule) -> fmt::Result {
 
 fn describe_tr101290(f: &mut Formatter<'_>, limit: &Tr101290Limit) -> fmt::Result {
     let what = match limit.priority {
+        0 => return line(f, "tr101290", "measured, and no violation counts"),
         1 => "violations of priority 1".to_owned(),
         priority => format!("violations of priorities 1 to {priority}"),
     };

@@ -86,7 +86,7 @@ pub enum MalformedTs {
 /// The limit on violations of TR 101 290: exceeded by more than `max_violations` within any `window`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tr101290Limit {
-    /// Priorities 1 up to this one count. 1 to 3; the counters of the others are kept all the same.
+    /// Priorities 1 up to this one count, 0 for none. The counters of the others are kept all the same.
     pub priority: u8,
     /// Violations within the window that are still borne.
     pub max_violations: u32,

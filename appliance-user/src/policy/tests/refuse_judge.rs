@@ -261,15 +261,9 @@ fn tr101290() {
         ),
         (
             "rtp",
-            "ts = { tr101290 = { priority = 0 } }",
-            32,
-            "the number 0 is not between 1 and 3",
-        ),
-        (
-            "rtp",
             "ts = { tr101290 = { priority = 4 } }",
             32,
-            "the number 4 is not between 1 and 3",
+            "the number 4 is not between 0 and 3",
         ),
         (
             "rtp",

@@ -61,7 +61,7 @@ pub(super) fn read(ts: &Fields<'_, '_>, out: &mut Collector<'_>) -> Tr101290Limi
         return defaults;
     };
     let priority = limit
-        .value("priority", out, |v| value::integer(v, 1..=3))
+        .value("priority", out, |v| value::integer(v, 0..=3))
         .unwrap_or(defaults.priority);
     let (on_exceed, hold) = read_action(&limit, out);
     Tr101290Limit {

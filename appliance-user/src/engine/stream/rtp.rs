@@ -1,0 +1,117 @@
+//! What RTP adds to a stream: its header's figures, RTCP, and the groups in which it meets its companions.
+
+use tidegate_common::flow::FlowKey;
+
+use super::Stream;
+use crate::engine::event::StreamChange;
+use crate::engine::flow::rtp::{ArrivalHeader, RtpFigures};
+use crate::engine::group::{Address, GroupKey, Member, Outcome, Post, RtcpNote};
+use crate::engine::outbox::Outbox;
+use crate::engine::time::Timestamp;
+use crate::engine::watch::Cause;
+use crate::policy::rule::Path;
+use crate::policy::{Protocol, Rule, RuleId};
+
+impl Stream {
+    /// What only RTP knows, from now on kept.
+    pub(in crate::engine) fn rtp_mut(&mut self) -> &mut RtpFigures {
+        self.rtp.get_or_insert_default()
+    }
+
+    /// Heap bytes of what only RTP knows.
+    pub(in crate::engine) fn rtp_memory(&self) -> usize {
+        self.rtp
+            .as_ref()
+            .map_or(0, |rtp| size_of::<RtpFigures>() + rtp.memory())
+    }
+
+    /// Ties a media stream to its companions by what its rule says: FEC, and the other path of a pair.
+    pub(in crate::engine) fn tie(&mut self, rule: &Rule) {
+        let (source, destination) = (self.identity.source, self.identity.destination);
+        let is_of = |path: &Path| {
+            source.is_some_and(|source| path.source.contains(&source.ip()))
+                && destination.is_some_and(|to| path.destination.contains(&to.ip()) && path.port == to.port())
+        };
+        let paths = rule.rtp.paths.as_ref();
+        let path = paths
+            .and_then(|paths| paths.iter().position(is_of))
+            .map(|path| path as u8);
+        self.rtp_mut().tie(rule.protocol == Protocol::RtpFec, path);
+    }
+
+    /// A media packet's RTP header, before the packet is judged.
+    pub(in crate::engine) fn rtp_packet(
+        &mut self,
+        now: Timestamp,
+        payload_type: u8,
+        header: &ArrivalHeader,
+        repeated: bool,
+        outbox: &mut Outbox,
+    ) {
+        let found = self.rtp_mut().media(now, payload_type, header, repeated);
+        for finding in found.into_iter().flatten() {
+            self.find(now, finding, outbox);
+        }
+    }
+
+    /// A media packet was judged. Whether the stream's groups should be told something.
+    pub(in crate::engine) fn rtp_judged(&mut self, now: Timestamp, sequence: u16) -> bool {
+        let announced = self.announced;
+        self.rtp.as_mut().is_some_and(|rtp| {
+            rtp.judged(now, sequence);
+            announced && rtp.membership.is_due(now)
+        })
+    }
+
+    /// Tells the stream's groups what they do not know yet.
+    pub(in crate::engine) fn tell_group(
+        &mut self,
+        now: Timestamp,
+        flow: &FlowKey,
+        rule: Option<RuleId>,
+        post: &mut Post,
+    ) {
+        let Some(rtp) = self.rtp.as_mut().filter(|_| self.announced) else {
+            return;
+        };
+        let to = Address {
+            member: Member {
+                flow: *flow,
+                direction: self.direction,
+                ssrc: self.selector,
+            },
+            key: GroupKey {
+                rule,
+                endpoint: self.identity.endpoint,
+                destination: self.identity.destination,
+                ssrc: 0,
+            },
+        };
+        rtp.membership.send(now, &to, post);
+    }
+
+    /// RTCP said something of the stream at `at`.
+    pub(in crate::engine) fn rtcp_note(&mut self, now: Timestamp, at: Timestamp, note: &RtcpNote, outbox: &mut Outbox) {
+        let duplicated = self.judge.as_ref().map_or(0, |judge| judge.transport().duplicated);
+        if self.rtp_mut().rtcp(at, note, duplicated) {
+            outbox.tell(now, &self.identity, StreamChange::Bye);
+        }
+    }
+
+    /// What the home of one of its groups found.
+    pub(in crate::engine) fn outcome(&mut self, now: Timestamp, outcome: &Outcome, outbox: &mut Outbox) {
+        if let Outcome::Rtcp { at, note } = outcome {
+            return self.rtcp_note(now, *at, note, outbox);
+        }
+        let lost = self.rtp_mut().outcome(outcome);
+        if lost == 0 {
+            return;
+        }
+        let tainted = self.findings.are_suspicious(now);
+        let identity = &self.identity;
+        self.watch
+            .count(now, Cause::NetworkLoss, lost, tainted, &mut |at, change| {
+                outbox.tell(at, identity, change);
+            });
+    }
+}
