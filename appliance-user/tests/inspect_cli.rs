@@ -492,7 +492,7 @@ fn the_text_report_says_first_what_matters() {
     );
     assert_eq!(
         lines[4],
-        "    healthy     1 packet lost (0.500%); continuity errors: 1 by the network"
+        "    healthy     1 packet lost (0.500%); continuity errors: 3 by the network"
     );
     assert_eq!(
         lines[5..].join("\n"),

@@ -8,6 +8,7 @@
 
 pub mod counters;
 pub mod event;
+mod exchange;
 pub mod expect;
 pub mod file;
 mod flow;
@@ -38,7 +39,7 @@ use self::expect::Activity;
 use self::flow::{Admission, Context, Datagram, Flow};
 use self::flow_table::{FlowIndex, FlowTable, Inserted, Sweep};
 use self::fragments::{FragmentCache, FragmentKey};
-use self::group::{GroupBody, GroupMessage, Groups, Post};
+use self::group::{Groups, Post};
 pub use self::media::mpegts::Content;
 use self::memory::Allowance;
 pub use self::outbox::Media;
@@ -103,7 +104,7 @@ impl Default for Config {
             content: Content::Sampled,
             keep_gone: false,
             analyse: true,
-            memory: 256 << 20,
+            memory: 192 << 20,
             extract: false,
             worker: 0,
             workers: 1,
@@ -226,64 +227,7 @@ impl Engine {
 
     /// The input ends: everything that still waits is judged.
     pub fn finish(&mut self) {
-        let now = self.clock;
-        let mut results = Vec::new();
-        for (key, flow) in self.flows.iter_mut() {
-            for stream in flow.streams_mut() {
-                stream.flush(&mut self.outbox);
-            }
-            flow.tell_groups(now, key, &mut self.post);
-            while let Some(message) = self.post.fetch_own() {
-                match message.body {
-                    GroupBody::Result { .. } => results.push(message),
-                    _ => self.groups.take(now, &message, &mut self.post),
-                }
-            }
-        }
-        results.iter().for_each(|message| self.deliver(now, message));
-        self.groups.finish(now, &mut self.post);
-        self.read_own_post(now);
-    }
-
-    /// A message for another worker, oldest first: the driver brings it to the engine of worker `to`, in order.
-    pub fn next_message(&mut self) -> Option<GroupMessage> {
-        self.post.fetch()
-    }
-
-    /// Takes a message from another worker. What the groups make of it may be messages in turn.
-    pub fn take_message(&mut self, now: Timestamp, message: &GroupMessage) {
-        self.deliver(now, message);
-        self.read_own_post(now);
-    }
-
-    /// Messages of groups that were shed because nobody fetched them, and groups that there was no room for.
-    pub fn group_losses(&self) -> (u64, u64) {
-        (self.post.shed(), self.groups.refused())
-    }
-
-    /// Heap bytes that groups of flows hold, at their homes and with the streams.
-    pub fn groups_memory(&self) -> usize {
-        let streams = self.flows.iter().flat_map(|(_, flow)| flow.streams());
-        self.groups.memory() + streams.map(Stream::rtp_memory).sum::<usize>()
-    }
-
-    /// Reads the messages that the engine wrote to itself. Each one makes a few at most, and results make none.
-    #[inline]
-    fn read_own_post(&mut self, now: Timestamp) {
-        while let Some(message) = self.post.fetch_own() {
-            self.deliver(now, &message);
-        }
-    }
-
-    fn deliver(&mut self, now: Timestamp, message: &GroupMessage) {
-        match &message.body {
-            GroupBody::Result { member, outcome } => {
-                if let Some(flow) = self.flows.peek_mut(&member.flow) {
-                    flow.outcome(now, member, outcome, &mut self.outbox);
-                }
-            }
-            _ => self.groups.take(now, message, &mut self.post),
-        }
+        self.finish_groups();
     }
 
     /// The oldest event that was not fetched yet.

@@ -81,11 +81,37 @@ pub(crate) fn ts_packet(pid: u16, counter: u8, fill: u8) -> [u8; 188] {
     packet
 }
 
-/// Seven TS packets of one PID whose counters go on from datagram to datagram.
+/// Seven TS packets: of PID 256, whose counters go on from datagram to datagram, and in every fourth datagram a PAT and a
+/// PMT that lists it as private data without PCRs.
 pub(crate) fn ts_datagram(number: u32) -> Vec<u8> {
-    (0..7)
-        .flat_map(|i| ts_packet(256, (number * 7 + i) as u8, (number * 7 + i) as u8))
-        .collect()
+    let tables = number.is_multiple_of(4);
+    let first = number * 7 - number.div_ceil(4) * 2;
+    let mut packets = Vec::new();
+    if tables {
+        let counter = (number / 4) as u8;
+        // Programme 1 has its PMT on PID 4096, which names no PCR PID (0x1fff) and one component.
+        packets.extend(table(0, counter, &[0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xf0, 0]));
+        let pmt = [2, 0xb0, 18, 0, 1, 0xc1, 0, 0, 0xff, 0xff, 0xf0, 0, 6, 0xe1, 0, 0xf0, 0];
+        packets.extend(table(4096, counter, &pmt));
+    }
+    let media = if tables { 5 } else { 7 };
+    packets.extend((first..first + media).flat_map(|n| ts_packet(256, n as u8, n as u8)));
+    packets
+}
+
+/// A TS packet with one section, to which the CRC-32 is added (ISO/IEC 13818-1 2.4.4 and annex A).
+pub(crate) fn table(pid: u16, counter: u8, section: &[u8]) -> [u8; 188] {
+    let crc = section.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| {
+            crc << 1 ^ if crc >> 31 == 1 { 0x04c1_1db7 } else { 0 }
+        })
+    });
+    let mut packet = ts_packet(pid, counter, 0xff);
+    packet[1] |= 0x40;
+    packet[4] = 0;
+    packet[5..5 + section.len()].copy_from_slice(section);
+    packet[5 + section.len()..9 + section.len()].copy_from_slice(&crc.to_be_bytes());
+    packet
 }
 
 /// RTP (RFC 3550 5.1) around a payload.

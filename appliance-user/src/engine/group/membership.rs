@@ -128,7 +128,7 @@ impl Membership {
         let member = to.member;
         if self.presented.is_none_or(|at| now.since(at) >= PRESENT_EVERY) {
             self.presented = Some(now);
-            post.to_home(now, to.key, GroupBody::Present(member));
+            post.send_home(now, to.key, GroupBody::Present(member));
         }
         self.close_batch();
         for note in self.notes.drain(..) {
@@ -143,10 +143,10 @@ impl Membership {
                 Note::Rebased => GroupBody::Rebased { member, path },
             };
             if self.fec {
-                post.to_home(now, to.key, body(0));
+                post.send_home(now, to.key, body(0));
             }
             if let Some(path) = self.path {
-                post.to_home(now, pair_key(to), body(path));
+                post.send_home(now, pair_key(to), body(path));
             }
         }
         self.notes.shrink_to(KEPT_NOTES);

@@ -230,7 +230,7 @@ impl Post {
     }
 
     /// Sends something to a group's home.
-    pub(super) fn to_home(&mut self, at: Timestamp, key: GroupKey, body: GroupBody) {
+    pub(super) fn send_home(&mut self, at: Timestamp, key: GroupKey, body: GroupBody) {
         self.send(self.home(&key), at, key, body);
     }
 

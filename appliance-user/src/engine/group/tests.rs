@@ -582,3 +582,42 @@ fn the_post_is_bounded_and_every_worker_names_the_same_home() {
     }
     assert_eq!(post.shed(), 2 * MESSAGE_CAPACITY as u64);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_comes_in_whatever_order_stays_within_its_bounds(
+        packets in proptest::collection::vec(
+            (0usize..3, 0u8..7, proptest::prelude::any::<u16>(), proptest::prelude::any::<[u8; 3]>(), 0u64..40), 1..300),
+        paired in proptest::prelude::any::<bool>(),
+    ) {
+        let rules = if paired { pair_policy("") } else { policy("rtp-fec", "") };
+        let mut fleet = Fleet::new(3, rules);
+        let (mut ms, mut sequence) = (0, 60_000u16);
+        for (worker, kind, number, [a, b, c], pause) in packets {
+            ms += pause;
+            let path = SocketAddr::from(([10, 0, 1 + a % 2, 1], 4000));
+            match kind {
+                0..3 => {
+                    sequence = sequence.wrapping_add(1 + u16::from(a & b & 3));
+                    fleet.send(0, ms, path, receiver(5000), &media(sequence, SSRC + u32::from(c / 250)));
+                }
+                3 => fleet.send(0, ms, path, receiver(5000), &stamped(number, u32::from(number) << 16, SSRC)),
+                4 => fleet.send(worker, ms, path, receiver(5002), &fec(number, sequence.wrapping_sub(a.into()), c & 1 == 0, b, c)),
+                5 => fleet.send(worker, ms, path, receiver(5001), &rtcp(a & 3, 200 + b % 8, &[SSRC, number.into(), 7, 8, 9, 10, 11, 12])),
+                _ => fleet.tick(ms),
+            }
+        }
+        fleet.settle(ms);
+        for stream in fleet.streams() {
+            let transport = stream.transport;
+            proptest::prop_assert!(transport.recoverable.is_none_or(|n| n <= transport.lost));
+            if let Some(merged) = stream.rtp.and_then(|rtp| rtp.seamless) {
+                let [a, b] = merged.path_lost;
+                proptest::prop_assert!(merged.lost <= a + b, "{merged:?}");
+            }
+        }
+        proptest::prop_assert!(fleet.engines.iter().all(|engine| engine.groups_memory() < 256 * 1024));
+        proptest::prop_assert!(fleet.engines.iter().all(|engine| engine.group_losses() == (0, 0)));
+    }
+}

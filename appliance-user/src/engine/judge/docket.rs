@@ -16,7 +16,7 @@ const MAX_HELD: usize = 1024;
 /// Room that the first event makes.
 const FIRST_ROOM: usize = 8;
 /// Room that is kept when nothing is held.
-const KEPT_ROOM: usize = 64;
+const KEPT_ROOM: usize = 16;
 /// Losses this close together are told as one.
 const LOSS_GRAIN: Duration = Duration::from_millis(10);
 

@@ -537,7 +537,7 @@ mod tests {
         fn arbitrary_bytes_are_harmless(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(compound) = Compound::parse(&bytes) {
                 prop_assert!(rtp::is_rtcp(&bytes) || bytes.len() < 8);
-                compound.packets().for_each(|packet| consume(packet));
+                compound.packets().for_each(consume);
             }
         }
 
@@ -548,7 +548,7 @@ mod tests {
             let bytes: Vec<u8> = packets.iter().flat_map(|(count, kind, words)| packet(*count, *kind, words)).collect();
             let compound = Compound::parse(&bytes).unwrap();
             prop_assert_eq!(compound.packets().count(), packets.len());
-            compound.packets().for_each(|packet| consume(packet));
+            compound.packets().for_each(consume);
         }
 
         #[test]

@@ -35,7 +35,7 @@ impl Analyser {
         }
         let Some(state) = self.slots.get_mut(slot) else { return };
         if header.transport_error() {
-            // "No other error indications should be derived from the erroneous packet" (5.2.2).
+            // TR 101 290 5.2.2: nothing else is to be concluded from such a packet.
             state.hole = true;
             self.monitor
                 .ledger
@@ -61,15 +61,16 @@ impl Analyser {
             .into_iter()
             .for_each(Pcr::missing);
         if self.file.is_some() {
-            for place in &self.extended {
-                let more = self
-                    .slots
-                    .get_mut(usize::from(*place))
-                    .and_then(|slot| slot.more.as_mut());
-                more.and_then(|more| more.pcr.as_mut())
-                    .into_iter()
-                    .for_each(Pcr::displaced);
-            }
+            self.for_each_pcr(Pcr::displaced);
+        }
+    }
+
+    /// Every PID that has sent a PCR.
+    pub(super) fn for_each_pcr(&mut self, work: impl Fn(&mut Pcr)) {
+        for place in &self.extended {
+            let slot = self.slots.get_mut(usize::from(*place));
+            let pcr = slot.and_then(|slot| slot.more.as_mut()?.pcr.as_mut());
+            pcr.into_iter().for_each(&work);
         }
     }
 
@@ -97,7 +98,7 @@ impl Analyser {
             _ => now,
         };
         self.now = at;
-        let (begin, limits) = (self.monitor.begin, self.monitor.limits);
+        let limits = self.monitor.limits;
         let Some(pcr) = self.pcr(slot, in_file, carried.is_some()) else {
             return at;
         };
@@ -110,7 +111,7 @@ impl Analyser {
             }
             return at;
         };
-        let found = pcr.take(Reference { value, at, place }, begin, &limits);
+        let found = pcr.take(Reference { value, at, place }, &limits);
         let measurable = pcr.accuracy.as_ref().is_some_and(|accuracy| accuracy.checked > 0);
         let ledger = &mut self.monitor.ledger;
         if measurable {

@@ -32,6 +32,7 @@ use self::cues::Cues;
 pub use self::cues::{Cue, CueEvent, CueFinding, CueReport};
 pub use self::event::TsEvent;
 use self::monitor::Monitor;
+use self::pcr::Pcr;
 use self::rates::{Meter, Packets};
 pub use self::report::{PcrReport, PidAnalysis, TsAnalysis};
 use self::slot::{Kind, More, Slot};
@@ -101,6 +102,8 @@ pub(in crate::engine) struct Analyser {
     second: Meter,
     second_began: Timestamp,
     second_lasted: Duration,
+    /// The latest time that is known, by a packet or without.
+    latest: Timestamp,
     /// At least one whole second was measured.
     measured: bool,
     checks: Checks,
@@ -132,6 +135,7 @@ impl Analyser {
             second: Meter::new(SECOND),
             second_began: Timestamp::default(),
             second_lasted: SECOND,
+            latest: Timestamp::default(),
             measured: false,
             checks: Checks::default(),
         }
@@ -236,31 +240,6 @@ impl Analyser {
         self.next_tick = Timestamp::default();
     }
 
-    /// The time of the last packet on the analyser's axis; a file's begins at zero.
-    pub(in crate::engine) fn now(&self) -> Timestamp {
-        self.now
-    }
-
-    /// What PAT, CAT and PMTs say.
-    pub(in crate::engine) fn tables(&self) -> &Tables {
-        &self.tables
-    }
-
-    /// Sections whose CRC-32 was wrong, of any table.
-    pub(in crate::engine) fn crc_errors(&self) -> u64 {
-        self.monitor.crc_errors
-    }
-
-    /// Bits per second of TS packets over the last second, null packets included; `None` before a second has passed.
-    pub(in crate::engine) fn bitrate(&self, now: Timestamp) -> Option<u64> {
-        self.second.bitrate(self.on_axis(now), self.counted())
-    }
-
-    /// The share of null packets over the last second in per cent; `None` before a second has passed, or without packets.
-    pub(in crate::engine) fn null_percent(&self, now: Timestamp) -> Option<f64> {
-        self.second.null_percent(self.on_axis(now), self.counted())
-    }
-
     /// Heap bytes held.
     pub(in crate::engine) fn memory(&self) -> usize {
         // A file's PCRs have their accuracy boxed; no file is hostile in number.
@@ -340,6 +319,7 @@ impl Analyser {
         if core::mem::take(&mut self.unseen) || set_back {
             self.first.get_or_insert(now);
             self.monitor.begin(now);
+            self.for_each_pcr(Pcr::forget);
             self.second.reset();
             self.checks.reset(now);
             self.second_began = now;
@@ -365,6 +345,7 @@ impl Analyser {
 
     fn measure(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
         let counted = self.counted();
+        self.latest = now;
         self.second.sample(now, counted);
         self.checks.sample(now, counted);
         let lasted = now.since(self.second_began);
@@ -418,7 +399,7 @@ impl Analyser {
             let Some(more) = &mut slot.more else { continue };
             let pid = Some(slot.pid);
             if let Some(pcr) = more.pcr.as_mut().filter(|_| self.tables.is_pcr_pid(slot.pid)) {
-                let times = pcr.overdue(now, begin, &limits);
+                let times = pcr.overdue(now, &limits);
                 ledger.raise(now, Indicator::PcrRepetitionError, pid, times, out);
             }
             if slot.kind == Kind::Timed {

@@ -111,15 +111,20 @@ impl Pcr {
         self.accuracy.iter_mut().for_each(|accuracy| accuracy.restart());
     }
 
-    /// The next PCR. What was before `begin` went by unseen.
-    pub(super) fn take(&mut self, now: Reference, begin: Timestamp, limits: &Limits) -> Violations {
+    /// Packets went by unseen: the next PCR is the first.
+    pub(super) fn forget(&mut self) {
+        self.last = None;
+        (self.told, self.announced, self.missing) = (0, false, false);
+        self.displaced();
+    }
+
+    /// The next PCR.
+    pub(super) fn take(&mut self, now: Reference, limits: &Limits) -> Violations {
         let announced = core::mem::take(&mut self.announced);
         let missing = core::mem::take(&mut self.missing);
         let told = core::mem::take(&mut self.told);
-        let Some(last) = self.last.replace(now).filter(|last| last.at >= begin) else {
-            if let Some(accuracy) = &mut self.accuracy {
-                accuracy.restart();
-            }
+        let Some(last) = self.last.replace(now) else {
+            self.check_place(now, true, limits);
             return Violations::default();
         };
         let step = step(last.value, now.value);
@@ -150,20 +155,13 @@ impl Pcr {
     }
 
     /// Violations of 2.3.a while no PCR comes.
-    pub(super) fn overdue(&mut self, now: Timestamp, begin: Timestamp, limits: &Limits) -> u32 {
-        let Some(last) = self.last.filter(|last| last.at >= begin) else {
-            return 0;
-        };
+    pub(super) fn overdue(&mut self, now: Timestamp, limits: &Limits) -> u32 {
+        let Some(last) = self.last else { return 0 };
         let elapsed = now.nanos().saturating_sub(last.at.nanos());
         if elapsed <= LATE {
             return 0;
         }
         violations(elapsed, limits.pcr_repetition, &mut self.told)
-    }
-
-    /// When the last PCR came.
-    pub(super) fn last_at(&self) -> Option<Timestamp> {
-        self.last.map(|last| last.at)
     }
 
     fn measure(&mut self, step: u64, strayed: u64) {

@@ -21,7 +21,7 @@ fn reference(pcr_ms: u64, arrival_ms: u64) -> Reference {
 fn live(pcrs: impl IntoIterator<Item = (u64, u64)>) -> (u32, u32) {
     let mut pcr = Pcr::new(false);
     pcrs.into_iter().fold((0, 0), |(repetition, jumps), (value, arrival)| {
-        let found = pcr.take(reference(value, arrival), Timestamp::default(), &limits());
+        let found = pcr.take(reference(value, arrival), &limits());
         (repetition + found.repetition, jumps + u32::from(found.jump))
     })
 }
@@ -55,11 +55,10 @@ fn a_packet_sent_again_is_late_and_no_repetition_error() {
 #[test]
 fn an_announced_discontinuity_excuses_the_next_pcr_only() {
     let mut pcr = Pcr::new(false);
-    let begin = Timestamp::default();
-    pcr.take(reference(0, 0), begin, &limits());
+    pcr.take(reference(0, 0), &limits());
     pcr.announce();
-    assert_eq!(pcr.take(reference(70_000, 40), begin, &limits()), Violations::default());
-    assert!(pcr.take(reference(0, 80), begin, &limits()).jump);
+    assert_eq!(pcr.take(reference(70_000, 40), &limits()), Violations::default());
+    assert!(pcr.take(reference(0, 80), &limits()).jump);
     assert_eq!(pcr.figures.discontinuities, 2);
 }
 
@@ -72,11 +71,10 @@ fn over_missing_packets_only_what_time_does_not_explain_is_a_jump() {
         (5_000, 540, true),
     ] {
         let mut pcr = Pcr::new(false);
-        let begin = Timestamp::default();
-        pcr.take(reference(0, 0), begin, &limits());
+        pcr.take(reference(0, 0), &limits());
         pcr.missing();
         assert_eq!(
-            pcr.take(reference(value, arrival), begin, &limits()).jump,
+            pcr.take(reference(value, arrival), &limits()).jump,
             jump,
             "{value} {arrival}"
         );
@@ -86,26 +84,23 @@ fn over_missing_packets_only_what_time_does_not_explain_is_a_jump() {
 #[test]
 fn what_went_by_unseen_is_neither_gap_nor_jump() {
     let mut pcr = Pcr::new(false);
-    pcr.take(reference(0, 0), Timestamp::default(), &limits());
-    let begin = Timestamp::from_nanos(5_000_000_000);
-    assert_eq!(
-        pcr.take(reference(90_000, 5_010), begin, &limits()),
-        Violations::default()
-    );
+    pcr.take(reference(0, 0), &limits());
+    pcr.missing();
+    pcr.forget();
+    assert_eq!(pcr.take(reference(90_000, 5_010), &limits()), Violations::default());
     assert_eq!(pcr.figures.intervals, 0);
 }
 
 #[test]
 fn pcrs_that_stay_away_are_told_while_they_do() {
     let mut pcr = Pcr::new(false);
-    let begin = Timestamp::default();
-    pcr.take(reference(0, 0), begin, &limits());
+    pcr.take(reference(0, 0), &limits());
     let told: u32 = (0..3_000)
-        .map(|ms| pcr.overdue(Timestamp::from_nanos(ms * 1_000_000), begin, &limits()))
+        .map(|ms| pcr.overdue(Timestamp::from_nanos(ms * 1_000_000), &limits()))
         .sum();
     assert_eq!(told, 29);
     assert_eq!(
-        pcr.take(reference(3_000, 3_000), begin, &limits()).repetition,
+        pcr.take(reference(3_000, 3_000), &limits()).repetition,
         0,
         "told already"
     );
@@ -121,13 +116,13 @@ fn jitter_is_how_far_arrival_strays_and_free_of_drift() {
             at: Timestamp::from_nanos(n * 40_000_000),
             place: 0,
         };
-        pcr.take(reference, Timestamp::default(), &limits());
+        pcr.take(reference, &limits());
     }
     assert!(pcr.figures.worst <= 4_100, "{:?}", pcr.figures);
     // Every second packet comes 2 ms late.
     let mut pcr = Pcr::new(false);
     for n in 0..1_000 {
-        pcr.take(reference(n * 40, n * 40 + n % 2 * 2), Timestamp::default(), &limits());
+        pcr.take(reference(n * 40, n * 40 + n % 2 * 2), &limits());
     }
     assert_eq!(pcr.figures.worst, 2_000_000);
     assert!(
@@ -152,7 +147,7 @@ fn in_file(count: u64, error: impl Fn(u64) -> i64, packets: impl Fn(u64) -> u64)
             at: Timestamp::from_nanos(nanos(value)),
             place,
         };
-        found += u32::from(pcr.take(reference, Timestamp::default(), &limits()).inaccurate);
+        found += u32::from(pcr.take(reference, &limits()).inaccurate);
         place += packets(n);
     }
     (found, pcr.accuracy.map_or(0, |accuracy| accuracy.checked))
@@ -198,9 +193,9 @@ proptest! {
             if announced { pcr.announce() }
             if missing { pcr.missing() }
             let at = Timestamp::from_nanos(at);
-            let found = pcr.take(Reference { value, at, place }, Timestamp::default(), &limits());
+            let found = pcr.take(Reference { value, at, place }, &limits());
             prop_assert!(!(found.jump && announced));
-            pcr.overdue(at, Timestamp::default(), &limits());
+            pcr.overdue(at, &limits());
         }
     }
 

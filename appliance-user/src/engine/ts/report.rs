@@ -111,12 +111,13 @@ impl Analyser {
             .collect();
         pids.sort_unstable_by_key(|pid| pid.pid);
         let counted = self.counted();
+        let now = self.now.max(self.latest);
         TsAnalysis {
             tr101290: self.monitor.ledger.report(),
             crc_errors: self.monitor.crc_errors,
-            bitrate: self.second.bitrate(self.now, counted),
+            bitrate: self.second.bitrate(now, counted),
             mean_bitrate: bits_per_second(counted.all, life),
-            null_percent: self.second.null_percent(self.now, counted),
+            null_percent: self.second.null_percent(now, counted),
             mean_null_percent: null_percent(counted),
             tables: self.tables.report(),
             cues: self.cues.report(),

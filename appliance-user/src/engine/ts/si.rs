@@ -2,7 +2,8 @@
 //! too often, or where they do not belong.
 //!
 //! A table is expected once it has been seen, as TSDuck and the `dvb-conformance` crate have it: a plain MPEG-TS from a
-//! contribution encoder carries an SDT at most, and owes nobody a NIT. So an indicator is in the report once the PID of its
+//! contribution encoder carries an SDT at most, and owes nobody a NIT. A NIT changes nothing about that: neither tool takes
+//! it for a promise of the other tables. So an indicator is in the report once the PID of its
 //! table has carried a section, and not before.
 
 use std::collections::BTreeMap;

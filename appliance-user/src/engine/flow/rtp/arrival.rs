@@ -183,7 +183,7 @@ impl Arrival {
         if !header.has_clock {
             return None;
         }
-        let arrived = (u128::from(now.nanos()) * u128::from(CLOCK) / 1_000_000_000) as u32;
+        let arrived = clock_units(now);
         let (timestamp, transit) = (header.timestamp, arrived.wrapping_sub(header.timestamp));
         let here = Reference { timestamp, transit };
         let mut confirmed = None;
@@ -214,6 +214,12 @@ impl Arrival {
                 .saturating_sub(self.jitter.saturating_add(8) >> 4);
         }
     }
+}
+
+/// A time in units of [`CLOCK`], nine of which are 100 us, modulo 2^32.
+fn clock_units(at: Timestamp) -> u32 {
+    let (whole, rest) = (at.nanos() / 100_000, at.nanos() % 100_000);
+    (whole.wrapping_mul(9) + rest * 9 / 100_000) as u32
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Flow {
         let malformed = for_each_note(&compound, |ssrc, note| {
             own.rtcp(context.now, &note, 0);
             if let Some(key) = key {
-                context.post.to_home(context.now, key, GroupBody::Rtcp { ssrc, note });
+                context.post.send_home(context.now, key, GroupBody::Rtcp { ssrc, note });
             }
         });
         own.rtcp_malformed(malformed);
@@ -87,7 +87,7 @@ impl Flow {
         let media = media_port_of_fec(datagram.tuple, context.rule, header.dimension);
         if let Some(key) = media.map(|port| self.group_key(datagram.tuple, port)) {
             let body = GroupBody::Fec { member, protected };
-            context.post.to_home(context.now, key, body);
+            context.post.send_home(context.now, key, body);
         }
     }
 

@@ -137,7 +137,7 @@ impl Feedback {
         self.block = Some(*block);
         let asked = self.reports.iter().rev().find(|(ntp, _)| *ntp == block.last_sr);
         if let Some((_, seen)) = asked.filter(|_| block.last_sr != 0) {
-            let waited = u64::from(block.delay_since_last_sr) * 1_000_000_000 >> 16;
+            let waited = (u64::from(block.delay_since_last_sr) * 1_000_000_000) >> 16;
             self.measured(at.since(*seen), Duration::from_nanos(waited));
         }
     }
