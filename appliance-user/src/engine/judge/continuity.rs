@@ -184,6 +184,17 @@ impl Continuity {
         Some(Judged { place, gap, error })
     }
 
+    /// Takes so many packets that [`goes_on`] holds of, each after the one before it, the first after the packet that was
+    /// judged last: nothing about them is wrong. `place` is their PID's, `last` the last of them.
+    #[inline]
+    pub(super) fn take_run(&mut self, place: usize, last: &TsDigest, count: u64, now_ms: u32) {
+        if let Some(state) = self.pids.get_mut(place) {
+            state.counters.packets += count;
+            state.last = *last;
+            (state.last_ms, state.duplicated) = (now_ms, false);
+        }
+    }
+
     /// Bytes that it holds.
     pub(super) fn memory(&self) -> usize {
         self.pids.capacity() * size_of::<PidState>() + self.index.capacity() * size_of::<u16>()
@@ -258,6 +269,18 @@ impl Continuity {
             }
         }
     }
+}
+
+/// Whether a packet only goes on from the one before it: of the same PID, counted one up, with payload alone, in the clear,
+/// and nothing begins in it.
+#[inline]
+pub(super) fn goes_on(before: &TsDigest, packet: &TsDigest) -> bool {
+    const PAYLOAD_ALONE: u8 = 0x10;
+    // Indicators of an error and of a start lie above the PID; the priority between them says nothing here.
+    packet.head & 0xdfff == before.pid()
+        && packet.control == PAYLOAD_ALONE | (before.continuity_counter() + 1) & 0x0f
+        && packet.adaptation_flags == 0
+        && packet.pid() != NULL_PID
 }
 
 /// Where the search for a PID begins. PIDs of a programme are often neighbours or multiples of 256.

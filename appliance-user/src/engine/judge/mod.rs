@@ -18,6 +18,8 @@ mod forgery_tests;
 pub mod incidents;
 mod pace;
 mod pending;
+#[cfg(test)]
+mod run_tests;
 mod sequence;
 #[cfg(test)]
 mod tests;
@@ -342,8 +344,9 @@ impl Judge {
     /// time.
     pub fn offer_file(&mut self, packets: &[FilePacket<'_>], out: &mut impl Sink) {
         self.court.analysis.begin();
-        for packet in packets {
-            self.court.file_packet(packet, out);
+        let mut place = 0;
+        while let Some((packet, next)) = packets.get(place..).and_then(<[_]>::split_first) {
+            place += self.court.file_packets(packet, next, out);
         }
         self.clock = packets.last().map_or(self.clock, |packet| packet.at);
     }
@@ -451,31 +454,76 @@ impl Court {
     /// Judges the TS packets of the next datagram.
     fn judge(&mut self, moment: Moment, packet: &Arrival<'_>) {
         let digest = packet.digest;
-        let headers = digest.ts.iter().take(digest.ts_count.into());
-        for (place, header) in headers.enumerate() {
+        let headers = digest.ts.get(..digest.ts_count.into()).unwrap_or(&digest.ts);
+        let mut place = 0;
+        while let Some((header, next)) = headers.get(place..).and_then(<[_]>::split_first) {
             if digest.bad_sync >> place & 1 != 0 {
                 self.bad_sync(moment);
             } else {
-                self.packet(moment, header, || packet.bytes.packet(place));
+                let pid = self.packet(moment, header, || packet.bytes.packet(place));
+                let next = if digest.bad_sync == 0 { next } else { &[] };
+                place += self.run(moment, pid, header, next.iter().map(|header| (moment.came, header)));
             }
+            place += 1;
         }
         self.analysis.account();
     }
 
-    /// Judges the next packet of a file.
+    /// Judges the next packets of a file, one or more; how many.
     #[inline]
-    fn file_packet(&mut self, packet: &FilePacket<'_>, out: &mut impl Sink) {
+    fn file_packets(&mut self, packet: &FilePacket<'_>, next: &[FilePacket<'_>], out: &mut impl Sink) -> usize {
+        let moment = Moment::of_arrival(packet.at);
+        let mut count = 1;
         if self.hands_on {
             out.media(core::slice::from_ref(packet.bytes));
         }
-        let moment = Moment::of_arrival(packet.at);
         if packet.bytes[0] == SYNC_BYTE {
-            self.packet(moment, &packet.header, || Some(packet.bytes));
+            let pid = self.packet(moment, &packet.header, || Some(packet.bytes));
+            let next = next
+                .iter()
+                .take_while(|next| next.bytes[0] == SYNC_BYTE)
+                .map(|next| (next.at, &next.header));
+            if !self.hands_on {
+                count += self.run(moment, pid, &packet.header, next);
+            }
         } else {
             self.bad_sync(moment);
         }
         self.analysis.account();
         self.docket.release(packet.at, out);
+        count
+    }
+
+    /// Judges at once the packets that only go on from a packet of the same PID, whose place is `pid`, and say nothing else:
+    /// most of a stream. How many there were.
+    #[inline]
+    fn run<'b>(
+        &mut self,
+        moment: Moment,
+        pid: Option<usize>,
+        first: &TsDigest,
+        next: impl Iterator<Item = (Timestamp, &'b TsDigest)>,
+    ) -> usize {
+        let (mut last, mut came, mut count) = (*first, moment.came, 0);
+        for (at, header) in next {
+            if !continuity::goes_on(&last, header) {
+                break;
+            }
+            (last, came, count) = (*header, at, count + 1);
+        }
+        let Some(pid) = pid.filter(|_| count > 0) else { return 0 };
+        if let Some(analyser) = self.analysis.analyser_mut()
+            && !analyser.count_run(came, pid, count)
+        {
+            return 0;
+        }
+        let milliseconds = match came == moment.came {
+            true => moment.milliseconds,
+            false => continuity::milliseconds(came),
+        };
+        self.continuity.take_run(pid, &last, count, milliseconds);
+        self.ts.packets += count;
+        count as usize
     }
 
     /// A packet out of sync has no PID that could be judged. The oracles leave it out too: its loss shows in the PID's next
@@ -487,16 +535,21 @@ impl Court {
         self.analyse(moment.settling, |analyser, found| analyser.bad_sync(moment.came, found));
     }
 
-    /// Judges a packet, whose bytes are asked for only if they say more than its header.
+    /// Judges a packet, whose bytes are asked for only if they say more than its header. The place of its PID, if that is
+    /// followed.
     #[inline]
-    fn packet<'b>(&mut self, moment: Moment, header: &TsDigest, bytes: impl FnOnce() -> Option<&'b [u8; PACKET_SIZE]>) {
+    fn packet<'b>(
+        &mut self,
+        moment: Moment,
+        header: &TsDigest,
+        bytes: impl FnOnce() -> Option<&'b [u8; PACKET_SIZE]>,
+    ) -> Option<usize> {
         self.ts.packets += 1;
         // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
         self.ts.transport_errors += u64::from(header.transport_error());
         let judged = self
             .continuity
-            .judge(header, moment.milliseconds, &mut self.ts.duplicates, &mut self.grant);
-        let Some(judged) = judged else { return };
+            .judge(header, moment.milliseconds, &mut self.ts.duplicates, &mut self.grant)?;
         let gap = judged.gap == Gap::NumbersMissing || judged.error.is_some();
         if let Some(error) = judged.error {
             self.continuity_error(moment, header, error);
@@ -510,6 +563,7 @@ impl Court {
                 analyser.attend(place, header, bytes, gap, found);
             });
         }
+        Some(place)
     }
 
     /// Lets the analyser work, if there is one; what it finds waits in the docket.

@@ -40,7 +40,7 @@ use self::tables::Tables;
 pub use self::tables::report::{ComponentReport, ProgrammeReport, TablesReport};
 pub use self::tr101290::Indicator;
 use self::tr101290::{Limits, Sync};
-use super::media::mpegts::{NULL_PID, PACKET_SIZE};
+use super::media::mpegts::NULL_PID;
 use super::time::Timestamp;
 use crate::policy::rule::{Tr101290Thresholds, TsRule};
 
@@ -174,6 +174,26 @@ impl Analyser {
             || gap
             || state.watched
             || at >= self.next_tick
+    }
+
+    /// Counts so many packets after the one that was counted last, which are of the same PID and say nothing: no start, no
+    /// PCR, no scrambling, no error, no gap. `false` where they are not counted, for each of them has to be: see
+    /// [`Analyser::count`].
+    #[inline]
+    #[must_use]
+    pub(in crate::engine) fn count_run(&mut self, at: Timestamp, slot: usize, count: u64) -> bool {
+        let known = |state: &&mut Slot| state.generation == self.generation && !state.watched;
+        let Some(state) = self.slots.get_mut(slot).filter(known) else {
+            return false;
+        };
+        if at >= self.next_tick {
+            return false;
+        }
+        state.packets += count;
+        state.last = at;
+        self.packets += count;
+        self.now = at;
+        true
     }
 
     /// Whether a packet that must wait for others is worth keeping whole: tables, PES starts, PCR carriers, splice

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use dvb_conformance::{ConformanceMonitor, Indicator as Oracle};
 
 use super::*;
-use crate::engine::media::mpegts::{self, Content, digest_packet};
+use crate::engine::media::mpegts::{self, Content, PACKET_SIZE, digest_packet};
 
 pub(super) const VIDEO: u16 = 0x100;
 pub(super) const AUDIO: u16 = 0x101;

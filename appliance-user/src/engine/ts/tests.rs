@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::test_stream::*;
 use super::*;
-use crate::engine::media::mpegts;
+use crate::engine::media::mpegts::{self, PACKET_SIZE};
 use crate::policy::rule::{BitrateLimit, NullPacketsLimit, OnExceed, PidsLimit, StreamTypesLimit, TsRule};
 use crate::policy::set::PidSet;
 

@@ -78,14 +78,20 @@ pub fn digest_packet(packet: &[u8; PACKET_SIZE], content: Content) -> TsDigest {
     }
 }
 
-/// Every byte from 12 to the end, on top of `state`.
-fn hash_after_first(packet: &[u8; PACKET_SIZE], mut state: u64) -> u64 {
-    // 176 bytes: exactly eleven pairs of words, nothing remains.
-    let (pairs, _) = packet[12..].as_chunks::<16>();
+/// Every byte from 12 to the end, on top of `state`: in two strands, so that one multiplication need not wait for the other.
+#[inline]
+fn hash_after_first(packet: &[u8; PACKET_SIZE], state: u64) -> u64 {
+    // 176 bytes: exactly eleven pairs of words, five for each strand and one.
+    let (pairs, last) = packet[12..].as_chunks::<32>();
+    let (mut even, mut odd) = (state, 0);
     for pair in pairs {
-        state = hash::mix(state, word16(pair, 0), word16(pair, 8));
+        even = hash::mix(even, word(pair, 0), word(pair, 8));
+        odd = hash::mix(odd, word(pair, 16), word(pair, 24));
     }
-    state
+    let last = last
+        .first_chunk::<16>()
+        .map_or((0, 0), |last| (word(last, 0), word(last, 8)));
+    hash::mix(even, last.0, last.1) ^ hash::pair(odd, 0)
 }
 
 /// Digests the TS packets of a datagram's payload into `digest`: packets, bad sync bytes, visibility and the payload's
@@ -96,16 +102,13 @@ fn hash_after_first(packet: &[u8; PACKET_SIZE], mut state: u64) -> u64 {
 /// says.
 pub fn digest_datagram(payload: &[u8], content: Content, digest: &mut PacketDigest) -> Result<(), ShapeError> {
     let (packets, odd) = payload.as_chunks::<PACKET_SIZE>();
-    let mut state = payload.len() as u64;
-    digest.bad_sync = 0;
     digest.ts_count = packets.len().min(MAX_TS_PACKETS) as u8;
     digest.ts_visible = !packets.is_empty() && packets.len() <= MAX_TS_PACKETS;
-    for (place, (packet, slot)) in packets.iter().zip(digest.ts.iter_mut()).enumerate() {
-        *slot = digest_packet(packet, content);
-        digest.bad_sync |= u8::from(packet[0] != SYNC_BYTE) << place;
-        // A copy is equal in its PCR too, which the packet's own hash leaves out.
-        state = hash::mix(state, u64::from(slot.hash), word(packet, 4) ^ u64::from(packet[0]));
-    }
+    let length = payload.len() as u64;
+    let state = match content {
+        Content::Sampled => digest_packets(packets, Content::Sampled, length, digest),
+        Content::Full => digest_packets(packets, Content::Full, length, digest),
+    };
     if odd.is_empty() && digest.ts_visible {
         digest.hash = hash::finish(state);
         return Ok(());
@@ -116,6 +119,23 @@ pub fn digest_datagram(payload: &[u8], content: Content, digest: &mut PacketDige
     } else {
         ShapeError::WrongLength
     })
+}
+
+/// Digests as many packets as a digest holds; the hash of all of them on top of `state`. Inlined, so that each kind of
+/// content has a loop of its own.
+#[inline(always)]
+fn digest_packets(packets: &[[u8; PACKET_SIZE]], content: Content, mut state: u64, digest: &mut PacketDigest) -> u64 {
+    let (mut bad_sync, mut bit) = (0, 1_u8);
+    for (slot, packet) in digest.ts.iter_mut().zip(packets) {
+        let of_packet = digest_packet(packet, content);
+        *slot = of_packet;
+        bad_sync |= if packet[0] == SYNC_BYTE { 0 } else { bit };
+        bit <<= 1;
+        // A copy is equal in its PCR too, which the packet's own hash leaves out.
+        state = hash::mix(state, of_packet.hash.into(), word(packet, 4) ^ u64::from(packet[0]));
+    }
+    digest.bad_sync = bad_sync;
+    state
 }
 
 /// Hash of a payload in which no TS is to be seen.
@@ -130,11 +150,15 @@ pub fn hash_payload(payload: &[u8], content: Content) -> u32 {
 /// damaged packet does not hide the stream), or at least two perfect ones before odd bytes.
 pub fn looks_like_ts(payload: &[u8]) -> bool {
     let (packets, odd) = payload.as_chunks::<PACKET_SIZE>();
-    let good = packets.iter().filter(|packet| packet[0] == SYNC_BYTE).count();
-    if odd.is_empty() {
+    let mut good = 0;
+    let mut has_most = |packet: &[u8; PACKET_SIZE]| {
+        good += usize::from(packet[0] == SYNC_BYTE);
         good * 2 > packets.len()
+    };
+    if odd.is_empty() {
+        packets.iter().any(&mut has_most)
     } else {
-        good >= 2 && good == packets.len()
+        packets.len() >= 2 && packets.iter().all(|packet| packet[0] == SYNC_BYTE)
     }
 }
 
@@ -165,16 +189,9 @@ pub fn payload(packet: &[u8; PACKET_SIZE]) -> Option<&[u8]> {
 
 /// Eight bytes at a place that every caller names as a constant, so that the bound is checked when it is compiled.
 #[inline(always)]
-fn word(packet: &[u8; PACKET_SIZE], at: usize) -> u64 {
-    packet
+fn word<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
+    bytes
         .get(at..)
-        .and_then(|rest| rest.first_chunk::<8>())
-        .map_or(0, |word| u64::from_le_bytes(*word))
-}
-
-#[inline(always)]
-fn word16(pair: &[u8; 16], at: usize) -> u64 {
-    pair.get(at..)
         .and_then(|rest| rest.first_chunk::<8>())
         .map_or(0, |word| u64::from_le_bytes(*word))
 }
