@@ -3,8 +3,8 @@
 
 use std::io::{self, ErrorKind, Read};
 
-/// What one read asks for.
-const CHUNK: usize = 1 << 20;
+/// What one read asks for: it stays in the second-level cache until it is looked at.
+const CHUNK: usize = 256 << 10;
 
 /// A window that slides over a reader.
 #[derive(Debug)]

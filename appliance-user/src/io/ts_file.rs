@@ -20,7 +20,7 @@ const MAX_STRIDE: usize = 204;
 /// How far into a file its first packet is looked for.
 pub const SEARCH: usize = 64 << 10;
 /// Bytes that one batch is made of at most.
-const BATCH: usize = 1 << 20;
+const BATCH: usize = 256 << 10;
 
 /// Why a transport stream file cannot be read, or not any further.
 #[derive(Debug, thiserror::Error)]
