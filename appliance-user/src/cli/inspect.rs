@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 
 use self::extract::{Evidence, Folder};
 use crate::engine::file;
-use crate::engine::report::{InputReport, PacketTotals, SCHEMA, StreamReport};
+use crate::engine::report::{InputReport, PacketTotals, SCHEMA, StreamReport, StreamState};
 use crate::io::input::Input;
 use crate::io::policy_file;
 use crate::io::ts_file::TsReader;
@@ -109,8 +109,8 @@ fn verdict(report: &InputReport, policy: &Policy) -> u8 {
     }
 }
 
-/// Whether a stream's figures make the exit code 1: what a viewer could see or an attacker could have done. Priority 3,
-/// duplicates and reordering alone do not, nor do continuity errors of PIDs that the rule ignores.
+/// Whether a stream's figures make the exit code 1: what a viewer could see, an attacker could have done or the rule does not
+/// bear. Priority 3, duplicates and reordering alone do not, nor do continuity errors of PIDs that the rule ignores.
 fn has_findings(stream: &StreamReport, policy: &Policy) -> bool {
     let name = stream.identity.rule.as_deref();
     let rule = policy.rules().iter().find(|rule| Some(rule.name.as_str()) == name);
@@ -119,8 +119,16 @@ fn has_findings(stream: &StreamReport, policy: &Policy) -> bool {
         ts.sync_byte_errors + ts.transport_errors + ts.crc_errors > 0
             || ts.pids.iter().any(|pid| pid.continuity_errors > 0 && !excused(pid.pid))
     });
-    let high_priority = |(name, count): (&&str, &u64)| *count > 0 && (name.starts_with("1.") || name.starts_with("2."));
-    ts || stream.transport.lost > 0 || !stream.findings.is_empty() || stream.tr101290.iter().any(high_priority)
+    // 1.4 is of continuity, which is judged by PID above.
+    let high_priority = |(name, count): (&&str, &u64)| {
+        *count > 0 && *name != "1.4" && (name.starts_with("1.") || name.starts_with("2."))
+    };
+    // A limit was exceeded: bit rate, PIDs, splice information and others of which no figure says that it is wrong.
+    let exceeded = stream.worst_state > StreamState::Healthy;
+    ts || exceeded
+        || stream.transport.lost > 0
+        || !stream.findings.is_empty()
+        || stream.tr101290.iter().any(high_priority)
 }
 
 fn inspect(path: &Path, policy: &Policy, geneve_port: u16, folder: Option<&Folder>) -> InputReport {
