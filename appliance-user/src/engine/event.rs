@@ -131,7 +131,7 @@ pub enum StreamChange {
         /// Which of the rule's stream keys matched, counted from 1.
         key_pattern: Option<u32>,
     },
-    /// An RTMP connection was refused, and is dropped for its life.
+    /// An RTMP connection was refused, and is dropped for its life where its rule enforces.
     RtmpRefused {
         /// The application that it asked for, without a query.
         application: Option<Arc<str>>,
@@ -198,7 +198,7 @@ pub enum StreamChange {
         /// stream_type.
         stream_type: u8,
         /// The stream_type's name in policies.
-        kind: Option<&'static str>,
+        kind: &'static str,
         /// It was in the programme's first PMT.
         initial: bool,
     },
@@ -211,7 +211,7 @@ pub enum StreamChange {
         /// stream_type.
         stream_type: u8,
         /// The stream_type's name in policies.
-        kind: Option<&'static str>,
+        kind: &'static str,
     },
     /// A PMT names another PCR PID; 8191 for none.
     PcrPidChanged {
