@@ -137,10 +137,10 @@ fn write_cues(out: &mut impl Write, splice: &CueReport, cues: &[Cue]) -> io::Res
 }
 
 fn cue_line(cue: &Cue) -> String {
-    let mut parts = vec![format!("0x{:04x} {}", cue.pid, cue.command)];
-    if let Some(id) = cue.event_id {
-        parts.push(format!("event 0x{id:08x}"));
-    }
+    let mut parts = vec![
+        format!("0x{:04x} {}", cue.pid, cue.command),
+        format!("event 0x{:08x}", cue.event_id),
+    ];
     parts.extend(cue.segmentation.map(str::to_owned));
     if cue.cancels {
         parts.push("cancels it".to_owned());
