@@ -2,7 +2,6 @@
 //! `rtpst2022-1-fecdec` rebuilds what was left out of a capture, and `tidegate inspect` must count as much.
 
 mod inspect_support;
-#[allow(dead_code, reason = "the namespace and the captures are used, the relay is not")]
 mod lossy_lab;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -492,11 +492,11 @@ fn the_text_report_says_first_what_matters() {
     );
     assert_eq!(
         lines[4],
-        "    healthy     1 packet lost (0.500%); continuity errors: 3 by the network"
+        "    healthy     1 packet lost (0.500%); continuity errors: 1 by the network"
     );
     assert_eq!(
         lines[5..].join("\n"),
-        "    packets     199, 264272 bytes\n    ts          1393 packets\n    pids        0x0100 1393 (1 error)"
+        "    packets     199, 264272 bytes\n    ts          1393 packets\n    pids        0x0000 13  0x0100 1367 (1 error)  0x1000 13"
     );
 
     let mut ts = sound_ts(100);

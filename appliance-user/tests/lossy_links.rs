@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use inspect_support::{inspect_by, inspect_json, number, streams, text};
-use lossy_lab::{Lab, continuity_errors, relay, tshark, tshark_drops, udp_payloads};
+use lossy_lab::{Lab, continuity_errors, relay, tshark, tshark_drops, tshark_rtp_lost, udp_payloads};
 use serde_json::Value;
 use tidegate_lab::wait_until;
 
@@ -111,23 +111,10 @@ fn rtp_over_a_lossy_link_is_judged_as_it_was_sent() {
         "tshark counts reordering as errors when it reads the capture: {naive}, truly {truth}"
     );
     assert_eq!(
-        rtp_loss_by_tshark(&capture, &decode),
+        tshark_rtp_lost(&capture, PORTS[1]),
         lost as i64 - duplicated as i64,
         "tshark takes each copy for a lost one"
     );
-}
-
-/// The "Lost" column of tshark's RTP streams.
-fn rtp_loss_by_tshark(capture: &std::path::Path, decode: &[&str]) -> i64 {
-    let file = capture.display().to_string();
-    let table = tshark(&["-r", &file, decode[0], decode[1], "-q", "-z", "rtp,streams"]);
-    let line = table
-        .lines()
-        .find(|line| line.contains("127.0.0.1"))
-        .unwrap_or_else(|| panic!("a stream in {table}"));
-    let before = line.split(" (").next().expect("a percentage");
-    let lost = before.split_whitespace().next_back().expect("a count");
-    lost.parse().unwrap_or_else(|e| panic!("{e}: {line}"))
 }
 
 struct SrtCase {

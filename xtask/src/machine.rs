@@ -96,6 +96,22 @@ impl Machine {
         }
     }
 
+    /// A plugin of GStreamer in one of the places where distributions keep them. `gst-inspect` would load them all to say so.
+    pub(crate) fn has_gst_plugin(&self, file: &str) -> Finding {
+        let libraries = self.at("/usr/lib");
+        let mut places = vec![libraries.clone(), self.at("/usr/lib64")];
+        let multiarch = fs::read_dir(&libraries).into_iter().flatten().flatten();
+        places.extend(multiarch.map(|entry| entry.path()));
+        let found = places
+            .into_iter()
+            .map(|place| place.join("gstreamer-1.0").join(file))
+            .find(|plugin| plugin.is_file());
+        match found {
+            Some(plugin) => Finding::There(plugin.display().to_string()),
+            None => Finding::Missing(String::new()),
+        }
+    }
+
     /// A Rust compiler with a BPF core, or with the sources to build one: in the order in which `build-ebpf` looks.
     pub(crate) fn ebpf_compiler(&self) -> Finding {
         if let Some(object) = self.prebuilt() {
@@ -371,6 +387,7 @@ mod tests {
         let machine = &fake.0;
         assert!(machine.has_command("ffmpeg").is_missing());
         assert!(machine.has_library("no-such.h", "no-such-module").is_missing());
+        assert!(machine.has_gst_plugin("libgstrist.so").is_missing());
         assert!(machine.ebpf_linker().is_missing());
         for finding in [
             machine.kernel_release(),
@@ -392,6 +409,7 @@ mod tests {
             &[
                 ("bin/ffmpeg", ""),
                 ("usr/include/zlib.h", ""),
+                ("usr/lib/x86_64-linux-gnu/gstreamer-1.0/libgstrist.so", ""),
                 ("usr/lib/llvm-22/bin/llvm-config", ""),
                 ("usr/lib/llvm-22/include/llvm-c/Core.h", ""),
                 ("proc/sys/kernel/osrelease", "6.1.0-18-amd64\n"),
@@ -405,6 +423,7 @@ mod tests {
         let all = [
             machine.has_command("ffmpeg"),
             machine.has_library("zlib.h", "zlib"),
+            machine.has_gst_plugin("libgstrist.so"),
             machine.ebpf_linker(),
             machine.kernel_release(),
             machine.af_xdp(),

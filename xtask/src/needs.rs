@@ -30,9 +30,14 @@ impl Group {
 #[derive(Clone, Copy, Debug)]
 enum Look {
     Command(&'static str),
-    Library { header: &'static str, module: &'static str },
+    Library {
+        header: &'static str,
+        module: &'static str,
+    },
     EbpfCompiler,
     EbpfLinker,
+    /// A plugin of GStreamer, by its file.
+    GstPlugin(&'static str),
 }
 
 /// One row of the table.
@@ -72,6 +77,22 @@ impl Need {
         }
     }
 
+    const fn gst_plugin(
+        name: &'static str,
+        file: &'static str,
+        package: &'static [&'static str],
+        why: &'static str,
+    ) -> Self {
+        Self {
+            group: Group::Media,
+            name,
+            look: Look::GstPlugin(file),
+            packages: package,
+            why,
+            otherwise: "",
+        }
+    }
+
     /// Looks for it.
     pub(crate) fn look(&self, machine: &Machine) -> Finding {
         match self.look {
@@ -79,6 +100,7 @@ impl Need {
             Look::Library { header, module } => machine.has_library(header, module),
             Look::EbpfCompiler => machine.ebpf_compiler(),
             Look::EbpfLinker => machine.ebpf_linker(),
+            Look::GstPlugin(file) => machine.has_gst_plugin(file),
         }
     }
 
@@ -133,6 +155,43 @@ pub(crate) const NEEDS: &[Need] = &[
         "sends and receives SRT",
     ),
     Need::command(Group::Media, "tshark", &["tshark"], "an independent judge of captures"),
+    Need::command(
+        Group::Media,
+        "gst-launch-1.0",
+        &["gstreamer1.0-tools"],
+        "sends as GStreamer does",
+    ),
+    Need::gst_plugin(
+        "GStreamer base",
+        "libgstvideotestsrc.so",
+        &["gstreamer1.0-plugins-base"],
+        "a picture to send",
+    ),
+    Need::gst_plugin(
+        "GStreamer good",
+        "libgstrtpmanager.so",
+        &["gstreamer1.0-plugins-good"],
+        "RTP and SMPTE 2022-1 FEC",
+    ),
+    Need::gst_plugin(
+        "GStreamer bad",
+        "libgstrist.so",
+        &["gstreamer1.0-plugins-bad"],
+        "MPEG-2, MPEG-TS, SRT and RIST",
+    ),
+    Need::command(Group::Media, "ristsender", &["rist-tools"], "sends and receives RIST"),
+    Need::command(
+        Group::Media,
+        "dvbinfo",
+        &["dvbpsi-utils"],
+        "an independent judge of tables",
+    ),
+    Need::command(
+        Group::Media,
+        "tsinfo",
+        &["tstools"],
+        "another independent judge of tables",
+    ),
 ];
 
 const _: () = assert!(LLVM == 22, "the table above names LLVM 22");

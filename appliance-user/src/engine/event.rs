@@ -198,7 +198,7 @@ pub enum StreamChange {
         /// stream_type.
         stream_type: u8,
         /// The stream_type's name in policies.
-        kind: Option<&'static str>,
+        kind: &'static str,
         /// It was in the programme's first PMT.
         initial: bool,
     },
@@ -211,7 +211,7 @@ pub enum StreamChange {
         /// stream_type.
         stream_type: u8,
         /// The stream_type's name in policies.
-        kind: Option<&'static str>,
+        kind: &'static str,
     },
     /// A PMT names another PCR PID; 8191 for none.
     PcrPidChanged {

@@ -81,37 +81,38 @@ pub(crate) fn ts_packet(pid: u16, counter: u8, fill: u8) -> [u8; 188] {
     packet
 }
 
-/// Seven TS packets: of PID 256, whose counters go on from datagram to datagram, and in every fourth datagram a PAT and a
-/// PMT that lists it as private data without PCRs.
-pub(crate) fn ts_datagram(number: u32) -> Vec<u8> {
-    let tables = number.is_multiple_of(4);
-    let first = number * 7 - number.div_ceil(4) * 2;
-    let mut packets = Vec::new();
-    if tables {
-        let counter = (number / 4) as u8;
-        // Programme 1 has its PMT on PID 4096, which names no PCR PID (0x1fff) and one component.
-        packets.extend(table(0, counter, &[0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xf0, 0]));
-        let pmt = [2, 0xb0, 18, 0, 1, 0xc1, 0, 0, 0xff, 0xff, 0xf0, 0, 6, 0xe1, 0, 0xf0, 0];
-        packets.extend(table(4096, counter, &pmt));
-    }
-    let media = if tables { 5 } else { 7 };
-    packets.extend((first..first + media).flat_map(|n| ts_packet(256, n as u8, n as u8)));
-    packets
-}
-
-/// A TS packet with one section, to which the CRC-32 is added (ISO/IEC 13818-1 2.4.4 and annex A).
-pub(crate) fn table(pid: u16, counter: u8, section: &[u8]) -> [u8; 188] {
-    let crc = section.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| {
-            crc << 1 ^ if crc >> 31 == 1 { 0x04c1_1db7 } else { 0 }
-        })
-    });
+/// A section in a packet of its own that begins with it (ISO/IEC 13818-1 2.4.4).
+pub(crate) fn ts_section(pid: u16, counter: u8, section: &[u8]) -> [u8; 188] {
     let mut packet = ts_packet(pid, counter, 0xff);
     packet[1] |= 0x40;
     packet[4] = 0;
     packet[5..5 + section.len()].copy_from_slice(section);
-    packet[5 + section.len()..9 + section.len()].copy_from_slice(&crc.to_be_bytes());
     packet
+}
+
+/// Programme 1 has its PMT in PID 0x1000.
+pub(crate) const PAT: &[u8] = &[0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xf0, 0, 0x2a, 0xb1, 0x04, 0xb2];
+/// Programme 1 is PID 256 with private data (stream_type 6) and has no PCR.
+pub(crate) const PMT: &[u8] = &[
+    2, 0xb0, 18, 0, 1, 0xc1, 0, 0, 0xff, 0xff, 0xf0, 0, 6, 0xe1, 0, 0xf0, 0, 0x6a, 0x99, 0xac, 0xe4,
+];
+
+/// A datagram in so many begins with PAT and PMT. A power of two, so that all counters are right when a 16-bit number wraps.
+pub(crate) const TABLES_EVERY: u32 = 16;
+
+/// Seven TS packets, PAT and PMT among them in every sixteenth datagram, the others of one PID; all counters go on from
+/// datagram to datagram.
+pub(crate) fn ts_datagram(number: u32) -> Vec<u8> {
+    let tables = number.div_ceil(TABLES_EVERY);
+    let first = number.wrapping_mul(7).wrapping_sub(2 * tables);
+    let mut packets = Vec::new();
+    if number.is_multiple_of(TABLES_EVERY) {
+        packets.push(ts_section(0, tables as u8, PAT));
+        packets.push(ts_section(0x1000, tables as u8, PMT));
+    }
+    let others = (first..).take(7 - packets.len());
+    packets.extend(others.map(|n| ts_packet(256, n as u8, n as u8)));
+    packets.into_flattened()
 }
 
 /// RTP (RFC 3550 5.1) around a payload.

@@ -1,11 +1,14 @@
 //! A lossy link on loopback in a namespace of its own: real senders and receivers, a relay between them that harms what
 //! passes by a seed and knows what it did, a capture of what came out, and the oracles that count independently.
+#![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+pub(crate) mod link;
 pub(crate) mod relay;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,7 +18,7 @@ use tempfile::TempDir;
 use tidegate_lab::{Namespace, Process};
 
 /// How long each program may take to start, and to end after its input has ended.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a stream is.
 pub(crate) const SECONDS: u32 = 6;
 
@@ -23,6 +26,8 @@ pub(crate) const SECONDS: u32 = 6;
 pub(crate) struct Lab {
     pub(crate) namespace: Namespace,
     directory: TempDir,
+    /// Programs started so far; their logs are numbered.
+    started: AtomicU32,
 }
 
 impl Lab {
@@ -32,6 +37,7 @@ impl Lab {
         Lab {
             namespace,
             directory: TempDir::new().expect("a directory"),
+            started: AtomicU32::new(0),
         }
     }
 
@@ -43,12 +49,23 @@ impl Lab {
     pub(crate) fn start(&self, program: &str, arguments: &[&str]) -> Process {
         let mut command = self.namespace.command(program);
         command.args(arguments);
-        Process::spawn(
-            program,
-            command,
-            &self.path(&format!("{program}-{}.log", arguments.len())),
-        )
-        .expect(program)
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        Process::spawn(program, command, &self.path(&format!("{program}-{number}.log"))).expect(program)
+    }
+
+    /// Whether a program inside the namespace has bound a UDP port.
+    pub(crate) fn is_bound(&self, port: u16) -> bool {
+        let sockets = self
+            .namespace
+            .run_in(|| ["udp", "udp6"].map(|table| std::fs::read_to_string(format!("/proc/thread-self/net/{table}"))));
+        let end = format!(":{port:04X}");
+        let tables = sockets.expect("the namespace");
+        let mut lines = tables.iter().flatten().flat_map(|table| table.lines());
+        lines.any(|line| {
+            line.split_whitespace()
+                .nth(1)
+                .is_some_and(|local| local.ends_with(&end))
+        })
     }
 
     /// Starts a program inside the namespace and reads all that it writes to its standard output.
@@ -158,14 +175,18 @@ pub(crate) fn udp_payloads(capture: &Path) -> Vec<(u16, Vec<u8>)> {
     payloads
 }
 
-/// Continuity errors as the `dvb-conformance` crate counts them, in the order given.
+/// Continuity errors as the `dvb-conformance` crate counts them, in the order given. It acquires sync on five packets and
+/// knows nothing of those, so it gets null packets first.
 pub(crate) fn continuity_errors(ts: &[u8]) -> u64 {
     assert_eq!(ts.len() % 188, 0, "whole packets");
+    let mut null = [0xff; 188];
+    null[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
     let mut monitor = ConformanceMonitor::new();
-    let packets = ts.chunks_exact(188).enumerate();
+    let packets = [null; 5].into_iter().chain(ts.as_chunks().0.iter().copied());
     packets
+        .enumerate()
         .map(|(n, packet)| {
-            let events = monitor.feed(packet, Duration::from_micros(n as u64 * 500));
+            let events = monitor.feed(&packet, Duration::from_micros(n as u64 * 500));
             events
                 .iter()
                 .filter(|event| event.indicator == Indicator::ContinuityCountError)
@@ -194,4 +215,17 @@ pub(crate) fn tshark_drops(file: &Path, decode: &[&str]) -> u64 {
         .lines()
         .map(|line| line.split(',').count() as u64)
         .sum()
+}
+
+/// The "Lost" column of tshark's only RTP stream to a port: what it expected less what it saw, every copy counted.
+pub(crate) fn tshark_rtp_lost(capture: &Path, port: u16) -> i64 {
+    let file = capture.display().to_string();
+    let decode = format!("udp.port=={port},rtp");
+    let table = tshark(&["-r", &file, "-d", &decode, "-q", "-z", "rtp,streams"]);
+    let mut lines = table.lines().filter(|line| line.contains("127.0.0.1"));
+    let line = lines.next().unwrap_or_else(|| panic!("a stream in {table}"));
+    assert!(lines.next().is_none(), "one stream in {table}");
+    let before = line.split(" (").next().expect("a percentage");
+    let lost = before.split_whitespace().next_back().expect("a count");
+    lost.parse().unwrap_or_else(|e| panic!("{e}: {line}"))
 }

@@ -15,6 +15,10 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(crate) struct Seeded(u64);
 
 impl Seeded {
+    pub(crate) fn new(seed: u64) -> Self {
+        Seeded(seed)
+    }
+
     pub(crate) fn per_mille(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -89,6 +89,13 @@ impl Pace {
         Duration::from_nanos(self.silence_nanos())
     }
 
+    /// Whether so many numbers are missing after a silence that the link was away, not the sender. Who sends in bursts is
+    /// silent between them, and may have two packets in the wrong order when it goes on.
+    pub(super) fn is_outage(&self, missing: u64, silence: Duration) -> bool {
+        let sent = nanos(silence).checked_div(self.mean).unwrap_or(0);
+        missing >= sent / 2
+    }
+
     /// Whether `missing` numbers fit a silence of this length in a space of `space` numbers. Where the silence may have
     /// outlasted half the space nothing can be said, and what cannot be said is not counted.
     pub(super) fn is_plausible(&self, missing: u64, silence: Duration, space: u64) -> bool {

@@ -294,7 +294,7 @@ impl Sequencer {
         if missing > self.pace.jump_limit(MOST_SKIPPED) {
             return self.stray(packet, silence, bench);
         }
-        if silence <= self.pace.silence() {
+        if silence <= self.pace.silence() || !self.pace.is_outage(missing, silence) {
             return self.forward(packet, ahead, bench);
         }
         // The silence was longer than the window, so nothing waits any more.
@@ -341,6 +341,11 @@ impl Sequencer {
     /// A missing number came in time.
     fn fill(&mut self, number: u64, packet: Arrival<'_>, bench: &mut impl Bench) {
         self.last_accepted = packet.at;
+        // It was sent before what showed that it is missing. By the time of its own arrival tables would be overdue that
+        // have come and wait behind it.
+        let missed = self.gaps.iter().find(|gap| number < gap.before);
+        let at = missed.map_or(packet.at, |gap| gap.at.min(packet.at));
+        let packet = Arrival { at, ..packet };
         self.history.mark(number, packet.digest.hash);
         count_out_of_order(&packet, bench);
         if number != self.next && !self.pending.reserve(bench.grant()) {

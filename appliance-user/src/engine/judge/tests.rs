@@ -487,6 +487,26 @@ fn a_real_error_long_after_a_finding_is_not_tainted() {
 }
 
 #[test]
+fn a_sender_of_bursts_is_not_away_between_them() {
+    // Bursts of 20 packets every 110 ms, longer than the window; the first two of every third are in the wrong order.
+    let (mut rig, mut sender) = (Rig::rtp(), Sender::rtp(65_400));
+    let bursts = 60;
+    for burst in 0..bursts {
+        let mut packets = sender.take(20);
+        if burst % 3 == 2 {
+            packets.swap(0, 1);
+        }
+        rig.pause(Duration::from_millis(110));
+        packets.iter().for_each(|packet| rig.drop_in(packet));
+    }
+    let (judge, _) = rig.finish();
+    assert_eq!(
+        (transport(&judge), faults(&judge)),
+        ([0, bursts / 3, 0, 0, 0, 0], (0, 0, 0))
+    );
+}
+
+#[test]
 fn a_burst_of_losses_is_charged_to_the_network_once_per_pid() {
     let mut rig = Rig::rtp();
     let mut sent = Sender::new(65_500, 0xffff, 3).take(400);

@@ -3,12 +3,12 @@
 use core::time::Duration;
 
 use crate::engine::event::StreamChange;
+use crate::engine::media::mpegts::stream_type;
 use crate::engine::outbox::Outbox;
 use crate::engine::report::StreamIdentity;
 use crate::engine::time::Timestamp;
 use crate::engine::ts::tables::TableEvent;
 use crate::engine::ts::{CueEvent, CueFinding, Indicator, TsEvent};
-use crate::policy::stream_type;
 
 /// How often one indicator is told of one stream, at most.
 const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::engine::media::mpegts::pes::TIMESTAMP_MODULUS;
 use crate::engine::media::mpegts::section::SectionError;
 use crate::engine::media::scte35::{
-    Command, Descriptor, Error, Insert, Schedule, ScheduleTime, Segmentation, SpliceInfo, segmentation_name,
+    Command, Error, Insert, Schedule, ScheduleTime, Segmentation, SpliceInfo, segmentation_name,
 };
 use crate::engine::time::Timestamp;
 
@@ -21,6 +21,8 @@ pub(in crate::engine) const MAX_CUES: usize = 256;
 const REPEATED_WITHIN: Duration = Duration::from_secs(60);
 /// Ticks of a PTS in a millisecond.
 const TICKS_PER_MS: u64 = 90;
+/// Cues of one section that are looked at; honest ones have a few, a hostile one hundreds. The rest is counted.
+const MAX_CUES_PER_SECTION: usize = 32;
 /// Bytes of a UPID that are kept, in hexadecimal: all standard types but the free-form ones fit.
 const MAX_UPID: usize = 32;
 
@@ -33,8 +35,10 @@ pub struct Cue {
     pub announced: bool,
     /// `splice-insert`, `splice-schedule`, `time-signal`, or the name of another command that carries a descriptor.
     pub command: &'static str,
-    /// splice_event_id, or segmentation_event_id where `segmentation` is told or the descriptor cancels.
-    pub event_id: Option<u32>,
+    /// It is of a segmentation descriptor, not of the command.
+    pub of_segmentation: bool,
+    /// splice_event_id, or segmentation_event_id.
+    pub event_id: u32,
     /// The section takes the event back.
     pub cancels: bool,
     /// A later section took the event back.
@@ -75,12 +79,9 @@ impl Cue {
         let key = |cue: &Cue| {
             let segmentation = (cue.segmentation_type, cue.segment);
             (
-                cue.pid,
-                cue.command,
-                cue.event_id,
-                cue.cancels,
-                cue.out_of_network,
-                segmentation,
+                (cue.pid, cue.command, cue.event_id),
+                (cue.cancels, cue.out_of_network),
+                (cue.of_segmentation, segmentation),
             )
         };
         key(self) == key(other)
@@ -96,11 +97,9 @@ impl Cue {
 
     /// Whether this takes the other's event back.
     fn takes_back(&self, other: &Cue) -> bool {
-        let by_segmentation = |cue: &Cue| cue.command == "time-signal" || cue.segmentation_type.is_some();
-        self.cancels
-            && !other.cancels
-            && (self.pid, self.event_id) == (other.pid, other.event_id)
-            && (self.command == other.command || by_segmentation(self) && by_segmentation(other))
+        let key = |cue: &Cue| (cue.pid, cue.event_id, cue.of_segmentation);
+        let same_command = self.of_segmentation || self.command == other.command;
+        self.cancels && !other.cancels && same_command && key(self) == key(other)
     }
 }
 
@@ -217,20 +216,25 @@ impl Cues {
         if info.encryption.is_some() {
             return self.find(told.pid, CueFinding::Encrypted, out);
         }
-        match &info.command {
-            Command::Insert(insert) => self.enter(of_insert(told, info, insert), told, out),
-            Command::Schedule(events) => {
-                for event in events {
-                    self.enter(of_schedule(told, info, event), told, out);
-                }
-            }
-            _ => {}
+        let scheduled = match &info.command {
+            Command::Schedule(events) => events.as_slice(),
+            _ => &[],
+        };
+        let inserted = match &info.command {
+            Command::Insert(insert) => Some(of_insert(told, info, insert)),
+            _ => None,
+        };
+        let mut cues = inserted
+            .into_iter()
+            .chain(scheduled.iter().map(|event| of_schedule(told, info, event)))
+            .chain(
+                info.segmentations()
+                    .map(|segmentation| of_segmentation(told, info, segmentation)),
+            );
+        for cue in cues.by_ref().take(MAX_CUES_PER_SECTION) {
+            self.enter(cue, told, out);
         }
-        for descriptor in &info.descriptors {
-            if let Descriptor::Segmentation(segmentation) = descriptor {
-                self.enter(of_segmentation(told, info, segmentation), told, out);
-            }
-        }
+        self.total += cues.count() as u64;
     }
 
     /// What is known, for reports.
@@ -300,7 +304,8 @@ fn blank(told: &Told<'_>, info: &SpliceInfo, event_id: u32, cancels: bool) -> Cu
         pid: told.pid,
         announced: told.announced,
         command: info.command.name(),
-        event_id: Some(event_id),
+        of_segmentation: false,
+        event_id,
         cancels,
         cancelled: false,
         repeat: 0,
@@ -361,6 +366,7 @@ fn of_segmentation(told: &Told<'_>, info: &SpliceInfo, segmentation: &Segmentati
         Command::Insert(insert) => insert.detail.as_ref().and_then(|detail| detail.time),
         _ => None,
     };
+    cue.of_segmentation = true;
     if let Some(detail) = &segmentation.detail {
         place_at(&mut cue, told, info, time);
         cue.immediate = cue.pts.is_none() && matches!(info.command, Command::TimeSignal(_) | Command::Insert(_));

@@ -237,6 +237,7 @@ impl Analyser {
     /// Packets went by unseen: intervals begin anew with the next one, tables stay.
     pub(in crate::engine) fn rebase(&mut self) {
         self.unseen = true;
+        self.tables.rebase();
         self.next_tick = Timestamp::default();
     }
 

@@ -702,7 +702,7 @@ fn a_cue_has_its_preroll_from_the_time_stamps_of_the_video() {
         }
         let cues = analyser.report().cues;
         assert_eq!(cues.cues.len(), 1, "{told:?}");
-        assert_eq!((cues.cues[0].preroll_ms, cues.cues[0].event_id), (Some(4_000), Some(9)));
+        assert_eq!((cues.cues[0].preroll_ms, cues.cues[0].event_id), (Some(4_000), 9));
         let expected: Vec<_> = ["short-preroll", "unannounced"][usize::from(!short)..].to_vec();
         assert_eq!(cues.findings.keys().copied().collect::<Vec<_>>(), expected);
         assert_eq!(told.len(), 1 + expected.len());

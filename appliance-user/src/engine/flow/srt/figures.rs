@@ -45,7 +45,8 @@ impl Terms {
         self.stream_id = id.and_then(stream_id::parts);
     }
 
-    fn memory(&self) -> usize {
+    /// Bytes that they take.
+    pub(super) fn memory(&self) -> usize {
         let texts = [&self.congestion, &self.filter];
         let parts = self
             .stream_id
@@ -243,12 +244,6 @@ impl SrtFigures {
     /// Encrypted packets that came while there was no key for them.
     pub(super) fn undeciphered(&self) -> u64 {
         self.counted.undeciphered
-    }
-
-    /// Heap bytes that it holds, what it shares with its session included.
-    #[allow(dead_code, reason = "the engine's account of its memory asks for it")]
-    pub(in crate::engine) fn memory(&self) -> usize {
-        self.terms.as_ref().map_or(0, |terms| terms.memory())
     }
 
     /// Everything that is known.

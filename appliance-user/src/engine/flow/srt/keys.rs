@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use tidegate_common::flow::Direction;
 
-use super::sessions::PerDirection;
+use super::session::PerDirection;
 use crate::engine::media::mpegts;
 use crate::engine::media::srt::cipher::{Dialect, KeyEncryptingKey, StreamKey};
 use crate::engine::media::srt::{Cipher, Data, KeyFlag, StoredKeyMaterial};
@@ -107,8 +107,8 @@ impl core::fmt::Debug for Keys {
 /// The keys of one direction: each party refreshes those that it sends with.
 #[derive(Default)]
 struct Side {
-    even: Option<StreamKey>,
-    odd: Option<StreamKey>,
+    even: Slot,
+    odd: Slot,
     /// What the keys came from.
     current: Option<StoredKeyMaterial>,
     pending: Option<Pending>,
@@ -117,6 +117,19 @@ struct Side {
     proven: bool,
     trials: u8,
     failures: u8,
+}
+
+/// A key and the one that it replaced: what is sent again is sent as it was, and may come after a refresh.
+#[derive(Default)]
+struct Slot {
+    current: Option<StreamKey>,
+    previous: Option<StreamKey>,
+}
+
+impl Slot {
+    fn put(&mut self, key: StreamKey) {
+        self.previous = self.current.replace(key);
+    }
 }
 
 /// Key material that waits to be unwrapped.
@@ -216,55 +229,62 @@ impl Keys {
     /// Whether what is sent in `direction` is authenticated, so that cleartext is none of the sender's.
     pub(super) fn authenticates(&self, direction: Direction) -> bool {
         let side = self.sides.at(direction);
-        side.proven
-            && [&side.even, &side.odd]
-                .into_iter()
-                .flatten()
-                .any(|key| key.cipher() == Cipher::AesGcm)
+        let mut keys = [&side.even, &side.odd]
+            .into_iter()
+            .filter_map(|slot| slot.current.as_ref());
+        side.proven && keys.any(|key| key.cipher() == Cipher::AesGcm)
     }
 
     /// Heap bytes that they hold, about.
     pub(super) fn memory(&self) -> usize {
-        let keys = self.sides.iter().flat_map(|side| [&side.even, &side.odd]);
-        keys.flatten().map(|_| StreamKey::HEAP).sum()
+        let slots = self.sides.iter().flat_map(|side| [&side.even, &side.odd]);
+        let keys = slots.flat_map(|slot| [&slot.current, &slot.previous]);
+        keys.flatten().count() * StreamKey::HEAP
     }
 }
 
 impl Side {
     fn install(&mut self, material: StoredKeyMaterial, (even, odd): (Option<StreamKey>, Option<StreamKey>)) {
-        self.even = even.or_else(|| self.even.take());
-        self.odd = odd.or_else(|| self.odd.take());
+        // A message that carries both repeats the one that is in use.
+        for (slot, key) in [(&mut self.even, even), (&mut self.odd, odd)] {
+            let known = |key: &StreamKey| slot.current.as_ref().is_some_and(|current| current.is_same(key));
+            if let Some(key) = key.filter(|key| !known(key)) {
+                slot.put(key);
+            }
+        }
         self.current = Some(material);
         self.pending = None;
         (self.trials, self.failures) = (0, 0);
     }
 
     fn decipher(&mut self, data: &Data<'_>, clear: &mut Vec<u8>) -> Deciphered {
-        let key = match data.key_flag() {
-            KeyFlag::Even => self.even.as_ref(),
-            KeyFlag::Odd => self.odd.as_ref(),
-            KeyFlag::None | KeyFlag::Both => None,
+        let slot = match data.key_flag() {
+            KeyFlag::Even => &self.even,
+            KeyFlag::Odd => &self.odd,
+            KeyFlag::None | KeyFlag::Both => return Deciphered::Hidden,
         };
-        let Some(key) = key else {
+        let Some(key) = &slot.current else {
             return Deciphered::Hidden;
         };
         let authenticates = key.cipher() == Cipher::AesGcm;
-        // The tag proves a dialect; without one, TS packets do.
-        let proves = |dialect, clear: &mut Vec<u8>| {
+        // The tag proves key and dialect; without one, TS packets do.
+        let proves = |key: &StreamKey, dialect, clear: &mut Vec<u8>| {
             key.decipher(dialect, data, clear).is_ok() && (authenticates || mpegts::looks_like_ts(clear))
         };
-        if proves(self.dialect, clear) {
+        let mut before = slot.previous.iter();
+        if proves(key, self.dialect, clear) || before.any(|key| proves(key, self.dialect, clear)) {
             (self.proven, self.failures) = (true, 0);
             return Deciphered::Clear;
         }
         if !self.proven && self.trials < MAX_TRIALS {
             self.trials += 1;
-            if let Some(dialect) = Dialect::all(key.cipher()).find(|dialect| proves(*dialect, clear)) {
+            if let Some(dialect) = Dialect::all(key.cipher()).find(|dialect| proves(key, *dialect, clear)) {
                 (self.dialect, self.proven) = (dialect, true);
                 return Deciphered::Clear;
             }
         }
         if !authenticates {
+            // Ciphered with this key all the same: the key material's check has proven it.
             return match key.decipher(self.dialect, data, clear) {
                 Ok(()) => Deciphered::Clear,
                 Err(_) => Deciphered::Hidden,

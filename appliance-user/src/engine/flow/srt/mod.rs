@@ -6,11 +6,11 @@
 
 mod figures;
 mod keys;
+mod session;
 mod sessions;
 #[cfg(test)]
 mod tests;
 
-use core::time::Duration;
 use std::sync::Arc;
 
 use tidegate_common::digest::PacketDigest;
@@ -22,8 +22,9 @@ use self::figures::Tick;
 pub use self::figures::{GroupReport, HandshakeReport, KeyState, PartyReport, SrtReport};
 pub(in crate::engine) use self::keys::Decryption;
 use self::keys::{Deciphered, Unlocked};
+use self::session::{CLEAR, Session, TELL_EVERY, UNVERIFIED};
 pub(in crate::engine) use self::sessions::Sessions;
-use self::sessions::{CLEAR, Refused, Session, UNVERIFIED, Way, admit_key};
+use self::sessions::{Refused, Way, admit_key};
 use super::{Context, Datagram, Flow, Speaks};
 use crate::engine::event::StreamChange;
 use crate::engine::judge::TsBytes;
@@ -32,9 +33,6 @@ use crate::engine::media::srt::{self, Control, ControlType, KeyMaterial, Packet}
 use crate::engine::report::{StreamIdentity, StreamProtocol};
 use crate::engine::stream::{Finding, Stream, rule_name};
 use crate::policy::rule::{Encryption, OnUnverified};
-
-/// How often rejections are told of one flow, at most.
-const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// What tells the copies of a sequence number that were encrypted with the even key from those with the odd one; multiplied
 /// by the flag. A sender repeats a packet as it first sent it, key and all.
@@ -78,7 +76,9 @@ impl Flow {
             direction: datagram.direction,
             now: context.now,
         };
-        if let Some(refused) = sessions.handshake(message, way, context.rule)? {
+        let refused = sessions.handshake(message, way, context.rule);
+        sessions.pay(context.allowance);
+        if let Some(refused) = refused? {
             let (told, count) = &mut sessions.rejections;
             if told.is_none_or(|told| context.now.since(told) >= TELL_EVERY) {
                 *told = Some(context.now);
@@ -136,6 +136,12 @@ impl Flow {
             None if data.is_encrypted() => Seen::Hidden,
             None => Seen::Plain,
         };
+        if place
+            .and_then(|place| sessions.get_mut(place))
+            .is_some_and(|session| session.owes)
+        {
+            sessions.pay(context.allowance);
+        }
         judge(data, seen, stream, datagram, context);
         if stream.is_blocked() {
             Err(DropReason::StreamBlocked)
@@ -169,9 +175,14 @@ impl Flow {
             ControlType::UserDefined(_) => {
                 let request = control.control_type().is_request();
                 extend(session, control, direction, request);
-                if let Some(refusal) = control.key_refusal() {
+                let owes = session.owes;
+                if let Some(refusal) = control.key_refusal()
+                    && session.may_tell(context.now)
+                {
                     let change = StreamChange::SrtKeyRefused { state: refusal.name() };
                     self.tell_of(back, change, context);
+                } else if owes {
+                    sessions.pay(context.allowance);
                 }
             }
             ControlType::Ack => self.figures(back, |figures| {
@@ -194,7 +205,7 @@ impl Flow {
             ControlType::CongestionWarning => self.figures(back, |figures| figures.tick(Tick::CongestionWarning)),
             ControlType::KeepAlive => self.both([onward, back], Tick::KeepAlive),
             ControlType::Shutdown => {
-                let first = session.close();
+                let first = session.close() && session.may_tell(context.now);
                 self.both([onward, back], Tick::Shutdown);
                 if first {
                     self.tell_of(onward, StreamChange::SrtShutdown { by: "sender" }, context);
@@ -258,15 +269,6 @@ impl Flow {
             stream.tell(context.now, change, context.outbox);
         }
     }
-
-    /// Heap bytes that its sessions hold.
-    #[allow(dead_code, reason = "the engine's account of its memory asks for it")]
-    pub(super) fn srt_memory(&self) -> usize {
-        match &self.speaks {
-            Speaks::Srt(sessions) => size_of::<Sessions>() + sessions.memory(),
-            _ => 0,
-        }
-    }
 }
 
 /// What a stream's session says of it, where that is new.
@@ -304,9 +306,8 @@ fn look(
     generation: u64,
     context: &mut Context<'_>,
 ) -> Seen {
-    if session.keys.is_none() && data.is_encrypted() && stream.is_confirmed() {
-        // The answer went by unseen, but there is data: the keys were taken.
-        session.take_offered();
+    if stream.is_confirmed() {
+        session.assume(data.destination_socket_id(), direction);
     }
     let joined = session.is_joined();
     let Some(keys) = &mut session.keys else {
@@ -323,6 +324,7 @@ fn look(
         let caller = Session::caller(&session.stream_id, joined);
         let policy = (&context.rule.srt, generation);
         let unlocked = keys.unlock(direction, caller, policy, context.now, context.decryption);
+        session.owes |= unlocked == Unlocked::Keys;
         tell_unlocked(unlocked, stream, context);
     }
     match keys.decipher(direction, data, &mut context.decryption.clear) {

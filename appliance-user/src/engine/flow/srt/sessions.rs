@@ -9,9 +9,9 @@ use std::sync::Arc;
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::Direction;
 
-use super::figures::Terms;
-use super::keys::{Caller, Keys};
-use crate::engine::media::srt::{Handshake, HandshakeType, KeyMaterial, Latency, StoredKeyMaterial};
+use super::session::{Session, Standing};
+use crate::engine::media::srt::{Handshake, HandshakeType, KeyMaterial};
+use crate::engine::memory::Allowance;
 use crate::engine::time::Timestamp;
 use crate::policy::Rule;
 use crate::policy::rule::{Encryption, SrtRule};
@@ -20,78 +20,6 @@ use crate::policy::rule::{Encryption, SrtRule};
 const MAX_SESSIONS: usize = 8;
 /// An established session this long without data may make room for another.
 const SESSION_SILENCE: Duration = Duration::from_secs(10);
-/// A negotiated latency outside of this is not a reorder window, but a mistake or an attack on memory.
-const LATENCY: core::ops::RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(8);
-
-/// The names of the report's `encryption` that are no ciphers.
-pub(super) const CLEAR: &str = "none";
-pub(super) const UNVERIFIED: &str = "unverified";
-
-/// One of a thing for each direction of the flow.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PerDirection<T> {
-    forward: T,
-    reverse: T,
-}
-
-impl<T> PerDirection<T> {
-    pub(super) const fn at(&self, direction: Direction) -> &T {
-        match direction {
-            Direction::Forward => &self.forward,
-            Direction::Reverse => &self.reverse,
-        }
-    }
-
-    pub(super) const fn at_mut(&mut self, direction: Direction) -> &mut T {
-        match direction {
-            Direction::Forward => &mut self.forward,
-            Direction::Reverse => &mut self.reverse,
-        }
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        [&self.forward, &self.reverse].into_iter()
-    }
-}
-
-/// How far a session has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// Rendezvous: one or both parties have waved.
-    Greeting,
-    /// The initiator has said its terms.
-    Pending,
-    /// The responder has agreed.
-    Established,
-    /// It was joined after its handshake.
-    Joined,
-}
-
-/// One SRT connection.
-#[derive(Debug)]
-pub(super) struct Session {
-    standing: Standing,
-    /// The direction in which the initiator, the caller, sends.
-    initiator: Direction,
-    /// The socket id of the party that sends in each direction.
-    ids: PerDirection<Option<u32>>,
-    pub(super) stream_id: Option<Arc<str>>,
-    /// The cipher's name; `None` until it is known, which in version 4 is after data has come.
-    cipher: Option<&'static str>,
-    pub(super) latency: Option<Duration>,
-    pub(super) terms: Arc<Terms>,
-    /// The initiator's keys, until the responder takes them.
-    offered: Option<StoredKeyMaterial>,
-    pub(super) keys: Option<Box<Keys>>,
-    /// What it says of its streams has changed.
-    pub(super) changed: bool,
-    /// A party said good-bye and no data has come since.
-    closed: bool,
-    /// Joined: the socket id that the receiver's reports seem to go to.
-    partner: Option<u32>,
-    last_seen: Timestamp,
-}
-
 /// What the handshakes of a flow have established.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Sessions {
@@ -347,10 +275,17 @@ impl Sessions {
             .filter_map(move |session| *session.ids.at(direction))
     }
 
-    /// Heap bytes that they hold.
-    pub(super) fn memory(&self) -> usize {
-        let keys = self.list.iter().filter_map(|session| session.keys.as_ref());
-        self.list.capacity() * size_of::<Session>() + keys.map(|keys| size_of::<Keys>() + keys.memory()).sum::<usize>()
+    /// Holds the sessions' memory out of the allowance. Where that is used up, sessions that have shown nothing go, and those
+    /// that stand are followed without their keys: the flow's own place pays for what is left of them.
+    pub(super) fn pay(&mut self, allowance: &Allowance) {
+        let alone = self.list.len() == 1;
+        self.list.retain_mut(|session| {
+            if session.pay(allowance) {
+                return true;
+            }
+            session.economise();
+            session.pay(allowance) || alone || session.standing == Standing::Established
+        });
     }
 }
 
@@ -380,152 +315,6 @@ pub(super) fn admit_key(material: &KeyMaterial<'_>, rule: &SrtRule) -> Result<()
     }
 }
 
-impl Session {
-    fn new(standing: Standing, way: Way) -> Self {
-        Session {
-            standing,
-            initiator: way.direction,
-            ids: PerDirection::default(),
-            stream_id: None,
-            cipher: None,
-            latency: None,
-            terms: Arc::default(),
-            offered: None,
-            keys: None,
-            changed: true,
-            closed: false,
-            partner: None,
-            last_seen: way.now,
-        }
-    }
-
-    /// Takes the initiator's terms.
-    fn ask(&mut self, message: &Handshake<'_>, stream_id: Option<String>, way: Way) {
-        let material = message.key_material();
-        let mut terms = Terms {
-            version: message.version(),
-            rendezvous: way.destination != 0,
-            initiator: message.request(),
-            key_length: material.map(|material| material.key_length),
-            congestion: message.congestion(),
-            filter: message.filter(),
-            group: message.group(),
-            ..Terms::default()
-        };
-        terms.read_stream_id(stream_id.as_deref());
-        *self.ids.at_mut(way.direction) = Some(message.socket_id());
-        if terms.rendezvous {
-            *self.ids.at_mut(way.direction.flipped()) = Some(way.destination);
-        }
-        self.standing = Standing::Pending;
-        self.initiator = way.direction;
-        self.cipher = match material {
-            Some(material) => Some(material.cipher.name(material.key_length).unwrap_or(UNVERIFIED)),
-            None if message.version() > 4 => Some(CLEAR),
-            None => None,
-        };
-        self.offered = material.and_then(KeyMaterial::store);
-        self.latency = message.request_latency().map(clamp);
-        self.stream_id = stream_id.map(Arc::from);
-        self.terms = Arc::new(terms);
-    }
-
-    /// The responder, who sends in `direction`, agrees.
-    fn settle(&mut self, message: &Handshake<'_>, direction: Direction) {
-        self.standing = Standing::Established;
-        self.changed = true;
-        self.latency = message.response_latency().map(clamp).or(self.latency);
-        Arc::make_mut(&mut self.terms).responder = message.response();
-        if message.key_refusal().is_some() {
-            self.offered = None;
-            return;
-        }
-        self.take_offered();
-        // A responder repeats the keys, or says others of its own for what it sends.
-        if let Some(material) = message.key_material().and_then(KeyMaterial::store) {
-            self.learn(direction, material);
-        }
-    }
-
-    /// The initiator's keys are good for both directions, until each party says others.
-    pub(super) fn take_offered(&mut self) {
-        if let Some(material) = self.offered.take() {
-            self.learn(self.initiator, material);
-            self.learn(self.initiator.flipped(), material);
-        }
-    }
-
-    /// Key material for what is sent in `direction`.
-    pub(super) fn learn(&mut self, direction: Direction, material: StoredKeyMaterial) {
-        let name = material.cipher.name(material.key_length).unwrap_or(UNVERIFIED);
-        if self.cipher.replace(name) != Some(name) || self.terms.key_length != Some(material.key_length) {
-            Arc::make_mut(&mut self.terms).key_length = Some(material.key_length);
-            self.changed = true;
-        }
-        self.keys.get_or_insert_default().offer(direction, material);
-    }
-
-    /// The terms of a version 4 handshake, which come after it; `request` says whose they are.
-    pub(super) fn negotiate(&mut self, latency: Latency, request: bool) {
-        if self.terms.version != 4 {
-            return;
-        }
-        let terms = Arc::make_mut(&mut self.terms);
-        let said = if request {
-            &mut terms.initiator
-        } else {
-            &mut terms.responder
-        };
-        if said.replace(latency) != Some(latency) {
-            self.latency = Some(clamp(latency.longest()));
-            self.changed = true;
-        }
-    }
-
-    /// A party says good-bye; `false` when one has already.
-    pub(super) fn close(&mut self) -> bool {
-        !core::mem::replace(&mut self.closed, true)
-    }
-
-    /// Whether a packet with this destination socket id, going this way, is of this session, which stands.
-    fn receives(&self, id: u32, direction: Direction) -> bool {
-        let party = *self.ids.at(direction.flipped());
-        party == Some(id) && self.standing != Standing::Greeting
-    }
-
-    /// The id of the party that sends in `direction`.
-    pub(super) fn id(&self, direction: Direction) -> Option<u32> {
-        *self.ids.at(direction)
-    }
-
-    /// Whether it was joined after its handshake.
-    pub(super) fn is_joined(&self) -> bool {
-        self.standing == Standing::Joined
-    }
-
-    /// What is known of who called.
-    pub(super) fn caller(stream_id: &Option<Arc<str>>, joined: bool) -> Caller<'_> {
-        if joined {
-            Caller::Unknown
-        } else {
-            Caller::Said(stream_id.as_deref().unwrap_or_default())
-        }
-    }
-
-    /// The report's `encryption`, given whether data is encrypted.
-    pub(super) fn encryption(&self, encrypted: bool) -> &'static str {
-        match self.cipher {
-            Some(name) => name,
-            None if encrypted => UNVERIFIED,
-            None => CLEAR,
-        }
-    }
-}
-
-fn clamp(latency: Duration) -> Duration {
-    latency.clamp(*LATENCY.start(), *LATENCY.end())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -540,13 +329,10 @@ mod tests {
             direction: Direction::Forward,
             now: last_seen,
         };
-        Session {
-            ids: PerDirection {
-                forward: ids[0],
-                reverse: ids[1],
-            },
-            ..Session::new(standing, way)
-        }
+        let mut session = Session::new(standing, way);
+        *session.ids.at_mut(Direction::Forward) = ids[0];
+        *session.ids.at_mut(Direction::Reverse) = ids[1];
+        session
     }
 
     #[test]

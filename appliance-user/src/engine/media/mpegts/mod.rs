@@ -180,4 +180,6 @@ fn word16(pair: &[u8; 16], at: usize) -> u64 {
 }
 
 #[cfg(test)]
+pub(in crate::engine) mod build;
+#[cfg(test)]
 mod tests;

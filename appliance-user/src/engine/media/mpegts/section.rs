@@ -6,8 +6,8 @@
 use crc::{CRC_32_MPEG_2, Crc, Table};
 use thiserror::Error;
 
-use super::PACKET_SIZE;
 use super::psi::TableSyntaxError;
+use super::{Content, PACKET_SIZE, digest_packet};
 
 /// The longest section (2.4.4.11, of private sections). Tables of 13818-1 itself end at 1,024, which is not insisted upon.
 pub const MAX_SECTION: usize = 4096;
@@ -55,8 +55,8 @@ pub struct Assembler {
     partial: Vec<u8>,
     /// The bytes it will have; 0 while its length is not known.
     length: usize,
-    /// The last packet's continuity_counter, if nothing broke since.
-    counter: Option<u8>,
+    /// The last packet's continuity_counter and hash, if nothing broke since.
+    last: Option<(u8, u32)>,
 }
 
 /// How a packet follows the one before it.
@@ -89,12 +89,13 @@ impl Assembler {
             return;
         }
         let Some(payload) = super::payload(packet) else { return };
-        match self.succession(packet, gap) {
+        let now = (control & 0x0f, digest_packet(packet, Content::Full).hash);
+        match self.succession(packet, now, gap) {
             Succession::Copy => return,
             Succession::Break => self.void(),
             Succession::Next => {}
         }
-        self.counter = Some(control & 0x0f);
+        self.last = Some(now);
         if flags & 0x40 == 0 {
             self.go_on(payload, room, out);
             return;
@@ -118,7 +119,7 @@ impl Assembler {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.void();
-        self.counter = None;
+        self.last = None;
     }
 
     /// Whether no section is under way.
@@ -136,15 +137,12 @@ impl Assembler {
         self.length = 0;
     }
 
-    fn succession(&self, packet: &[u8; PACKET_SIZE], gap: bool) -> Succession {
+    fn succession(&self, packet: &[u8; PACKET_SIZE], now: (u8, u32), gap: bool) -> Succession {
         let [_, _, _, control, length, flags, ..] = *packet;
         let discontinuity = control & 0x20 != 0 && length > 0 && flags & 0x80 != 0;
-        let Some(last) = self.counter.filter(|_| !gap) else {
-            return Succession::Break;
-        };
-        match control & 0x0f {
-            counter if counter == last && !discontinuity => Succession::Copy,
-            counter if counter == (last + 1) & 0x0f => Succession::Next,
+        match self.last.filter(|_| !gap) {
+            Some(last) if last == now && !discontinuity => Succession::Copy,
+            Some((counter, _)) if now.0 == (counter + 1) & 0x0f => Succession::Next,
             _ => Succession::Break,
         }
     }

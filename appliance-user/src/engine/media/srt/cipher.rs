@@ -18,7 +18,7 @@ use aes_gcm::AesGcm;
 use aes_gcm::aead::AeadInOut;
 use aes_kw::AesKw;
 use ctr::{Ctr128BE, CtrCore, flavors};
-use sha1::Sha1;
+use sha1::{Digest, Sha1};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -141,6 +141,8 @@ impl Dialect {
 
 /// A stream encrypting key, made ready for use.
 pub struct StreamKey {
+    /// What tells it from other keys; shows nothing of it.
+    digest: [u8; 20],
     salt: [u8; 16],
     schedule: Box<Schedule>,
 }
@@ -169,7 +171,13 @@ impl StreamKey {
             _ => return Err(Failure::UnknownCipher),
         };
         let schedule = Box::new(schedule.map_err(|_| Failure::UnknownCipher)?);
-        Ok(StreamKey { salt, schedule })
+        let digest = Sha1::new().chain_update(salt).chain_update(key).finalize().into();
+        Ok(StreamKey { digest, salt, schedule })
+    }
+
+    /// Whether it is the same key, for the same salt.
+    pub fn is_same(&self, other: &StreamKey) -> bool {
+        self.digest == other.digest
     }
 
     /// The cipher that it is for.

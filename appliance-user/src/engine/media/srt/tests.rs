@@ -278,6 +278,95 @@ fn what_is_cut_short_or_foreign_is_named() {
     }
 }
 
+fn read(bytes: &[u8]) -> Control<'_> {
+    match Packet::parse(bytes) {
+        Ok(Packet::Control(control)) => control,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bytes(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+#[test]
+fn filter_congestion_and_group_are_noted() {
+    let blocks = [
+        (6, stream_id_block(b"live")),
+        (7, stream_id_block(b"fec,cols:10,rows:5")),
+        (8, bytes(&[0x4000_0001, 0x0200_0007])),
+    ];
+    let packet = handshake(5, 4, 0xffff_ffff, &blocks);
+    let message = parsed(&packet);
+    assert_eq!(message.congestion().as_deref(), Some("live"));
+    assert_eq!(message.filter().as_deref(), Some("fec,cols:10,rows:5"));
+    let group = Group {
+        id: 0x4000_0001,
+        kind: 2,
+        weight: 7,
+    };
+    assert_eq!(message.group(), Some(group));
+    let short = handshake(5, 4, 0xffff_ffff, &[(8, vec![0; 4])]);
+    assert_eq!(Packet::parse(&short), Err(Error::ExtensionLength(8)));
+}
+
+#[test]
+fn acknowledgements_are_full_small_or_light() {
+    let fields = [0x8000_0007, 1500, 250, 8000, 300, 1000, 400_000];
+    let full = control(2, 0, 9, &bytes(&fields));
+    let full = read(&full).acknowledgement().unwrap();
+    let measured = full.measured.unwrap();
+    assert_eq!((full.number, full.next_expected), (9, 7));
+    assert_eq!(
+        (
+            measured.rtt.as_micros(),
+            measured.rtt_variance.as_micros(),
+            measured.available_buffer
+        ),
+        (1500, 250, 8000)
+    );
+    assert_eq!(
+        (
+            measured.receiving_rate,
+            measured.link_capacity,
+            measured.receiving_bytes
+        ),
+        (Some(300), Some(1000), Some(400_000))
+    );
+    let small = control(2, 0, 9, &bytes(&fields[..4]));
+    let measured = read(&small).acknowledgement().unwrap().measured.unwrap();
+    assert_eq!((measured.available_buffer, measured.link_capacity), (8000, None));
+    let light = control(2, 0, 0, &bytes(&fields[..1]));
+    assert_eq!(read(&light).acknowledgement().unwrap().measured, None);
+    assert_eq!(read(&control(2, 0, 0, &[1, 2])).acknowledgement(), None);
+}
+
+#[test]
+fn loss_reports_list_numbers_and_ranges() {
+    let report = control(3, 0, 0, &bytes(&[5, 0x8000_0000 | 10, 12, 0x7fff_ffff, 0x8000_0014]));
+    let ranges: Vec<_> = read(&report).loss_report().unwrap().ranges().collect();
+    assert_eq!(ranges, [(5, 5), (10, 12), (0x7fff_ffff, 0x7fff_ffff)]);
+}
+
+#[test]
+fn refused_keys_are_told_from_keys() {
+    for (state, expected) in [
+        (0, KeyRefusal::Unsecured),
+        (3, KeyRefusal::NoSecret),
+        (4, KeyRefusal::BadSecret),
+        (5, KeyRefusal::BadCryptoMode),
+        (9, KeyRefusal::Other(9)),
+    ] {
+        let packet = control(0x7fff, 4, 0, &bytes(&[state]));
+        assert_eq!(
+            (read(&packet).key_refusal(), read(&packet).key_material()),
+            (Some(expected), None)
+        );
+        let answer = handshake(5, 2, 0xffff_ffff, &[(4, bytes(&[state]))]);
+        assert_eq!(parsed(&answer).key_refusal(), Some(expected));
+    }
+}
+
 proptest! {
     #[test]
     fn stream_ids_round_trip(id in "[a-zA-Z0-9#!:=,/._é-]{1,200}") {

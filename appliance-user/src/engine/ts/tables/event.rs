@@ -9,7 +9,8 @@ use crate::engine::media::scte35;
 /// What the tables tell.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TableEvent {
-    /// A sound section came (CRC right, where it has one), also one that repeats what is known.
+    /// A sound section came (CRC right, where it has one), also one that repeats what is known; of PIDs that a table or
+    /// a standard says to carry sections.
     Section {
         /// Where.
         pid: u16,
@@ -26,7 +27,7 @@ pub enum TableEvent {
         /// last_section_number; 0 for the short form.
         last_number: u8,
     },
-    /// A section's CRC-32 is wrong; splice sections too, beside their own [`TableEvent::Splice`].
+    /// A section's CRC-32 is wrong, on the same PIDs; announced splice sections too, beside their [`TableEvent::Splice`].
     CrcError {
         /// Where.
         pid: u16,

@@ -83,7 +83,7 @@ pub(in crate::engine) fn starts_splice(packet: &[u8; PACKET_SIZE]) -> bool {
         .and_then(|payload| payload.split_first())
         .and_then(|(pointer, rest)| rest.get(usize::from(*pointer)..));
     // The short form of protocol_version 0: what is no splice section seldom begins like that by chance.
-    section.is_some_and(|section| matches!(section, [scte35::TABLE_ID, syntax, _, 0, ..] if syntax & 0xc0 == 0))
+    section.is_some_and(|section| matches!(section, [scte35::TABLE_ID, syntax, _, 0, ..] if syntax & 0x80 == 0))
 }
 
 /// The tables of one transport stream.
@@ -168,6 +168,12 @@ impl Tables {
     /// Programmes in the order of their numbers.
     pub(in crate::engine) fn programmes(&self) -> impl Iterator<Item = &Programme> {
         self.programmes.iter()
+    }
+
+    /// Packets went by unseen: what is half-assembled is void, what is known stays.
+    pub(in crate::engine) fn rebase(&mut self) {
+        self.assemblers.clear();
+        self.held = 0;
     }
 
     /// Bytes held on the heap.
@@ -292,22 +298,27 @@ impl Tables {
         let place = Place { pid, table_id };
         match Section::read(bytes) {
             Ok(section) => {
-                out(told(pid, &section));
+                if is_table {
+                    out(told(pid, &section));
+                }
                 if is_splice {
+                    let section = SpliceInfo::read(bytes);
                     out(TableEvent::Splice {
                         pid,
                         announced,
-                        section: SpliceInfo::read(bytes),
+                        section,
                     });
                 } else if let Err(error) = self.table(place, role, &section, out) {
                     out(place.malformed(error));
                 }
             }
             Err(error) => {
-                out(match error {
-                    SectionError::Crc => TableEvent::CrcError { pid, table_id },
-                    error => place.malformed(error),
-                });
+                if is_table {
+                    out(match error {
+                        SectionError::Crc => TableEvent::CrcError { pid, table_id },
+                        error => place.malformed(error),
+                    });
+                }
                 if is_splice {
                     out(splice_error(pid, announced, error));
                 }

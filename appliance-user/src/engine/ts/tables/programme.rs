@@ -76,6 +76,11 @@ impl Programme {
         }
     }
 
+    /// Whether a PMT section on this PID would tell anything new of it.
+    fn awaits(&self, pid: u16, crc: Option<u32>) -> bool {
+        self.pmt_pid == pid && (self.crc.is_none() || self.crc != crc)
+    }
+
     /// Bytes held on the heap.
     pub(super) fn memory(&self) -> usize {
         self.components.capacity() * size_of::<Component>()
@@ -242,17 +247,15 @@ impl Tables {
         out: &mut impl FnMut(TableEvent),
     ) -> Result<(), TableSyntaxError> {
         let header = section.long_of(psi::PMT)?;
-        let total: usize = self.programmes.iter().map(|programme| programme.components.len()).sum();
         // Several programmes may share a PID; one that the PAT does not list there is nobody's.
-        let listed = self
-            .programme_mut(header.extension)
-            .filter(|programme| programme.pmt_pid == place.pid);
-        let Some(programme) = listed else {
-            return Ok(());
-        };
-        if !header.current || (programme.crc.is_some() && programme.crc == section.crc) {
+        let listed = self.programme_mut(header.extension);
+        if !header.current || !listed.is_some_and(|programme| programme.awaits(place.pid, section.crc)) {
             return Ok(());
         }
+        let total: usize = self.programmes.iter().map(|programme| programme.components.len()).sum();
+        let Some(programme) = self.programme_mut(header.extension) else {
+            return Ok(());
+        };
         let pmt = Pmt::read(section)?;
         let room = (MAX_COMPONENTS + programme.components.len()).saturating_sub(total);
         let components = pmt.components().take(room).map(|stream| Component {
