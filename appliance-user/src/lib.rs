@@ -11,7 +11,7 @@ pub mod policy;
 pub mod cli;
 #[cfg(feature = "appliance")]
 pub mod control;
-#[cfg(feature = "appliance")]
+#[cfg(feature = "readers")]
 pub mod io;
 #[cfg(feature = "appliance")]
 pub mod worker;

@@ -107,7 +107,8 @@ fn by_tshark(capture: &Path) -> Vec<Segment> {
 /// Inspects under a rule with these applications and stream keys.
 fn by_rule(directory: &Path, capture: &Path, application: &str, keys: &str) -> Told {
     let key_file = put(directory, "keys", keys.as_bytes());
-    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).expect("its owner's alone");
+    // A secret that others may read is none.
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).expect("a file of the test's own");
     let rule = format!(
         "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"encoders\"\nprotocol = \"rtmp\"\n\
          source = [\"127.0.0.0/8\"]\ndestination_port = [1935]\n[rule.rtmp]\napplication = [\"{application}\"]\n\
@@ -188,7 +189,7 @@ fn ffmpeg_publishes_what_the_rule_lists_and_nothing_else() {
 
 /// The packets of a classic pcap file with Ethernet, from their IP header on, and their times in microseconds.
 fn packets(capture: &Path) -> Vec<Timed> {
-    let file = std::fs::read(capture).expect("a capture");
+    let file = fs::read(capture).expect("a capture");
     let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
     let mut packets: Vec<Timed> = Vec::new();
     let (mut at, start) = (24, word(24));

@@ -7,6 +7,7 @@
 mod build_ebpf;
 mod ci;
 mod demo;
+mod fuzz;
 mod layers;
 mod machine;
 mod needs;
@@ -45,6 +46,8 @@ enum Task {
     Demo(demo::Args),
     /// Run every test there is and say what could not be proven on this machine.
     Test(test::Args),
+    /// Run the fuzz targets, each for some time, and say what each did and found.
+    Fuzz(fuzz::Args),
     /// Format, lints and checks of the architecture, then a short demo and the tests.
     Ci(ci::Args),
 }
@@ -65,6 +68,7 @@ fn run(root: &Path, task: Task) -> Result<()> {
         Task::BuildEbpf => build_ebpf::run(root).map(|object| println!("{}", object.display())),
         Task::Demo(args) => demo::run(root, &args),
         Task::Test(args) => test::run(root, &args),
+        Task::Fuzz(args) => fuzz::run(root, &args),
         Task::Ci(args) => ci::run(root, &args),
     }
 }

@@ -96,6 +96,7 @@ mod tests {
     use crate::control::figures::{self, Figures, KernelFigures};
     use crate::control::health::Health;
     use crate::control::metrics;
+    use crate::control::status;
     use crate::engine::{Config, Engine};
     use crate::policy;
     use crate::worker::Published;
@@ -229,7 +230,7 @@ mod tests {
         let text = metrics::render(figures::families(&figures));
         assert!(text.contains("tidegate_rule_silent{rule=\"studio\"} 1"), "{text}");
         assert_eq!(
-            figures::status(&figures)["expected"],
+            status::status(&figures)["expected"],
             serde_json::json!([{"rule": "studio", "missing": true}])
         );
     }

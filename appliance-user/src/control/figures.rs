@@ -1,9 +1,8 @@
-//! Everything that is counted or known, at one moment, and how it is shown: as metrics, as JSON, as the summary at the end.
+//! Everything that is counted or known, at one moment, and how it is shown as metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tidegate_common::drop_reason::DropReason;
 
 use super::events::BypassPackets;
@@ -189,6 +188,16 @@ const WORKER_COUNTERS: &[(&str, &str, Take)] = &[
         |w| w.engine.events_shed + w.events_shed,
     ),
     (
+        "group_messages_shed",
+        "Messages about groups of flows (media, FEC, RTCP) that did not get to their worker",
+        |w| w.group_messages_shed,
+    ),
+    (
+        "groups_refused",
+        "Messages about groups of flows that there was no room for",
+        |w| w.groups_refused,
+    ),
+    (
         "link_down_rounds",
         "Rounds of a worker in which the interface was down",
         |w| w.link_down,
@@ -249,6 +258,11 @@ const WORKER_COUNTERS: &[(&str, &str, Take)] = &[
 const WORKER_GAUGES: &[(&str, &str, Take)] = &[
     ("flows", "Flows in the flow tables", |w| w.engine.flows),
     ("streams", "Streams followed", |w| w.engine.streams),
+    (
+        "engine_memory_left_bytes",
+        "What streams may still grow by; near 0 new streams are followed with little memory",
+        |w| w.engine.memory_left,
+    ),
     (
         "residence_p50_nanoseconds",
         "Median time of a packet in the worker",
@@ -415,82 +429,4 @@ fn mode_families(figures: &Figures) -> Vec<Family> {
         events,
         silent,
     ]
-}
-
-/// The appliance as one JSON object, for `/api/v1/status`.
-pub fn status(figures: &Figures) -> Value {
-    let facts = &figures.facts;
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "health": { "status": figures.health.status(), "reason": figures.health.reason() },
-        "uptime_seconds": figures.uptime.as_secs(),
-        "interface": { "name": facts.interface, "driver": facts.driver, "mtu": facts.mtu },
-        "xdp": { "mode": facts.xdp_mode, "takeover": facts.takeover, "on_failure": facts.on_failure },
-        "policy": {
-            "file": facts.policy_file, "generation": facts.generation, "rules": facts.rules,
-            "default_action": facts.default_action,
-        },
-        "fallbacks": facts.fallbacks.iter()
-            .map(|(what, instead, why)| json!({ "what": what, "instead": instead, "why": why }))
-            .collect::<Vec<_>>(),
-        "kernel": kernel_json(&figures.kernel),
-        "queues": figures.queues.iter().map(|queue| queue_json(facts, queue)).collect::<Vec<_>>(),
-        "expected": figures.expected.iter()
-            .map(|(rule, missing)| json!({ "rule": rule.as_ref(), "missing": missing }))
-            .collect::<Vec<_>>(),
-        "events": { "written": figures.events[0], "shed": figures.events[1], "failed": figures.events[2] },
-    })
-}
-
-fn kernel_json(kernel: &KernelFigures) -> Value {
-    json!({
-        "packets": {
-            "seen": kernel.seen, "passed": kernel.passed, "redirected": kernel.redirected, "returned": kernel.returned,
-            "dropped": kernel.dropped_total(),
-        },
-        "bypass": kernel.bypass,
-        "drop_reasons": reasons(&kernel.dropped),
-        "notes": kernel.notes.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<serde_json::Map<_, _>>(),
-    })
-}
-
-fn queue_json(facts: &Facts, queue: &QueueFigures) -> Value {
-    let known = facts.queues.iter().find(|known| known.queue == queue.queue);
-    let worker = &queue.worker;
-    let age = (queue.heartbeat_age != Duration::MAX).then_some(queue.heartbeat_age.as_secs_f64() * 1000.0);
-    json!({
-        "queue": queue.queue,
-        "core": known.and_then(|known| known.core),
-        "bind": known.map(|known| known.bind),
-        "running": queue.running,
-        "bypass": queue.dark,
-        "heartbeat_age_ms": age,
-        "packets": {
-            "seen": worker.engine.seen, "returned": worker.engine.returned, "passed": worker.engine.passed,
-            "dropped": worker.engine.dropped_total(),
-        },
-        "drop_reasons": reasons(&worker.engine.dropped),
-        "flows": worker.engine.flows,
-        "streams": worker.engine.streams,
-        "frames": {
-            "total": worker.frames.total, "pool": worker.frames.pool, "fill": worker.frames.fill,
-            "receive": worker.frames.receive, "transmit": worker.frames.transmit,
-        },
-        "tx_full": worker.tx_full,
-        "stalls": worker.stalls,
-        "residence_ns": {
-            "count": worker.residence.count, "p50": worker.residence.p50, "p99": worker.residence.p99,
-            "p999": worker.residence.p999, "max": worker.residence.max,
-        },
-    })
-}
-
-fn reasons(dropped: &[u64; DropReason::COUNT]) -> serde_json::Map<String, Value> {
-    let counted = DropReason::ALL
-        .iter()
-        .map(|reason| (reason.name(), dropped[reason.index()]));
-    counted
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| (name.to_owned(), json!(count)))
-        .collect()
 }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod appliance;
+mod bounded;
 pub mod bypass;
 pub mod clock;
 pub mod detach;
@@ -22,6 +23,7 @@ pub mod program;
 mod sockets;
 mod start;
 pub mod start_error;
+pub mod status;
 pub mod summary;
 pub mod tables;
 pub mod workers;

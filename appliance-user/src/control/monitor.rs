@@ -15,7 +15,7 @@ use super::http::Operator;
 use super::program::{Attached, ProgramLog};
 use super::tables::Tables;
 use super::workers::Workers;
-use super::{figures, metrics, netlink};
+use super::{figures, metrics, netlink, status};
 use crate::io::heartbeat::HeartbeatSlot;
 use crate::worker::{MAX_REPORTS, Worker};
 
@@ -232,7 +232,7 @@ impl Operator for Watched {
     }
 
     fn status(&self) -> serde_json::Value {
-        figures::status(&self.figures())
+        status::status(&self.figures())
     }
 }
 

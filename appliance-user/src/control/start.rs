@@ -26,7 +26,7 @@ use super::workers::Workers;
 use crate::io::heartbeat::{HeartbeatSlot, Heartbeats};
 use crate::io::{interface, policy_file};
 use crate::policy::Policy;
-use crate::worker::{PolicySlot, Published, Worker, WorkerConfig};
+use crate::worker::{Link, PolicySlot, Published, Ties, Worker, WorkerConfig};
 
 /// How long a queue, or another process' workers, may take to go away: a killed process leaves its queue bound for some
 /// 20 ms.
@@ -327,13 +327,11 @@ fn spawn(
     log: &EventLog,
 ) -> Result<Vec<Worker>, StartError> {
     let mut workers: Vec<Worker> = Vec::with_capacity(bound.len());
-    for (
-        Bound {
+    let links = Link::between(bound.len());
+    for ((bound, beat), link) in bound.into_iter().zip(beats).zip(links) {
+        let Bound {
             queue, core, socket, ..
-        },
-        beat,
-    ) in bound.into_iter().zip(beats)
-    {
+        } = bound;
         let config = WorkerConfig {
             queue,
             core,
@@ -343,7 +341,12 @@ fn spawn(
             max_flows: MAX_FLOWS,
             geneve_port: options.geneve_port,
         };
-        match Worker::spawn(config, socket, beat.clone(), Arc::clone(policy), log.streams()) {
+        let ties = Ties {
+            policy: Arc::clone(policy),
+            events: log.streams(),
+            link,
+        };
+        match Worker::spawn(config, socket, beat.clone(), ties) {
             Ok(worker) => workers.push(worker),
             Err(source) => {
                 stop_all(workers);

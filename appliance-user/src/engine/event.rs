@@ -131,7 +131,7 @@ pub enum StreamChange {
         /// Which of the rule's stream keys matched, counted from 1.
         key_pattern: Option<u32>,
     },
-    /// An RTMP connection was refused, and is dropped for its life.
+    /// An RTMP connection was refused, and is dropped for its life where its rule enforces.
     RtmpRefused {
         /// The application that it asked for, without a query.
         application: Option<Arc<str>>,

@@ -1,7 +1,7 @@
 //! The engine's part in groups of flows: messages to and from the engines of other workers, and to itself.
 
 use super::Engine;
-use super::group::{GroupBody, GroupMessage};
+use super::group::{GroupBody, GroupMessage, Outcome};
 use super::stream::Stream;
 use super::time::Timestamp;
 
@@ -15,6 +15,29 @@ impl Engine {
     pub fn take_message(&mut self, now: Timestamp, message: &GroupMessage) {
         self.deliver(now, message);
         self.read_own_post(now);
+    }
+
+    /// A message from [`Engine::next_message`] did not get where it was to go: figures of its stream may be incomplete.
+    pub fn message_shed(&mut self, message: &GroupMessage) {
+        let member = match &message.body {
+            GroupBody::Present(member)
+            | GroupBody::Media { member, .. }
+            | GroupBody::GivenUp { member, .. }
+            | GroupBody::Rebased { member, .. }
+            | GroupBody::Fec { member, .. } => member,
+            // Whose stream it is about is elsewhere, and its engine is told that it missed something.
+            GroupBody::Rtcp { .. } | GroupBody::Result { .. } => return,
+        };
+        if let Some(flow) = self.flows.peek_mut(&member.flow) {
+            flow.outcome(message.at, member, &Outcome::Incomplete, &mut self.outbox);
+        }
+    }
+
+    /// Messages for this engine were lost, nobody knows which. Groups that meet here begin anew, so that what is missing is
+    /// nowhere taken for lost, and figures that may be incomplete are marked so.
+    pub fn messages_missed(&mut self) {
+        self.groups.missed();
+        self.to_tell_of_misses = self.config.max_flows;
     }
 
     /// Messages of groups that were shed because nobody fetched them, and groups that there was no room for.

@@ -126,6 +126,8 @@ pub struct Engine {
     decryption: flow::srt::Decryption,
     groups: Groups,
     post: Post,
+    /// Slots of the flow table whose streams are not told yet that messages for this engine were lost.
+    to_tell_of_misses: usize,
     /// The newest time that was given.
     clock: Timestamp,
     /// `None` where nobody wants a final report.
@@ -151,6 +153,7 @@ impl Engine {
             decryption: flow::srt::Decryption::default(),
             groups: Groups::new(config.seed),
             post: Post::new(config.worker, config.workers, config.group_seed),
+            to_tell_of_misses: 0,
             clock: Timestamp::default(),
             retired: config.keep_gone.then(Vec::new),
         }
@@ -206,6 +209,8 @@ impl Engine {
     pub fn tick(&mut self, now: Timestamp, budget: usize) {
         let (outbox, retired, streams) = (&mut self.outbox, &mut self.retired, &mut self.counters.streams);
         let (blindness, post) = (self.blindness, &mut self.post);
+        let missed = self.to_tell_of_misses > 0;
+        self.to_tell_of_misses = self.to_tell_of_misses.saturating_sub(budget);
         self.flows.sweep(budget, |key, last_seen, flow| {
             let protocol = key.protocol();
             let idle = now.since(last_seen) > if protocol == TCP { IDLE_TCP } else { IDLE_UDP };
@@ -213,6 +218,9 @@ impl Engine {
                 stream.advance(now, blindness, outbox);
             }
             flow.tell_groups(now, key, post);
+            if missed {
+                flow.missed_messages();
+            }
             if !idle {
                 return Sweep::Keep;
             }

@@ -8,13 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::Cache;
-use crossbeam::channel::Sender;
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_common::drop_reason::DropReason;
 
 use super::residence::ResidenceTimes;
-use super::{MAX_REPORTS, Mailbox, PolicySlot, Published, Question, Shared, Wait, WorkerConfig, WorkerSnapshot};
-use crate::engine::event::StreamEvent;
+use super::{MAX_REPORTS, Mailbox, Published, Question, Shared, Ties, Wait, WorkerConfig, WorkerSnapshot};
 use crate::engine::time::Timestamp;
 use crate::engine::{self, Engine, Verdict};
 use crate::io::heartbeat::HeartbeatSlot;
@@ -37,8 +35,7 @@ pub(super) struct Loop {
     config: WorkerConfig,
     socket: Socket,
     beat: HeartbeatSlot,
-    policy: Arc<PolicySlot>,
-    events: Sender<StreamEvent>,
+    ties: Ties,
     mailbox: Mailbox,
     shared: Arc<Shared>,
     engine: Engine,
@@ -62,29 +59,27 @@ impl Loop {
         config: WorkerConfig,
         socket: Socket,
         beat: HeartbeatSlot,
-        policy: Arc<PolicySlot>,
-        events: Sender<StreamEvent>,
+        ties: Ties,
         mailbox: Mailbox,
         shared: Arc<Shared>,
     ) -> Self {
-        let engine = Engine::new(engine::Config {
+        let engine = Engine::new(ties.link.place(engine::Config {
             geneve_port: config.geneve_port,
             max_flows: config.max_flows,
             seed: RandomState::new().hash_one(config.queue),
             ..engine::Config::default()
-        });
+        }));
         let now = now();
         Loop {
             returning: Vec::with_capacity(config.batch),
             too_long: 0,
             whole: Vec::new(),
-            policy,
             residence: ResidenceTimes::new(),
             figures: WorkerSnapshot::default(),
             config,
             socket,
             beat,
-            events,
+            ties,
             mailbox,
             shared,
             engine,
@@ -99,11 +94,12 @@ impl Loop {
     /// Runs until it is told to stop or the socket is gone; the figures it returns are final.
     pub(super) fn run(mut self) -> WorkerSnapshot {
         let mut burst = Burst::with_capacity(self.config.batch);
-        let mut policy = Cache::new(Arc::clone(&self.policy));
+        let mut policy = Cache::new(Arc::clone(&self.ties.policy));
         // The time before the first beat is start-up, not a stall.
         self.last_beat = now();
         while !self.shared.stop.load(Ordering::Acquire) {
             let now = self.beat_or_discard();
+            let messages = self.ties.link.receive(now, &mut self.engine);
             let packets = self.socket.receive(&mut burst);
             if packets > 0 {
                 self.last_packet = now;
@@ -120,7 +116,9 @@ impl Loop {
             if now.since(self.last_housekeeping) >= HOUSEKEEPING {
                 self.housekeeping(now);
             }
-            if packets == 0 {
+            // After the packets, which must not wait for it.
+            self.ties.link.send(&mut self.engine);
+            if packets == 0 && messages == 0 {
                 self.rest(now);
             }
         }
@@ -212,7 +210,7 @@ impl Loop {
         self.last_housekeeping = now;
         self.engine.tick(now, TICK_BUDGET);
         while let Some(event) = self.engine.next_event() {
-            if self.events.try_send(event).is_err() {
+            if self.ties.events.try_send(event).is_err() {
                 self.figures.events_shed += 1;
             }
         }
@@ -237,6 +235,9 @@ impl Loop {
             .driver_dropped(DropReason::TooLarge, too_long - self.too_long);
         self.too_long = too_long;
         self.figures.engine = self.engine.counters();
+        let (shed, refused) = self.engine.group_losses();
+        self.figures.group_messages_shed = shed + self.ties.link.shed();
+        self.figures.groups_refused = refused;
         self.figures.frames = self.socket.frames();
         if let Ok(socket) = self.socket.statistics() {
             if socket.received_lost() > self.figures.socket.received_lost() {
@@ -284,7 +285,7 @@ impl Loop {
             std::thread::yield_now();
         }
         while let Some(event) = self.engine.next_event() {
-            if self.events.try_send(event).is_err() {
+            if self.ties.events.try_send(event).is_err() {
                 self.figures.events_shed += 1;
             }
         }

@@ -4,6 +4,7 @@
 //! counters, and a bounded mailbox that is read between bursts.
 
 mod burst;
+mod links;
 mod residence;
 
 use std::io;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam::channel::{self, Receiver, Sender};
 
+pub use self::links::Link;
 pub use self::residence::Residence;
 use crate::engine::counters::Counters;
 use crate::engine::event::StreamEvent;
@@ -92,6 +94,10 @@ pub struct WorkerSnapshot {
     pub last_stall: Option<(u64, u64)>,
     /// Events that nobody took from the channel.
     pub events_shed: u64,
+    /// Messages about groups of flows that did not get to their worker.
+    pub group_messages_shed: u64,
+    /// Messages about groups that there was no room for.
+    pub groups_refused: u64,
     /// Time with packets in hand, in nanoseconds.
     pub busy_ns: u64,
     /// Time without, in nanoseconds.
@@ -132,6 +138,16 @@ impl Shared {
     }
 }
 
+/// What a worker has in common with the rest of the process.
+pub struct Ties {
+    /// Where the policy is published.
+    pub policy: Arc<PolicySlot>,
+    /// Where events of streams go.
+    pub events: Sender<StreamEvent>,
+    /// Its end of the links between workers.
+    pub link: Link,
+}
+
 /// A running worker's handle.
 pub struct Worker {
     queue: u32,
@@ -145,13 +161,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the thread cannot be made or bound to its core.
-    pub fn spawn(
-        config: WorkerConfig,
-        socket: Socket,
-        beat: HeartbeatSlot,
-        policy: Arc<PolicySlot>,
-        events: Sender<StreamEvent>,
-    ) -> io::Result<Worker> {
+    pub fn spawn(config: WorkerConfig, socket: Socket, beat: HeartbeatSlot, ties: Ties) -> io::Result<Worker> {
         let (questions, mailbox) = channel::bounded(MAILBOX);
         let (ready, started) = channel::bounded(1);
         let shared = Arc::new(Shared {
@@ -169,7 +179,7 @@ impl Worker {
             if !fine {
                 return WorkerSnapshot::default();
             }
-            burst::Loop::new(config, socket, beat, policy, events, mailbox, theirs).run()
+            burst::Loop::new(config, socket, beat, ties, mailbox, theirs).run()
         })?;
         match started.recv() {
             Ok(Ok(())) => Ok(Worker {

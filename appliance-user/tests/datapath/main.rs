@@ -9,6 +9,7 @@ mod bench;
 #[path = "../../../common/tests/fixtures/mod.rs"]
 mod fixtures;
 
+mod companions;
 mod forward;
 mod host;
 mod link;

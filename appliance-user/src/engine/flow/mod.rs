@@ -172,6 +172,13 @@ impl Flow {
         }
     }
 
+    /// Messages for its streams may have been lost: what companions say of them is incomplete from now on.
+    pub(in crate::engine) fn missed_messages(&mut self) {
+        for rtp in self.streams.iter_mut().filter_map(|stream| stream.rtp.as_mut()) {
+            rtp.outcome(&Outcome::Incomplete);
+        }
+    }
+
     /// Its streams.
     pub(in crate::engine) fn streams(&self) -> &[Stream] {
         &self.streams

@@ -33,6 +33,8 @@ pub(in crate::engine) struct Groups {
     table: FlowTable<Box<Group>, GroupKey>,
     heavy: usize,
     refused: u64,
+    /// Times that messages for groups here were lost.
+    misses: u32,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +44,8 @@ struct Group {
     correction: Option<Box<Correction>>,
     seamless: Option<Box<Pair>>,
     settled: Timestamp,
+    /// Of the times that messages were lost, the last one that this group knows of.
+    misses: u32,
 }
 
 /// A member and the worker where it is.
@@ -78,12 +82,18 @@ impl Groups {
             table: FlowTable::new(MAX_GROUPS, seed),
             heavy: 0,
             refused: 0,
+            misses: 0,
         }
     }
 
     /// Groups that there was no room for.
     pub(in crate::engine) fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Messages for groups here were lost, nobody knows which.
+    pub(in crate::engine) fn missed(&mut self) {
+        self.misses = self.misses.wrapping_add(1);
     }
 
     /// Heap bytes held by the groups.
@@ -93,18 +103,16 @@ impl Groups {
 
     /// Takes a message for a group.
     pub(in crate::engine) fn take(&mut self, now: Timestamp, message: &GroupMessage, post: &mut Post) {
-        let is_heavy = match message.body {
-            GroupBody::Result { .. } => return,
-            GroupBody::Media { .. } | GroupBody::GivenUp { .. } | GroupBody::Rebased { .. } | GroupBody::Fec { .. } => {
-                true
-            }
-            GroupBody::Present(_) | GroupBody::Rtcp { .. } => false,
-        };
+        if matches!(message.body, GroupBody::Result { .. }) {
+            return;
+        }
+        let is_heavy = message.is_of_numbers();
         let Some(index) = self.enter(now, message.key) else {
             self.refused += 1;
             return;
         };
         let Some(group) = self.table.get_mut(index) else { return };
+        group.catch_up(now, self.misses, &message.key, post);
         if is_heavy && !group.is_heavy() {
             if self.heavy >= MAX_HEAVY {
                 self.refused += 1;
@@ -121,8 +129,9 @@ impl Groups {
 
     /// Lets time pass for the next `budget` groups.
     pub(in crate::engine) fn tick(&mut self, now: Timestamp, budget: usize, post: &mut Post) {
-        let heavy = &mut self.heavy;
+        let (heavy, misses) = (&mut self.heavy, self.misses);
         self.table.sweep(budget, |key, seen, group| {
+            group.catch_up(now, misses, key, post);
             group.settle(now, key, post, false);
             if now.since(seen) <= IDLE {
                 return Sweep::Keep;
@@ -135,6 +144,7 @@ impl Groups {
     /// The input ends: what still waits is decided.
     pub(in crate::engine) fn finish(&mut self, now: Timestamp, post: &mut Post) {
         for (key, group) in self.table.iter_mut() {
+            group.catch_up(now, self.misses, key, post);
             group.settle(now, key, post, true);
         }
     }
@@ -143,7 +153,11 @@ impl Groups {
         if let Some(index) = self.table.find(&key, now) {
             return Some(index);
         }
-        match self.table.insert(key, now, Box::default()) {
+        let group = Group {
+            misses: self.misses,
+            ..Group::default()
+        };
+        match self.table.insert(key, now, Box::new(group)) {
             Inserted::Fresh(index) => Some(index),
             Inserted::Evicting(index, gone) => {
                 self.heavy -= usize::from(gone.is_heavy());
@@ -188,6 +202,26 @@ impl Group {
                 .map_or(0, |p| size_of::<Pair>() + p.merge.memory())
     }
 
+    /// Begins anew after messages were lost: a number that is not here may be in one of them, and so may the word that the
+    /// numbers begin anew. Its streams are told that figures are incomplete.
+    fn catch_up(&mut self, now: Timestamp, misses: u32, key: &GroupKey, post: &mut Post) {
+        if self.misses == misses {
+            return;
+        }
+        self.misses = misses;
+        let mut fec = [None; 2];
+        if let Some(correction) = &mut self.correction {
+            correction.solver.rebase();
+            fec = correction.fec;
+        }
+        if let Some(pair) = &mut self.seamless {
+            (0..2).for_each(|path| pair.merge.rebase(path));
+        }
+        for stream in self.members.iter().chain(fec.iter().flatten()) {
+            stream.tell(now, key, Outcome::Incomplete, post);
+        }
+    }
+
     fn take(&mut self, now: Timestamp, message: &GroupMessage, post: &mut Post) {
         let GroupMessage {
             from, key, at, body, ..
@@ -199,7 +233,12 @@ impl Group {
             paired: false,
         };
         match *body {
-            GroupBody::Present(member) => self.enlist(now, enlisted(member), key, post),
+            GroupBody::Present(member) => {
+                self.enlist(now, enlisted(member), key, post);
+                if let Some(correction) = &mut self.correction {
+                    correction.remind(*at, &member, key, post);
+                }
+            }
             GroupBody::Rtcp { ssrc, note } => self.rtcp(now, *at, ssrc, note, key, post),
             GroupBody::Media { member, path, batch } => {
                 self.enlist(now, enlisted(member), key, post);
@@ -372,6 +411,14 @@ impl Correction {
             Some(Some(known)) => known.worker = newcomer.worker,
             Some(free) => *free = Some(newcomer),
             None => self.fec = [Some(newcomer), None],
+        }
+    }
+
+    /// Tells the media again, now and then, that its FEC is here: the first time may have been lost.
+    fn remind(&mut self, at: Timestamp, member: &Member, key: &GroupKey, post: &mut Post) {
+        if let Some(media) = self.media.as_mut().filter(|media| media.member == *member) {
+            media.paired = false;
+            self.introduce(at, key, post);
         }
     }
 

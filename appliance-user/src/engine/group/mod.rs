@@ -14,7 +14,7 @@ mod numbers;
 mod seamless;
 mod solver;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use core::hash::BuildHasher;
 use std::collections::VecDeque;
@@ -74,6 +74,18 @@ pub struct GroupMessage {
     pub at: Timestamp,
     /// What it tells.
     pub body: GroupBody,
+}
+
+impl GroupMessage {
+    /// Whether it is of sequence numbers, which mean something only beside all others of the group.
+    pub fn is_of_numbers(&self) -> bool {
+        match self.body {
+            GroupBody::Media { .. } | GroupBody::GivenUp { .. } | GroupBody::Rebased { .. } | GroupBody::Fec { .. } => {
+                true
+            }
+            GroupBody::Present(_) | GroupBody::Rtcp { .. } | GroupBody::Result { .. } => false,
+        }
+    }
 }
 
 /// What a message tells.
@@ -150,6 +162,8 @@ pub enum Outcome {
     },
     /// The merged figures of a ST 2022-7 pair.
     Seamless(Merged),
+    /// Messages of the group were lost: what its home finds says too little.
+    Incomplete,
 }
 
 /// The merged figures of a ST 2022-7 pair.

@@ -21,6 +21,8 @@ const WEIGHT: i64 = 8;
 #[derive(Debug)]
 pub(super) struct Seamless {
     head: Head,
+    /// The first number that came, while it is in the window: who brought those before it is not known.
+    first: Option<u16>,
     paths: [PathNumbers; 2],
     /// Numbers that were decided, so that both paths' losing them counts once.
     decided: Numbers,
@@ -56,6 +58,7 @@ impl Seamless {
     pub(super) fn new() -> Self {
         Seamless {
             head: Head::default(),
+            first: None,
             paths: [PathNumbers::new(), PathNumbers::new()],
             decided: Numbers::new(),
             pending: VecDeque::new(),
@@ -66,7 +69,12 @@ impl Seamless {
     /// Numbers that a path brought.
     pub(super) fn came(&mut self, path: u8, batch: &Batch) {
         for number in batch.numbers() {
+            let begins = self.head.distance(*number).is_none();
             let Some(fresh) = self.head.take(*number) else { continue };
+            if begins {
+                self.first = Some(*number);
+            }
+            self.first = self.first.filter(|first| self.head.holds(*first));
             for entering in (0..fresh).map(|back| number.wrapping_sub(back)) {
                 self.paths.iter_mut().for_each(|path| path.seen.remove(entering));
                 self.decided.remove(entering);
@@ -87,7 +95,8 @@ impl Seamless {
             *lost += u64::from(count);
         }
         for number in (0..count.min(WINDOW)).map(|n| first.wrapping_add(n)) {
-            if !self.head.holds(number) || self.decided.has(number) || self.other_has(path, number) {
+            let before_all = self.first.is_some_and(|first| (number.wrapping_sub(first) as i16) < 0);
+            if before_all || !self.head.holds(number) || self.decided.has(number) || self.other_has(path, number) {
                 continue;
             }
             if self.pending.len() >= MAX_PENDING
@@ -105,7 +114,7 @@ impl Seamless {
 
     /// The path's numbers begin anew. The other path's may not have done so yet; what cannot be compared is not judged.
     pub(super) fn rebase(&mut self, path: u8) {
-        self.head = Head::default();
+        (self.head, self.first) = (Head::default(), None);
         self.pending.clear();
         self.decided.clear();
         if let Some(path) = self.paths.get_mut(usize::from(path)) {

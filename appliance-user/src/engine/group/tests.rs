@@ -9,10 +9,10 @@ use crate::engine::time::Timestamp;
 use crate::engine::{Config, Engine, Published};
 use crate::policy::{self, Policy};
 
-const SSRC: u32 = 7;
+pub(crate) const SSRC: u32 = 7;
 
 /// A bare IPv4 UDP packet without checksums.
-fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let (IpAddr::V4(from), IpAddr::V4(to)) = (source.ip(), destination.ip()) else {
         panic!("IPv4 here")
     };
@@ -36,7 +36,7 @@ fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn media(sequence: u16, ssrc: u32) -> Vec<u8> {
+pub(crate) fn media(sequence: u16, ssrc: u32) -> Vec<u8> {
     stamped(sequence, u32::from(sequence) * 90, ssrc)
 }
 
@@ -52,7 +52,7 @@ fn stamped(sequence: u16, timestamp: u32, ssrc: u32) -> Vec<u8> {
     packet
 }
 
-fn fec(sequence: u16, base: u16, row: bool, offset: u8, count: u8) -> Vec<u8> {
+pub(crate) fn fec(sequence: u16, base: u16, row: bool, offset: u8, count: u8) -> Vec<u8> {
     let mut packet = vec![0x80, 96];
     packet.extend(sequence.to_be_bytes());
     packet.extend([0; 8]);
@@ -94,19 +94,19 @@ fn bye(ssrc: u32) -> Vec<u8> {
     bytes
 }
 
-fn at_ms(ms: u64) -> Timestamp {
+pub(crate) fn at_ms(ms: u64) -> Timestamp {
     Timestamp::from_nanos(1_000_000_000 + ms * 1_000_000)
 }
 
-fn sender(port: u16) -> SocketAddr {
+pub(crate) fn sender(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], port))
 }
 
-fn receiver(port: u16) -> SocketAddr {
+pub(crate) fn receiver(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 9, 9], port))
 }
 
-fn policy(protocol: &str, extra: &str) -> Policy {
+pub(crate) fn policy(protocol: &str, extra: &str) -> Policy {
     let text = format!(
         "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"r\"\nprotocol = \"{protocol}\"\n\
          source = [\"10.0.0.0/16\"]\ndestination = [\"10.0.9.0/24\"]\ndestination_port = [5000]\n{extra}"
@@ -227,7 +227,7 @@ fn protected_stream(fleet: &mut Fleet, protected: bool, missing: &[u16]) {
 }
 
 /// A row's single, a pair that columns solve, and a square that nothing does.
-const MISSING: [u16; 7] = [3, 21, 22, 46, 47, 51, 52];
+pub(crate) const MISSING: [u16; 7] = [3, 21, 22, 46, 47, 51, 52];
 
 #[test]
 fn fec_that_meets_its_media_at_home_tells_what_it_could_rebuild() {
@@ -470,7 +470,7 @@ fn a_jump_of_the_time_stamps_is_a_finding() {
     assert_eq!((rtp.timestamp_jumps, rtp.signalled_timestamp_jumps), (1, 0));
 }
 
-fn pair_policy(extra: &str) -> Policy {
+pub(crate) fn pair_policy(extra: &str) -> Policy {
     let path =
         |source: &str| format!("{{ source = \"{source}\", destination = \"10.0.9.9\", destination_port = 5000 }}");
     let paths = [path("10.0.1.0/24"), path("10.0.2.0/24")].join(", ");

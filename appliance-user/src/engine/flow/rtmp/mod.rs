@@ -6,6 +6,7 @@
 //!
 //! The key is a secret. It is compared and forgotten: neither report nor event has it, nor does any `Debug` here.
 
+mod reading;
 mod reassembly;
 mod session;
 
@@ -53,7 +54,7 @@ pub struct RtmpReport {
     pub key_pattern: Option<u32>,
     /// The connection was followed from its beginning, and the rule admits what it asked for.
     pub verified: bool,
-    /// Why the connection was refused: a drop reason's name.
+    /// Why the connection was refused, or could not be read where no rule asks for RTMP: a drop reason's name.
     pub refused: Option<&'static str>,
 }
 
@@ -92,7 +93,7 @@ impl Flow {
         }
         let (inspected, news) = session.segment(tcp, datagram.payload, &context.rule.rtmp, context.allowance);
         let shown = named || session.is_open();
-        let figures = news.is_some().then(|| Box::new(session.figures().clone()));
+        let figures = session.fresh_figures().cloned().map(Box::new);
         if !named && inspected == Err(DropReason::NotRtmp) && !shown {
             // Something else on RTMP's port: nobody said that it must not be.
             self.speaks = Speaks::Other;
@@ -114,10 +115,10 @@ impl Flow {
                 stream.rtmp = Some(figures);
             }
             match news {
-                Some(News::Admitted) => stream.tell(context.now, admitted(stream.rtmp.as_deref()), context.outbox),
-                Some(News::Refused) => stream.tell(context.now, refused(stream.rtmp.as_deref()), context.outbox),
                 Some(News::Conflict) => stream.find(context.now, Finding::SequenceConflict, context.outbox),
-                Some(News::Learned) | None => {}
+                // Where no rule asked for RTMP there is nobody who admits or refuses.
+                Some(news) if named => stream.tell(context.now, change(news, stream.rtmp.as_deref()), context.outbox),
+                _ => {}
             }
         }
         inspected
@@ -133,18 +134,19 @@ impl Flow {
     }
 }
 
-fn admitted(figures: Option<&RtmpFigures>) -> StreamChange {
-    StreamChange::RtmpAdmitted {
-        application: figures.and_then(|figures| figures.application.clone()),
-        purpose: figures.and_then(|figures| figures.purpose),
-        key_pattern: figures.and_then(|figures| figures.key_pattern),
-    }
-}
-
-fn refused(figures: Option<&RtmpFigures>) -> StreamChange {
-    StreamChange::RtmpRefused {
-        application: figures.and_then(|figures| figures.application.clone()),
-        reason: figures.and_then(|figures| figures.refused).map_or("", DropReason::name),
+fn change(news: News, figures: Option<&RtmpFigures>) -> StreamChange {
+    let application = figures.and_then(|figures| figures.application.clone());
+    if news == News::Admitted {
+        StreamChange::RtmpAdmitted {
+            application,
+            purpose: figures.and_then(|figures| figures.purpose),
+            key_pattern: figures.and_then(|figures| figures.key_pattern),
+        }
+    } else {
+        StreamChange::RtmpRefused {
+            application,
+            reason: figures.and_then(|figures| figures.refused).map_or("", DropReason::name),
+        }
     }
 }
 

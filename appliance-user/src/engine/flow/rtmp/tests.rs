@@ -82,7 +82,7 @@ impl Bench {
     }
 
     fn report(&self) -> RtmpReport {
-        self.session.figures().report()
+        self.session.figures.report()
     }
 }
 
@@ -177,7 +177,7 @@ fn encryption_passes_where_the_rule_asks_for_nothing_within() {
         let mut bench = Bench::new(rule(&[], &[]));
         assert_eq!(bench.send(hello, 1), Ok(()));
         assert_eq!(
-            (bench.session.figures().encryption, bench.report().verified),
+            (bench.session.figures.encryption, bench.report().verified),
             (name, false)
         );
         assert_eq!(bench.piece(6, &[0; 1400]), Ok(()));
@@ -193,9 +193,10 @@ fn a_connection_joined_in_mid_stream_is_unverified_and_passes() {
         &studio(),
         &Allowance::unlimited(),
     );
-    assert_eq!((verdict, news), (Ok(()), Some(News::Learned)));
+    assert_eq!((verdict, news), (Ok(()), None));
+    assert!(session.fresh_figures().is_some() && session.fresh_figures().is_none());
     assert_eq!(
-        (session.figures().encryption, session.figures().report().verified),
+        (session.figures.encryption, session.figures.report().verified),
         ("unverified", false)
     );
     assert_eq!(session.memory(), 0);
@@ -204,7 +205,7 @@ fn a_connection_joined_in_mid_stream_is_unverified_and_passes() {
     assert_eq!(bench.piece(0, &handshake()), Ok(()));
     bench.session.blind();
     assert_eq!(bench.piece(4000, b"after a gap of the appliance's own"), Ok(()));
-    assert_eq!(bench.session.figures().encryption, "unverified");
+    assert_eq!(bench.session.figures.encryption, "unverified");
 }
 
 #[test]
@@ -215,7 +216,7 @@ fn a_second_copy_may_not_say_something_else() {
     let mut bench = Bench::new(studio());
     assert_eq!(bench.piece(0, &good[..publish]), Ok(()));
     assert_eq!(bench.piece(0, &[bad[0] ^ 1]), Err(DropReason::NotRtmp));
-    assert_eq!(bench.news, [News::Learned, News::Conflict]);
+    assert_eq!(bench.news, [News::Conflict]);
     assert_eq!(
         bench.piece(publish, &good[publish..]),
         Ok(()),
@@ -228,6 +229,7 @@ fn a_second_copy_may_not_say_something_else() {
         Ok(()),
         "an honest retransmission"
     );
+    assert_eq!(bench.news, [News::Conflict, News::Admitted, News::Conflict]);
     let end = ISN.wrapping_add(1).wrapping_add(good.len() as u32);
     bench.session.reply(header(ACK, 9, end.wrapping_sub(1)));
     assert!(bench.session.memory() > 0);
@@ -268,6 +270,16 @@ fn ports_are_used_again() {
     assert_eq!(unheard.raw(SYN, 0x3000_0000, b""), Ok(()));
     assert_eq!(unheard.raw(ACK, 0x3000_0001, &publication("live", "cam-1")), Ok(()));
     assert!(unheard.report().verified);
+    // Also after a connection that was not looked into.
+    let mut session = Session::default();
+    let mut send = |flags, sequence, payload: &[u8]| {
+        let (verdict, _) = session.segment(header(flags, sequence, 1), payload, &studio(), &Allowance::unlimited());
+        verdict
+    };
+    assert_eq!(send(ACK, 0x5000_0000, b"joined in mid-stream"), Ok(()));
+    assert_eq!(send(SYN, 0x7000_0000, b""), Ok(()));
+    let refused = send(ACK, 0x7000_0001, &publication("live", "hijack"));
+    assert_eq!(refused, Err(DropReason::RtmpStreamKey));
 }
 
 #[test]
@@ -304,6 +316,11 @@ fn a_client_that_never_asks_is_given_up() {
 
 #[test]
 fn fragments_hide_nothing() {
+    assert_eq!(
+        Session::default().fragment(),
+        Err(DropReason::NotRtmp),
+        "a SYN in parts would make what follows look like a join in mid-stream"
+    );
     let mut bench = Bench::new(studio());
     assert_eq!(bench.session.fragment(), Err(DropReason::NotRtmp));
     assert_eq!(bench.send(&publication("live", "cam-1"), 1400), Ok(()));
@@ -329,7 +346,7 @@ fn without_memory_a_bound_connection_waits_and_another_passes_unverified() {
         };
         assert_eq!(send(b"", SYN, &allowance), Ok(()));
         assert_eq!(send(&bytes, ACK, &allowance), verdict);
-        assert_eq!((session.figures().encryption, allowance.left()), (encryption, 1000));
+        assert_eq!((session.figures.encryption, allowance.left()), (encryption, 1000));
     }
 }
 
@@ -376,7 +393,7 @@ proptest! {
             last = cut.piece(at, &piece);
         }
         prop_assert_eq!(last, verdict);
-        prop_assert_eq!(cut.session.figures(), whole.session.figures());
+        prop_assert_eq!(cut.session.figures, whole.session.figures);
     }
 
     #[test]
@@ -393,5 +410,58 @@ proptest! {
                 let _ = bench.raw(flags, ISN.wrapping_add(at), &payload);
             }
         }
+    }
+}
+
+/// The client's packet from its IP header on.
+fn packet(flags: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 61, 6, 0, 0, 10, 0, 0, 1, 10, 9, 9, 9];
+    packet.extend_from_slice(&header(flags, sequence, 1).bytes());
+    packet.extend_from_slice(payload);
+    let length = packet.len() as u16;
+    packet[2..4].copy_from_slice(&length.to_be_bytes());
+    packet
+}
+
+#[test]
+fn the_engine_tells_and_drops_by_the_rule() {
+    for (enforce, key, dropped, shadow) in [(true, "cam-1", 0, 0), (true, "hijack", 2, 0), (false, "hijack", 0, 2)] {
+        let text = format!(
+            "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"a\"\nprotocol = \"rtmp\"\nenforce = {enforce}\n\
+             source = [\"10.0.0.1\"]\ndestination_port = [1935]\n[rule.rtmp]\napplication = [\"live\"]\nstream_key_file = \"k\"\n"
+        );
+        let policy = crate::policy::parse("a.toml", &text).unwrap();
+        let policy = policy.with_secrets(&mut |_| Ok(b"cam-*".to_vec().into())).unwrap();
+        let published = crate::engine::Published {
+            policy: &policy,
+            generation: 1,
+        };
+        let mut engine = crate::engine::Engine::new(crate::engine::Config::default());
+        let now = crate::engine::time::Timestamp::from_nanos(1);
+        let bytes = publication("live", key);
+        let (first, last) = bytes.split_at(bytes.len() - 10);
+        let at = |place: usize| ISN.wrapping_add(1).wrapping_add(place as u32);
+        for packet in [
+            packet(SYN, ISN, b""),
+            packet(ACK, at(0), &first[..1400]),
+            packet(ACK, at(1400), &first[1400..]),
+            packet(ACK, at(first.len()), last),
+        ] {
+            engine.process_bare(now, &published, &packet);
+        }
+        let counters = engine.counters();
+        let reason = DropReason::RtmpStreamKey.index();
+        assert_eq!((counters.dropped[reason], counters.dropped_total()), (dropped, dropped));
+        assert_eq!(counters.shadow_drops, shadow);
+        let told: Vec<StreamChange> = std::iter::from_fn(|| engine.next_event())
+            .map(|event| event.change)
+            .collect();
+        let expected = |change: &StreamChange| match change {
+            StreamChange::RtmpAdmitted { key_pattern, .. } => dropped + shadow == 0 && *key_pattern == Some(1),
+            StreamChange::RtmpRefused { reason, .. } => dropped + shadow > 0 && *reason == "rtmp-stream-key",
+            _ => false,
+        };
+        assert_eq!(told.iter().filter(|change| expected(change)).count(), 1, "{told:?}");
+        assert!(!format!("{told:?} {:?}", engine.streams()).contains(key));
     }
 }

@@ -191,6 +191,7 @@ impl RtpFigures {
                 let before = self.seamless.replace(*merged).map_or(0, |before| before.lost);
                 return merged.lost.saturating_sub(before);
             }
+            Outcome::Incomplete => self.membership.shed += 1,
             Outcome::Rtcp { .. } => {}
         }
         0
