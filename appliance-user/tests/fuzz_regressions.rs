@@ -3,6 +3,7 @@
 #![cfg(feature = "readers")]
 
 #[path = "../../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "to the fuzzer it is a crate of its own")]
 mod targets;
 
 use std::fs;
