@@ -237,12 +237,11 @@ impl Session {
         let State::Following(following) = &mut self.state else {
             return (Ok(()), None);
         };
-        let knew = self.figures.application.is_some();
-        match following.read(rule, &mut self.figures) {
-            Ok(None) => {
-                self.changed |= self.figures.application.is_some() != knew;
-                (Ok(()), None)
-            }
+        let before = self.figures.clone();
+        let read = following.read(rule, &mut self.figures);
+        self.changed |= self.figures != before;
+        match read {
+            Ok(None) => (Ok(()), None),
             Ok(Some(Decision::Admit)) => {
                 self.figures.verified = true;
                 self.changed = true;
