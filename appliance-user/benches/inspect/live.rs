@@ -1,0 +1,208 @@
+//! Live RTP: datagrams of seven TS packets in GENEVE frames through the whole engine, with analysis and without.
+//!
+//! Both engines take the same frames, in batches in turn: [`Engine::process`] turns the outer headers of a frame around and
+//! leaves what is inspected as it was.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, ensure};
+use tidegate::engine::time::Timestamp;
+use tidegate::engine::{Config, Engine, Published, Verdict};
+use tidegate::policy::{self, Policy};
+use tidegate_gwlb::wire::Outer;
+
+use crate::file;
+use crate::measure::{Spread, cost};
+use crate::multiplex::{self, Multiplex, PACKET, PACKETS_PER_SECOND};
+
+/// TS packets in a datagram (RFC 2250 in an Ethernet MTU).
+const IN_DATAGRAM: usize = 7;
+/// Datagrams made ahead of each measurement; their frames are beyond the second-level cache, as those of a NIC are.
+const BATCH: usize = 8000;
+/// Time between two datagrams of a stream, in nanoseconds.
+const INTERVAL: u64 = 1_000_000_000 * IN_DATAGRAM as u64 / PACKETS_PER_SECOND;
+/// As a worker does its housekeeping.
+const HOUSEKEEPING: u64 = 5_000_000;
+const TICK_BUDGET: usize = 256;
+const INNER_HEADERS: usize = 20 + 8 + 12;
+const POLICY: &str = "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"bench\"\nprotocol = \"rtp\"\n\
+     source = [\"10.0.0.0/16\"]\ndestination_port = [5000]\n";
+
+/// One sender.
+struct Sender {
+    frame: Vec<u8>,
+    /// Where RTP begins in the frame.
+    rtp: usize,
+    multiplex: Multiplex,
+    sent: u64,
+}
+
+impl Sender {
+    fn new(number: u16, noise: &std::sync::Arc<[u8]>) -> anyhow::Result<Self> {
+        let [high, low] = number.to_be_bytes();
+        let outer = Outer {
+            local_mac: [2, 0, 0, 0, 0, 2],
+            remote_mac: [2, 0, 0, 0, 0, 1],
+            local_ip: Ipv4Addr::new(192, 0, 2, 1),
+            remote_ip: Ipv4Addr::new(192, 0, 2, 2),
+            entropy_port: 50_000 + number % 1000,
+            endpoint: 1,
+            attachment: 2,
+            cookie: 3,
+            zero_udp_checksum: true,
+        };
+        let mut frame = Vec::new();
+        let inner = inner_packet([10, 0, high, low], number.into());
+        outer.wrap(&inner, &mut frame).context("cannot wrap")?;
+        let rtp = frame.len() - IN_DATAGRAM * PACKET - 12;
+        let multiplex = Multiplex::new(noise, number.into());
+        Ok(Sender {
+            frame,
+            rtp,
+            multiplex,
+            sent: 0,
+        })
+    }
+
+    /// Writes the next datagram's frame.
+    fn next(&mut self, frame: &mut [u8]) {
+        let clock = (self.sent * INTERVAL / 1000 * 9 / 100) as u32;
+        self.frame[self.rtp + 2..self.rtp + 4].copy_from_slice(&(self.sent as u16).to_be_bytes());
+        self.frame[self.rtp + 4..self.rtp + 8].copy_from_slice(&clock.to_be_bytes());
+        self.sent += 1;
+        let payload = &mut self.frame[self.rtp + 12..];
+        payload
+            .as_chunks_mut()
+            .0
+            .iter_mut()
+            .for_each(|packet| self.multiplex.next(packet));
+        frame.copy_from_slice(&self.frame);
+    }
+}
+
+/// IPv4, UDP and RTP around nothing yet.
+fn inner_packet(source: [u8; 4], ssrc: u32) -> Vec<u8> {
+    let total = (INNER_HEADERS + IN_DATAGRAM * PACKET) as u16;
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 61, 17, 0, 0];
+    packet[2..4].copy_from_slice(&total.to_be_bytes());
+    packet.extend_from_slice(&source);
+    packet.extend_from_slice(&[10, 1, 9, 9]);
+    let words = packet
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|word| u32::from(u16::from_be_bytes(*word)));
+    let sum = words.sum::<u32>();
+    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    for field in [40_000, 5000, total - 20, 0] {
+        packet.extend_from_slice(&field.to_be_bytes());
+    }
+    packet.extend_from_slice(&[0x80, 33, 0, 0, 0, 0, 0, 0]);
+    packet.extend_from_slice(&(2 * ssrc + 2).to_be_bytes());
+    packet.resize(total.into(), 0);
+    packet
+}
+
+/// An engine and what it cost, a figure per batch.
+struct Lane {
+    engine: Engine,
+    analyse: bool,
+    nanoseconds: Vec<f64>,
+    swept: u64,
+}
+
+impl Lane {
+    fn new(analyse: bool) -> Self {
+        let engine = Engine::new(Config {
+            analyse,
+            seed: 1,
+            ..Config::default()
+        });
+        Lane {
+            engine,
+            analyse,
+            nanoseconds: Vec::new(),
+            swept: 0,
+        }
+    }
+
+    /// As a worker does it: each frame, and housekeeping now and then.
+    fn batch(&mut self, policy: &Policy, frames: &mut [u8], length: usize, mut now: u64, apart: u64) -> usize {
+        let published = Published { policy, generation: 1 };
+        let mut returned = 0;
+        for frame in frames.chunks_exact_mut(length) {
+            let verdict = self.engine.process(Timestamp::from_nanos(now), &published, frame);
+            returned += usize::from(verdict == Verdict::Return);
+            if now >= self.swept {
+                self.swept = now + HOUSEKEEPING;
+                self.engine.tick(Timestamp::from_nanos(now), TICK_BUDGET);
+                while self.engine.next_event().is_some() {}
+            }
+            now += apart;
+        }
+        returned
+    }
+}
+
+/// Measures so many streams at once over so many datagrams in all; `analyse` chooses one engine, else both are measured.
+pub(crate) fn run(streams: u16, datagrams: usize, analyse: Option<bool>) -> anyhow::Result<()> {
+    let policy = policy::parse("bench.toml", POLICY).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    let noise = multiplex::noise();
+    let mut senders = (0..streams)
+        .map(|number| Sender::new(number, &noise))
+        .collect::<Result<Vec<_>, _>>()?;
+    let length = senders.first().context("no streams")?.frame.len();
+    let mut lanes: Vec<Lane> = [false, true]
+        .into_iter()
+        .filter(|wanted| analyse.is_none_or(|only| only == *wanted))
+        .map(Lane::new)
+        .collect();
+    let batch = BATCH.min(datagrams);
+    let mut frames = vec![0; batch * length];
+    let apart = INTERVAL / u64::from(streams);
+    let mut done = 0;
+    // Streams begin, and their tables are read, before anything counts: for a fifth of a second of their time.
+    let warm = (200_000_000 / apart) as usize;
+    while done < warm + datagrams {
+        for (n, frame) in frames.chunks_exact_mut(length).enumerate() {
+            let sender = (done + n) % senders.len();
+            senders[sender].next(frame);
+        }
+        let now = 1_000_000_000 + done as u64 * apart;
+        lanes.reverse();
+        for lane in &mut lanes {
+            let (returned, cost) = cost(|| lane.batch(&policy, &mut frames, length, now, apart));
+            ensure!(returned == batch, "{returned} of {batch} datagrams were returned");
+            if done >= warm {
+                lane.nanoseconds.push(cost.processor.as_nanos() as f64 / batch as f64);
+            }
+        }
+        done += batch;
+    }
+    lanes.sort_by_key(|lane| lane.analyse);
+    for lane in &lanes {
+        let reports = lane.engine.streams();
+        ensure!(reports.len() == senders.len(), "{} streams", reports.len());
+        for report in &reports {
+            let sent = (done as u64).div_ceil(senders.len() as u64);
+            let packets = report.packets * IN_DATAGRAM as u64;
+            ensure!(
+                report.packets.abs_diff(sent) <= 1,
+                "{} of {sent} datagrams",
+                report.packets
+            );
+            file::is_sound(report, packets, lane.analyse)?;
+        }
+        let spread = Spread::of(lane.nanoseconds.iter().copied());
+        let what = if lane.analyse { "everything" } else { "continuity alone" };
+        println!(
+            "{streams:>5} streams, {what:<16} {:>7.1} ns per datagram ({:.1} to {:.1}), {:.2} Mpps",
+            spread.median,
+            spread.least,
+            spread.most,
+            1000.0 / spread.median
+        );
+    }
+    Ok(())
+}
