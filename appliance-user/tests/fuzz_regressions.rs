@@ -3,7 +3,7 @@
 #![cfg(feature = "readers")]
 
 #[path = "../../fuzz/src/lib.rs"]
-#[allow(unreachable_pub, reason = "to the fuzzer it is a crate of its own")]
+#[allow(unreachable_pub, reason = "a library of its own where libFuzzer drives it")]
 mod targets;
 
 use std::fs;
