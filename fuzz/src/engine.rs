@@ -120,7 +120,7 @@ impl Bench {
         match what & 7 {
             0 => {
                 let length = usize::from(input.word() % 2048);
-                self.bare(&input.bytes(length).to_vec());
+                self.bare(input.bytes(length));
             }
             1 => self.datagram(choice, &payload(input)),
             2 => {
@@ -172,7 +172,7 @@ impl Bench {
 
     fn published(&self) -> Published<'static> {
         Published {
-            policy: self.policies[usize::from(self.generation % 2 == 0)],
+            policy: self.policies[usize::from(self.generation.is_multiple_of(2))],
             generation: self.generation,
         }
     }

@@ -200,3 +200,32 @@ fn rtmp_line(rtmp: &RtmpReport) -> String {
     }
     parts.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_rtmp_client_calls_itself_cannot_write_to_the_terminal() {
+        let report = RtmpReport {
+            application: Some("live\x1b[2J".into()),
+            client: Some("FMLE/3.0".into()),
+            purpose: Some("publish"),
+            publish_type: Some("live"),
+            key_pattern: Some(2),
+            verified: true,
+            refused: None,
+        };
+        assert_eq!(
+            rtmp_line(&report),
+            r#"application "live\u{1b}[2J", publish, stream key 2 of the rule, verified, client "FMLE/3.0""#
+        );
+        let refused = RtmpReport {
+            verified: false,
+            key_pattern: None,
+            refused: Some("rtmp-application"),
+            ..report
+        };
+        assert!(rtmp_line(&refused).contains("publish, refused: rtmp-application"));
+    }
+}
