@@ -3,6 +3,7 @@
 #![cfg(feature = "readers")]
 
 #[path = "../../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "a library of its own where libFuzzer drives it")]
 mod targets;
 
 use std::fs;

@@ -494,9 +494,26 @@ fn the_text_report_says_first_what_matters() {
         lines[4],
         "    healthy     1 packet lost (0.500%); continuity errors: 1 by the network"
     );
+    assert_eq!(lines[5], "    packets     199, 264272 bytes");
+    let is = |line: usize, begins: &str, ends: &str| lines[line].starts_with(begins) && lines[line].ends_with(ends);
+    assert!(
+        is(6, "    rtp         jitter 6.", " ms, payload type 33"),
+        "{}",
+        told.out
+    );
+    assert!(is(7, "    ts          1393 packets, 1.0", " Mb/s"), "{}", told.out);
+    assert_eq!(lines[8], "    programme   1: PMT 0x1000");
+    assert!(
+        is(9, "                0x0100  private", " Mb/s  1367 packets, 1 error"),
+        "{}",
+        told.out
+    );
     assert_eq!(
-        lines[5..].join("\n"),
-        "    packets     199, 264272 bytes\n    ts          1393 packets\n    pids        0x0000 13  0x0100 1367 (1 error)  0x1000 13"
+        lines[10..],
+        [
+            "    pids        0x0000 13  0x1000 13",
+            "    tr 101 290  1.4 Continuity_count_error: 1"
+        ]
     );
 
     let mut ts = sound_ts(100);
@@ -507,8 +524,10 @@ fn the_text_report_says_first_what_matters() {
         lines,
         [
             "    degraded    continuity errors: 2 made by the source",
+            "    exceeded    continuity",
             "    ts          100 packets",
             "    pids        0x0100 100 (2 errors)",
+            "    tr 101 290  1.4 Continuity_count_error: 2",
         ]
     );
 

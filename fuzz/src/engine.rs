@@ -12,7 +12,7 @@ use tidegate::policy::{self, Policy};
 use tidegate_common::walk::{self, UserLimits};
 use zeroize::Zeroizing;
 
-use super::{Take, packets};
+use super::{Take, packets, srt};
 
 /// A rule of every protocol, each on a port of its own.
 pub const POLICY: &str = r##"version = 1
@@ -120,7 +120,7 @@ impl Bench {
         match what & 7 {
             0 => {
                 let length = usize::from(input.word() % 2048);
-                self.bare(&input.bytes(length).to_vec());
+                self.bare(input.bytes(length));
             }
             1 => self.datagram(choice, &payload(input)),
             2 => {
@@ -172,7 +172,7 @@ impl Bench {
 
     fn published(&self) -> Published<'static> {
         Published {
-            policy: self.policies[usize::from(self.generation % 2 == 0)],
+            policy: self.policies[usize::from(self.generation.is_multiple_of(2))],
             generation: self.generation,
         }
     }
@@ -256,7 +256,7 @@ fn policies() -> &'static [Policy; 2] {
     static POLICIES: OnceLock<[Policy; 2]> = OnceLock::new();
     POLICIES.get_or_init(|| {
         let rules = policy::parse("fuzz.toml", POLICY).expect("a valid policy");
-        let rules = rules.with_secrets(&mut |_| Ok(Zeroizing::new(b"swordfish-10\n".to_vec())));
+        let rules = rules.with_secrets(&mut |_| Ok(Zeroizing::new(srt::PASSPHRASE.as_bytes().to_vec())));
         [rules.expect("a passphrase and a key"), Policy::observe_all()]
     })
 }
@@ -267,7 +267,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let rtp: Vec<u8> = (0..40u8)
         .flat_map(|n| [&[0x22, 0x80, 0, n, 1][..], &media].concat())
         .collect();
-    let srt: Vec<u8> = (0..40u8)
+    let clear: Vec<u8> = (0..40u8)
         .flat_map(|n| [&[0x23, 4, 0, n, 1][..], &media].concat())
         .collect();
     let conclusion = packets::srt_conclusion();
@@ -280,11 +280,23 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let opened = [4, 6, 2, 0, 0, 0, 0];
     let client = [&[4, 6, 0x10, 0, 1][..], &2048u16.to_be_bytes(), &[3; 2047]].concat();
     let pause = [5, 21];
-    vec![
+    let ciphered = srt::vectors().into_iter().step_by(3).map(|[keys, data]| {
+        [
+            &[0][..],
+            &sized(1, 4, &keys),
+            &sized(1, 4, &data),
+            &pause,
+            &sized(1, 4, &data),
+        ]
+        .concat()
+    });
+    let mut seeds = vec![
         [&[0][..], &rtp, &pause, &report, &rtp].concat(),
-        [&[0][..], &handshake, &srt, &pause, &srt].concat(),
-        [&[1][..], &rtp, &srt].concat(),
+        [&[0][..], &handshake, &clear, &pause, &clear].concat(),
+        [&[1][..], &rtp, &clear].concat(),
         [&[2][..], &ts.repeat(5), &[14, 0], &ts].concat(),
         [&[0][..], &opened, &client, &pause, &[6, 0], &client].concat(),
-    ]
+    ];
+    seeds.extend(ciphered);
+    seeds
 }

@@ -135,7 +135,7 @@ impl Multiplex {
         if has_pcr {
             self.pcr_due += 35 * MS;
             packet[4..6].copy_from_slice(&[7, 0x10]);
-            let bits = (now / 300 % (1 << 33)) << 15 | 0x7e00 | now % 300;
+            let bits = (now / 300 % (1 << 33)) << 15 | 0x7e00 | (now % 300);
             packet[6..12].copy_from_slice(&bits.to_be_bytes()[2..]);
         }
         if start {

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 
 use self::extract::{Evidence, Folder};
 use crate::engine::file;
-use crate::engine::report::{InputReport, PacketTotals, SCHEMA, StreamReport};
+use crate::engine::report::{InputReport, PacketTotals, SCHEMA, StreamReport, StreamState};
 use crate::io::input::Input;
 use crate::io::policy_file;
 use crate::io::ts_file::TsReader;
@@ -23,6 +23,9 @@ use crate::policy::Policy;
 const EXIT_CLEAN: u8 = 0;
 const EXIT_FINDINGS: u8 = 1;
 const EXIT_UNREADABLE: u8 = 2;
+
+/// The number of Continuity_count_error in ETSI TR 101 290.
+const CONTINUITY: &str = "1.4";
 
 /// Packets of a file between two looks for events: fewer than the engine keeps events for.
 const PACKETS_AT_A_TIME: usize = 512;
@@ -42,6 +45,9 @@ pub struct InspectArgs {
     /// folder.
     #[arg(long, value_name = "DIR")]
     extract: Option<PathBuf>,
+    /// Judge continuity alone: no tables, clocks, TR 101 290 and cues.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    only: Option<Only>,
     /// UDP destination port of GENEVE.
     #[arg(long, value_name = "PORT", default_value_t = 6081)]
     geneve_port: u16,
@@ -57,6 +63,21 @@ enum Format {
     Text,
     /// One JSON object per input.
     Json,
+}
+
+/// What is judged of a transport stream where not all is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Only {
+    /// Continuity counters.
+    Continuity,
+}
+
+/// How inputs are inspected.
+struct How<'p> {
+    policy: &'p Policy,
+    geneve_port: u16,
+    /// Tables, clocks, TR 101 290 and cues are judged, too.
+    analyse: bool,
 }
 
 /// Runs the command: 0 clean, 1 findings, 2 a policy or an input that could not be read to its end, or a report that could
@@ -77,11 +98,16 @@ fn inspect_all(args: &InspectArgs) -> anyhow::Result<u8> {
         None => Policy::observe_all(),
         Some(path) => policy_file::load(path)?,
     };
+    let how = How {
+        policy: &policy,
+        geneve_port: args.geneve_port,
+        analyse: args.only.is_none(),
+    };
     let folder = args.extract.as_deref().map(Folder::create).transpose()?;
     let mut code = EXIT_CLEAN;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for input in &args.inputs {
-        let report = inspect(input, &policy, args.geneve_port, folder.as_ref());
+        let report = inspect(input, &how, folder.as_ref());
         let verdict = verdict(&report, &policy);
         code = code.max(verdict);
         match args.format {
@@ -100,17 +126,18 @@ fn inspect_all(args: &InspectArgs) -> anyhow::Result<u8> {
 fn verdict(report: &InputReport, policy: &Policy) -> u8 {
     // What the rules refuse is a finding; what is dropped without a policy is no IP packet, and nobody's fault here.
     let refused = !policy.observes_all() && report.packets.dropped + report.shadow_drops > 0;
+    let missing = report.expectations.iter().any(|expected| expected.times_missing > 0);
     if report.error.is_some() {
         EXIT_UNREADABLE
-    } else if refused || report.streams.iter().any(|stream| has_findings(stream, policy)) {
+    } else if refused || missing || report.streams.iter().any(|stream| has_findings(stream, policy)) {
         EXIT_FINDINGS
     } else {
         EXIT_CLEAN
     }
 }
 
-/// Whether a stream's figures make the exit code 1: what a viewer could see or an attacker could have done. Priority 3,
-/// duplicates and reordering alone do not, nor do continuity errors of PIDs that the rule ignores.
+/// Whether a stream's figures make the exit code 1: what a viewer could see, an attacker could have done, or its rule did not
+/// allow. Priority 3, duplicates and reordering alone do not, nor do continuity errors of PIDs that the rule ignores.
 fn has_findings(stream: &StreamReport, policy: &Policy) -> bool {
     let name = stream.identity.rule.as_deref();
     let rule = policy.rules().iter().find(|rule| Some(rule.name.as_str()) == name);
@@ -119,11 +146,19 @@ fn has_findings(stream: &StreamReport, policy: &Policy) -> bool {
         ts.sync_byte_errors + ts.transport_errors + ts.crc_errors > 0
             || ts.pids.iter().any(|pid| pid.continuity_errors > 0 && !excused(pid.pid))
     });
-    let high_priority = |(name, count): (&&str, &u64)| *count > 0 && (name.starts_with("1.") || name.starts_with("2."));
-    ts || stream.transport.lost > 0 || !stream.findings.is_empty() || stream.tr101290.iter().any(high_priority)
+    // Without a rule the limits are nobody's wish.
+    let exceeded = rule.is_some() && stream.worst_state > StreamState::Healthy;
+    let violated = |(number, count): (&&str, &u64)| *count > 0 && is_serious(number);
+    ts || exceeded || stream.transport.lost > 0 || !stream.findings.is_empty() || stream.tr101290.iter().any(violated)
 }
 
-fn inspect(path: &Path, policy: &Policy, geneve_port: u16, folder: Option<&Folder>) -> InputReport {
+/// Whether a violation of that number of ETSI TR 101 290 is a finding: priorities 1 and 2. Continuity (1.4) is told by PID,
+/// for rules may excuse some.
+fn is_serious(number: &str) -> bool {
+    number != CONTINUITY && (number.starts_with("1.") || number.starts_with("2."))
+}
+
+fn inspect(path: &Path, how: &How<'_>, folder: Option<&Folder>) -> InputReport {
     let mut report = InputReport {
         schema: SCHEMA,
         input: path.display().to_string(),
@@ -132,37 +167,33 @@ fn inspect(path: &Path, policy: &Policy, geneve_port: u16, folder: Option<&Folde
         drop_reasons: BTreeMap::new(),
         shadow_drops: 0,
         flows_refused: 0,
+        expectations: Vec::new(),
         streams: Vec::new(),
     };
-    if let Err(error) = inspect_into(path, policy, geneve_port, folder, &mut report) {
+    if let Err(error) = inspect_into(path, how, folder, &mut report) {
         report.error = Some(format!("{error:#}"));
     }
     report
 }
 
 /// Fills the report with whatever could be read; the error says why that was not all.
-fn inspect_into(
-    path: &Path,
-    policy: &Policy,
-    geneve_port: u16,
-    folder: Option<&Folder>,
-    report: &mut InputReport,
-) -> anyhow::Result<()> {
+fn inspect_into(path: &Path, how: &How<'_>, folder: Option<&Folder>, report: &mut InputReport) -> anyhow::Result<()> {
     let input = Input::open(path)?;
     let mut evidence = folder.map(|folder| folder.input(path)).transpose()?;
     match input {
-        Input::Capture(reader) => capture::inspect(reader, policy, geneve_port, evidence.as_mut(), report),
-        Input::TransportStream(reader) => inspect_ts(reader, evidence.as_mut(), report),
+        Input::Capture(reader) => capture::inspect(reader, how, evidence.as_mut(), report),
+        Input::TransportStream(reader) => inspect_ts(reader, how, evidence.as_mut(), report),
     }?;
     evidence.map_or(Ok(()), Evidence::finish)
 }
 
 fn inspect_ts<R: Read>(
     mut reader: TsReader<R>,
+    how: &How<'_>,
     mut evidence: Option<&mut Evidence>,
     report: &mut InputReport,
 ) -> anyhow::Result<()> {
-    let mut inspection = file::Inspection::new(evidence.is_some(), true);
+    let mut inspection = file::Inspection::new(evidence.is_some(), how.analyse);
     let mut outcome = Ok(());
     while let Some(batch) = reader.next_batch() {
         match batch {
@@ -196,7 +227,9 @@ fn inspect_ts<R: Read>(
 
 fn collect(inspection: &mut file::Inspection, mut evidence: Option<&mut Evidence>) -> anyhow::Result<()> {
     while let Some(event) = inspection.next_event() {
-        evidence.as_mut().map_or(Ok(()), |evidence| evidence.event(&event))?;
+        evidence
+            .as_mut()
+            .map_or(Ok(()), |evidence| evidence.event(event.at, &event))?;
     }
     while let Some(media) = inspection.next_media() {
         evidence.as_mut().map_or(Ok(()), |evidence| evidence.media(&media))?;

@@ -100,6 +100,19 @@ pub enum Expectation {
     },
 }
 
+/// How a rule's expectation was met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExpectationReport {
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// `missing` or `ok`, in the end.
+    pub state: &'static str,
+    /// Whether media of it ever came.
+    pub ever: bool,
+    /// How often it was found missing.
+    pub times_missing: u64,
+}
+
 /// One rule that is waited for.
 #[derive(Clone, Debug)]
 struct Expected {
@@ -110,6 +123,7 @@ struct Expected {
     last: Option<Timestamp>,
     /// When it was told to be missing; `None` while it is not.
     missing: Option<Timestamp>,
+    times_missing: u64,
     flowing: Option<Timestamp>,
 }
 
@@ -137,6 +151,7 @@ impl Expectations {
             match before.iter().find(|known| known.name == rule.name) {
                 Some(known) => {
                     (rule.last, rule.missing, rule.flowing) = (known.last, known.missing, known.flowing);
+                    rule.times_missing = known.times_missing;
                 }
                 // As if it had been there until now: it has its time to come.
                 None => rule.flowing = Some(now),
@@ -159,6 +174,17 @@ impl Expectations {
         }
     }
 
+    /// How every expectation was met so far.
+    pub fn report(&self) -> Vec<ExpectationReport> {
+        let report = |rule: &Expected| ExpectationReport {
+            rule: Arc::clone(&rule.name),
+            state: if rule.missing.is_some() { "missing" } else { "ok" },
+            ever: rule.last.is_some(),
+            times_missing: rule.times_missing,
+        };
+        self.rules.iter().map(report).collect()
+    }
+
     /// Every rule that is waited for, and whether it is missing.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, bool)> {
         self.rules.iter().map(|rule| (&rule.name, rule.missing.is_some()))
@@ -173,6 +199,7 @@ impl Expected {
             let silent = now.since(since);
             return (silent > self.silence).then(|| {
                 (self.missing, self.flowing) = (Some(now), None);
+                self.times_missing += 1;
                 Expectation::ExpectedMissing {
                     rule: Arc::clone(&self.name),
                     ever: self.last.is_some(),
@@ -207,6 +234,7 @@ fn expected(rules: &[Rule]) -> Vec<Expected> {
             clear_after: rule.clear_after,
             last: None,
             missing: None,
+            times_missing: 0,
             flowing: None,
         })
     };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+pub use super::expect::ExpectationReport;
 pub use super::flow::RtmpReport;
 pub use super::flow::rtp::{FecReport, RtcpReport, RtpReport, SeamlessReport};
 pub use super::flow::srt::{GroupReport, HandshakeReport, KeyState, PartyReport, SrtReport};
@@ -35,6 +36,8 @@ pub struct InputReport {
     pub shadow_drops: u64,
     /// Packets that were decided one by one because the flow table was full of live flows; their streams are not followed.
     pub flows_refused: u64,
+    /// Rules that say `expected = true`, and whether their media was there, in the policy's order. Only captures have them.
+    pub expectations: Vec<ExpectationReport>,
     /// Streams in the order in which they appeared.
     pub streams: Vec<StreamReport>,
 }

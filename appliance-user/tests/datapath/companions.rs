@@ -135,6 +135,14 @@ fn fec_on_another_queue_rebuilds_what_its_media_lost() {
     assert_eq!(media[0]["transport"]["lost"], 7);
     assert_eq!(media[0]["transport"]["recoverable"], 3, "{:#}", media[0]);
     assert_eq!(media[0]["rtp"]["partial"], false);
+    // The operator's streams have all that a capture's report has.
+    assert_eq!(media[0]["ts"]["analysed"], true);
+    assert!(
+        media[0]["ts"]["programmes"].is_array() && media[0]["tr101290"]["1.3.a"].is_u64(),
+        "{:#}",
+        media[0]
+    );
+    assert!(media[0]["conditions"].is_array() && media[0]["scte35"].is_array());
     let status = site.settled();
     assert_eq!(over_queues(&status, "/groups/messages_shed"), 0);
     stop(&site, process);

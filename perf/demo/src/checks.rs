@@ -191,10 +191,12 @@ fn sound_streams_are_sound(finale: &Finale) -> Check {
     let states: Vec<String> = [port::RTP, port::SRT]
         .map(|port| stream_to(finale, port).map_or("missing".to_owned(), sound))
         .into();
+    let decrypted = stream_to(finale, port::SRT).is_some_and(|stream| stream["decrypted"] == true);
+    let seen = if decrypted { "seen decrypted" } else { "not seen" };
     Check {
         claim: "sound streams: healthy, nothing lost, no continuity error",
-        holds: states.iter().all(|state| state == "sound"),
-        figures: format!("RTP {}, SRT {}", states[0], states[1]),
+        holds: decrypted && states.iter().all(|state| state == "sound"),
+        figures: format!("RTP {}, SRT {} ({seen})", states[0], states[1]),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The demo's stage: the lab, the appliance, the load balancer, senders and receivers, each started in its own namespace.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ChildStdout;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +32,7 @@ pub(crate) mod port {
     pub(crate) const SRT: u16 = 9000;
 }
 
-/// The passphrase of the SRT session, known to both ends and not to the appliance.
+/// The passphrase of the SRT session, known to both ends and to the rule.
 const PASSPHRASE: &str = "a-demo-has-no-secrets";
 /// The SRT caller's stream id.
 const STREAM_ID: &str = "#!::r=live/demo,m=publish";
@@ -256,8 +257,22 @@ fn appliance_namespace(lab: &Topology) -> anyhow::Result<&Namespace> {
     Ok(&lab.appliances.first().context("the lab has no appliance")?.namespace)
 }
 
+/// Nobody but its owner may read a secret, or the appliance refuses it.
+fn write_secret(path: &Path, secret: &str) -> anyhow::Result<()> {
+    let cannot = || format!("cannot create {}", path.display());
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(cannot)?;
+    file.write_all(secret.as_bytes()).with_context(cannot)
+}
+
 fn start_appliance(lab: &Topology, programs: &Path, out: &Path) -> anyhow::Result<Process> {
     let policy = out.join("policy.toml");
+    write_secret(&out.join("passphrase"), PASSPHRASE)?;
     let mut file = File::create(&policy).with_context(|| format!("cannot create {}", policy.display()))?;
     write!(
         file,
@@ -282,7 +297,7 @@ protocol = "srt"
 source = ["{source}"]
 destination = ["{sink}"]
 destination_port = [{srt}]
-srt = {{ encryption = "required", stream_id = ["#!::r=live/*"] }}
+srt = {{ encryption = "required", stream_id = ["#!::r=live/*"], passphrase_file = "passphrase" }}
 "##,
         source = Topology::SOURCE_V4,
         sink = Topology::SINK_V4,

@@ -1,16 +1,21 @@
 //! A capture through the engine: every packet as the appliance would have received it, at the time of its capture.
 
 use std::io::Read;
+use std::time::Duration;
 
+use super::How;
 use super::extract::Evidence;
+use crate::engine::expect::Expectations;
 use crate::engine::report::{InputReport, PacketTotals};
 use crate::engine::time::Timestamp;
 use crate::engine::{self, Content, Engine, Published};
 use crate::io::capture::{CaptureReader, Captured, LinkType};
-use crate::policy::Policy;
 
 /// Slots of the flow table that get time to pass per packet: enough to sweep a busy table within a second of capture.
 const TICK_BUDGET: usize = 4;
+
+/// How often streams that are waited for are looked for, in the capture's time.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Packets looked at, and kept meanwhile, to tell whether a capture is of GENEVE; and their bytes.
 const PACKETS_TO_TELL: usize = 10_000;
@@ -19,12 +24,11 @@ const BYTES_TO_TELL: usize = 32 << 20;
 /// Judges a capture. Whatever was read before an error is in the report.
 pub(super) fn inspect<R: Read>(
     mut reader: CaptureReader<R>,
-    policy: &Policy,
-    geneve_port: u16,
+    how: &How<'_>,
     evidence: Option<&mut Evidence>,
     report: &mut InputReport,
 ) -> anyhow::Result<()> {
-    let mut inspection = Inspection::new(policy, geneve_port, evidence);
+    let mut inspection = Inspection::new(how, evidence);
     let mut outcome = Ok(());
     while let Some(next) = reader.next() {
         match next {
@@ -71,13 +75,23 @@ struct Inspection<'p> {
     no_ip: u64,
     /// Number of the first packet that the capture cut, and how many it cut.
     cut: Option<(u64, u64)>,
+    /// The streams that are waited for, from the first packet on.
+    waiting: Option<Waiting>,
+    /// The newest time of a packet.
     now: Timestamp,
 }
 
+/// Waits for the streams of rules that say `expected = true`.
+struct Waiting {
+    expectations: Expectations,
+    looked: Timestamp,
+}
+
 impl<'p> Inspection<'p> {
-    fn new(policy: &'p Policy, geneve_port: u16, evidence: Option<&'p mut Evidence>) -> Self {
+    fn new(how: &How<'p>, evidence: Option<&'p mut Evidence>) -> Self {
         let config = engine::Config {
-            geneve_port,
+            geneve_port: how.geneve_port,
+            analyse: how.analyse,
             content: Content::Full,
             keep_gone: true,
             extract: evidence.is_some(),
@@ -86,8 +100,12 @@ impl<'p> Inspection<'p> {
         Inspection {
             evidence,
             engine: Engine::new(config),
-            published: Published { policy, generation: 1 },
-            geneve_port,
+            published: Published {
+                policy: how.policy,
+                generation: 1,
+            },
+            geneve_port: how.geneve_port,
+            waiting: None,
             place: Place::Unknown(Vec::new(), 0),
             frame: Vec::new(),
             no_ip: 0,
@@ -133,10 +151,13 @@ impl<'p> Inspection<'p> {
     }
 
     fn judge(&mut self, timestamp: u64, link: LinkType, data: &[u8]) -> anyhow::Result<()> {
-        self.now = Timestamp::from_nanos(timestamp);
+        let now = Timestamp::from_nanos(timestamp);
+        // Before the packet counts: whoever was silent until now was missing, though it ends the silence itself.
+        self.look_for_expected(now, LOOK_EVERY)?;
+        self.now = self.now.max(now);
         if matches!(self.place, Place::Wrapped) {
             if as_ethernet(link, data, &mut self.frame) {
-                self.engine.process(self.now, &self.published, &mut self.frame);
+                self.engine.process(now, &self.published, &mut self.frame);
             } else {
                 self.no_ip += 1;
             }
@@ -144,12 +165,31 @@ impl<'p> Inspection<'p> {
             match link.ip_packet(data) {
                 [] => self.no_ip += 1,
                 packet => {
-                    self.engine.process_bare(self.now, &self.published, packet);
+                    self.engine.process_bare(now, &self.published, packet);
                 }
             }
         }
-        self.engine.tick(self.now, TICK_BUDGET);
+        self.engine.tick(now, TICK_BUDGET);
         self.collect()
+    }
+
+    /// Looks for streams that are waited for, if the last look was so long ago.
+    fn look_for_expected(&mut self, now: Timestamp, every: Duration) -> anyhow::Result<()> {
+        let rules = self.published.policy.rules();
+        let waiting = self.waiting.get_or_insert_with(|| Waiting {
+            expectations: Expectations::new(rules, now),
+            looked: now,
+        });
+        if now.since(waiting.looked) < every {
+            return Ok(());
+        }
+        waiting.looked = now;
+        let mut told = Vec::new();
+        let activity = self.engine.activity();
+        waiting.expectations.check(now, activity, |change| told.push(change));
+        let mut evidence = self.evidence.as_mut();
+        told.iter()
+            .try_for_each(|change| evidence.as_mut().map_or(Ok(()), |evidence| evidence.event(now, change)))
     }
 
     /// What the engine tells and hands on is evidence where that is wanted; else it would only fill the outbox.
@@ -157,7 +197,7 @@ impl<'p> Inspection<'p> {
         while let Some(event) = self.engine.next_event() {
             self.evidence
                 .as_mut()
-                .map_or(Ok(()), |evidence| evidence.event(&event))?;
+                .map_or(Ok(()), |evidence| evidence.event(event.at, &event))?;
         }
         while let Some(media) = self.engine.next_media() {
             self.evidence
@@ -174,6 +214,7 @@ impl<'p> Inspection<'p> {
         self.engine.tick(self.now, usize::MAX);
         self.engine.finish();
         self.collect()?;
+        self.look_for_expected(self.now, Duration::ZERO)?;
         let counters = self.engine.counters();
         report.packets = PacketTotals {
             seen: counters.seen + self.no_ip,
@@ -184,6 +225,8 @@ impl<'p> Inspection<'p> {
         report.drop_reasons = counters.drops().map(|(reason, count)| (reason.name(), count)).collect();
         report.shadow_drops = counters.shadow_drops;
         report.flows_refused = counters.flows_refused;
+        let expectations = self.waiting.as_ref().map(|waiting| waiting.expectations.report());
+        report.expectations = expectations.unwrap_or_default();
         report.streams = self.engine.streams();
         report.streams.sort_by_key(|stream| stream.ordinal);
         Ok(())

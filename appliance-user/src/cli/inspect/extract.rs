@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use serde::Serialize;
 
 use crate::control::events;
 use crate::engine::Media;
-use crate::engine::event::StreamEvent;
 use crate::engine::report::StreamIdentity;
+use crate::engine::time::Timestamp;
 
 /// Files held open at a time; more streams than this take turns.
 const OPEN_FILES: usize = 64;
@@ -62,8 +63,8 @@ pub(super) struct Evidence {
 
 impl Evidence {
     /// Writes an event as a line.
-    pub(super) fn event(&mut self, event: &StreamEvent) -> anyhow::Result<()> {
-        let at = UNIX_EPOCH + Duration::from_nanos(event.at.nanos());
+    pub(super) fn event(&mut self, at: Timestamp, event: &impl Serialize) -> anyhow::Result<()> {
+        let at = UNIX_EPOCH + Duration::from_nanos(at.nanos());
         self.events.write_all(events::line(at, event)?.as_bytes())?;
         Ok(())
     }

@@ -1,13 +1,18 @@
 //! The report as a video operator reads it: is it sound, what was lost, whose fault was it; then the details. What is zero
-//! and says nothing takes no line.
+//! and says nothing takes no line. Text from the wire is quoted and escaped.
+
+mod transport;
+mod ts;
 
 use std::io::{self, Write};
 
 use super::{EXIT_CLEAN, EXIT_FINDINGS};
-use crate::engine::report::{InputReport, PacketTotals, PidReport, StreamProtocol, StreamReport, TsReport};
+use crate::engine::report::{ExpectationReport, InputReport, PacketTotals, StreamProtocol, StreamReport, TsReport};
 
-/// Columns that a list of PIDs may take before it goes on in the next line.
-const WIDTH: usize = 100;
+/// Columns that a list may take before it goes on in the next line.
+const WIDTH: usize = 110;
+/// Columns before what a line says: the indentation and its label.
+const LABEL: usize = 16;
 
 /// Writes one input's report; `verdict` is the exit code that it alone would give.
 pub(super) fn write(out: &mut impl Write, report: &InputReport, verdict: u8) -> io::Result<()> {
@@ -28,6 +33,9 @@ pub(super) fn write(out: &mut impl Write, report: &InputReport, verdict: u8) -> 
     }
     if report.packets.seen > 0 {
         write_totals(out, report)?;
+    }
+    for expected in &report.expectations {
+        write_expected(out, expected)?;
     }
     for stream in &report.streams {
         writeln!(out)?;
@@ -74,36 +82,79 @@ fn write_totals(out: &mut impl Write, report: &InputReport) -> io::Result<()> {
     Ok(())
 }
 
+/// A rule whose stream stayed away; what was there takes no line.
+fn write_expected(out: &mut impl Write, expected: &ExpectationReport) -> io::Result<()> {
+    let rule = &expected.rule;
+    match (expected.state, expected.times_missing) {
+        (_, 0) => Ok(()),
+        ("missing", _) if !expected.ever => writeln!(out, "  expected    rule {rule:?}: nothing of it ever came"),
+        ("missing", _) => writeln!(out, "  expected    rule {rule:?}: it stopped"),
+        (_, 1) => writeln!(out, "  expected    rule {rule:?}: it was missing for a time"),
+        (_, times) => writeln!(out, "  expected    rule {rule:?}: it was missing {times} times"),
+    }
+}
+
 fn write_stream(out: &mut impl Write, stream: &StreamReport) -> io::Result<()> {
     let judged = stream.identity.protocol.is_judged();
     if judged {
         write_state(out, stream)?;
     }
-    for (finding, count) in &stream.findings {
-        writeln!(out, "    finding     {finding}: {count}")?;
+    if !stream.conditions.is_empty() {
+        line(out, "exceeded", &stream.conditions.join(", "))?;
     }
-    if stream.identity.protocol != StreamProtocol::File {
-        write!(out, "    packets     {}, {} bytes", stream.packets, stream.bytes)?;
-        let t = &stream.transport;
-        for (count, what) in [
-            (t.reordered, "reordered"),
-            (t.duplicated, "duplicated"),
-            (t.retransmitted, "retransmitted"),
-            (t.late, "late"),
-        ] {
-            if count > 0 {
-                write!(out, ", {count} {what}")?;
+    let cues = stream.splice.iter().flat_map(|splice| &splice.findings);
+    let findings = stream.findings.iter().map(|(name, count)| format!("{name}: {count}"));
+    let findings: Vec<String> = findings
+        .chain(cues.map(|(name, count)| format!("cue {name}: {count}")))
+        .collect();
+    list(out, "findings", &findings, ", ")?;
+    transport::write(out, stream)?;
+    match &stream.ts {
+        Some(figures) => ts::write(out, stream, figures),
+        None if judged => line(out, "ts", "not visible"),
+        None => Ok(()),
+    }
+}
+
+/// One labelled line; none where there is nothing to say.
+fn line(out: &mut impl Write, label: &str, text: &str) -> io::Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "    {label:<12}{text}")
+}
+
+/// A labelled list over as many lines as it takes.
+fn list(out: &mut impl Write, label: &str, items: &[String], separator: &str) -> io::Result<()> {
+    let mut row = format!("    {label:<12}");
+    let mut empty = true;
+    for item in items {
+        if !empty {
+            row.push_str(separator);
+            if row.chars().count() + item.chars().count() > WIDTH {
+                writeln!(out, "{}", row.trim_end())?;
+                row = " ".repeat(LABEL);
             }
         }
-        if t.resets > 0 {
-            write!(out, ", {}", plural(t.resets, "reset"))?;
-        }
-        writeln!(out)?;
+        row.push_str(item);
+        empty = false;
     }
-    match &stream.ts {
-        Some(ts) => write_ts(out, ts),
-        None if judged => writeln!(out, "    ts          not visible"),
-        None => Ok(()),
+    if empty { Ok(()) } else { writeln!(out, "{row}") }
+}
+
+/// Adds a count of something to a sentence, where it is not zero.
+fn tally(parts: &mut Vec<String>, count: u64, what: &str) {
+    if count > 0 {
+        parts.push(plural(count, what));
+    }
+}
+
+/// Bits per second as people say them.
+fn rate(bits: u64) -> String {
+    match bits {
+        0..10_000 => format!("{bits} b/s"),
+        10_000..1_000_000 => format!("{:.1} kb/s", bits as f64 / 1e3),
+        _ => format!("{:.3} Mb/s", bits as f64 / 1e6),
     }
 }
 
@@ -119,8 +170,10 @@ fn write_identity(out: &mut impl Write, stream: &StreamReport) -> io::Result<()>
     if let Some(id) = &identity.stream_id {
         write!(out, "  stream id {id:?}")?;
     }
-    if stream.encryption != "none" {
-        write!(out, "  {}", stream.encryption)?;
+    match (stream.encryption, stream.decrypted) {
+        ("none", _) => {}
+        (cipher, true) => write!(out, "  {cipher} decrypted")?,
+        (cipher, false) => write!(out, "  {cipher}")?,
     }
     if let Some(endpoint) = identity.endpoint {
         write!(out, "  endpoint 0x{endpoint:016x}")?;
@@ -147,6 +200,9 @@ fn write_state(out: &mut impl Write, stream: &StreamReport) -> io::Result<()> {
             plural(lost, "packet"),
             lost as f64 * 100.0 / sent
         )?;
+        if let Some(recoverable) = stream.transport.recoverable {
+            write!(out, ", {recoverable} of them recoverable")?;
+        }
     } else if sequenced {
         write!(out, "nothing lost")?;
     }
@@ -177,38 +233,6 @@ fn write_continuity(out: &mut impl Write, ts: &TsReport) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn write_ts(out: &mut impl Write, ts: &TsReport) -> io::Result<()> {
-    write!(out, "    ts          {} packets", ts.packets)?;
-    for (count, what) in [
-        (ts.duplicates, "duplicate"),
-        (ts.sync_byte_errors, "sync byte error"),
-        (ts.transport_errors, "transport error"),
-        (ts.crc_errors, "CRC error"),
-    ] {
-        if count > 0 {
-            write!(out, ", {}", plural(count, what))?;
-        }
-    }
-    writeln!(out)?;
-    let mut line = "    pids      ".to_owned();
-    for item in ts.pids.iter().map(pid_item) {
-        if line.len() + item.len() > WIDTH {
-            writeln!(out, "{line}")?;
-            line = " ".repeat(14);
-        }
-        line.push_str("  ");
-        line.push_str(&item);
-    }
-    writeln!(out, "{line}")
-}
-
-fn pid_item(pid: &PidReport) -> String {
-    match pid.continuity_errors {
-        0 => format!("0x{:04x} {}", pid.pid, pid.packets),
-        errors => format!("0x{:04x} {} ({})", pid.pid, pid.packets, plural(errors, "error")),
-    }
 }
 
 fn plural(count: u64, what: &str) -> String {

@@ -67,17 +67,13 @@ impl Verdicts<'_> {
     fn ts(&mut self, at: Timestamp, event: TsEvent, tainted: bool) {
         let (identity, outbox) = (self.identity, &mut *self.outbox);
         let mut out = |at, change| outbox.tell(at, identity, change);
-        match &event {
-            // Continuity has limits of its own, which know whose fault an error is.
-            TsEvent::Tr101290 { indicator, .. } if *indicator != Indicator::ContinuityCountError => {
-                if indicator.priority() <= self.rule.tr101290.priority {
-                    self.watch.count(at, Cause::Tr101290, 1, tainted, &mut out);
-                }
-            }
-            TsEvent::Cue(CueEvent::Finding { finding, .. }) if minds(self.rule, finding) => {
-                self.watch.count(at, Cause::Scte35, 1, tainted, &mut out);
-            }
-            _ => {}
+        let counted = match &event {
+            TsEvent::Tr101290 { indicator, .. } if limited(self.rule, *indicator) => Some(Cause::Tr101290),
+            TsEvent::Cue(CueEvent::Finding { finding, .. }) if minds(self.rule, finding) => Some(Cause::Scte35),
+            _ => None,
+        };
+        if let Some(cause) = counted {
+            self.watch.count(at, cause, 1, tainted, &mut out);
         }
         self.telling.tell(at, identity, event, outbox);
     }
@@ -86,6 +82,11 @@ impl Verdicts<'_> {
         self.watch.taint(at);
         self.findings.note(self.identity, at, finding, self.outbox);
     }
+}
+
+/// Whether the rule's limit on TR 101 290 counts it. Continuity has limits of its own, which know whose fault an error is.
+fn limited(rule: &TsRule, indicator: Indicator) -> bool {
+    indicator != Indicator::ContinuityCountError && indicator.priority() <= rule.tr101290.priority
 }
 
 /// Whether the rule wants to be alerted of it.

@@ -134,6 +134,10 @@ impl Analyser {
         let has_sections = matches!(state.kind, Kind::Sections | Kind::Pmt);
         let Some(bytes) = bytes.filter(|_| header.has_payload() && header.scrambling() == 0) else {
             state.hole |= has_sections && header.has_payload();
+            if state.kind == Kind::Timed && header.scrambling() != 0 && header.payload_unit_start() {
+                let more = self.more(slot);
+                more.into_iter().for_each(|more| more.stamps.hide());
+            }
             return;
         };
         if has_sections || (header.payload_unit_start() && tables::starts_splice(bytes)) {

@@ -32,6 +32,12 @@ impl Stamps {
         times
     }
 
+    /// A PES packet began scrambled: whether it has a PTS nobody can tell, and 2.5 is measured anew from the next one that
+    /// can be read.
+    pub(super) fn hide(&mut self) {
+        self.last = None;
+    }
+
     /// Violations of 2.5 while no PTS comes.
     pub(super) fn overdue(&mut self, now: Timestamp, begin: Timestamp, limit: u64) -> u32 {
         self.last.as_mut().map_or(0, |last| last.overdue(now, begin, limit))

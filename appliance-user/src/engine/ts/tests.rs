@@ -296,6 +296,20 @@ fn scrambled_components_without_and_with_a_cat() {
 }
 
 #[test]
+fn time_stamps_are_measured_where_they_can_be_read() {
+    let packets = edited(|packets| {
+        packets[10].bytes = table(1, &section(1, 0xffff, 0, 0, &[]));
+        for packet in packets.iter_mut().filter(|packet| packet.pid() == AUDIO) {
+            if (1_000..3_000).contains(&ms(packet)) {
+                packet.bytes[3] |= 0x80;
+            }
+        }
+    });
+    // The oracle measures from the last that it could read to the next one.
+    differ(&packets, &[], &[("2.5", 1)]);
+}
+
+#[test]
 fn a_pid_that_nothing_refers_to() {
     let ghosts = |from: u64, to: u64| {
         edited(|packets| {

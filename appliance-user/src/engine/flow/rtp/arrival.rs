@@ -9,6 +9,9 @@ pub(in crate::engine) const CLOCK: u32 = 90_000;
 /// RFC 3550 A.1: numbers that may be skipped, or be behind, without being another sequence. There it is sized for 50 packets
 /// a second; here it only keeps strays out of the figures, and video has a thousand.
 const MAX_DROPOUT: u16 = 3000;
+/// RFC 3550 A.1: how far behind a packet may be and still be measured. What is further behind is the copy of another path,
+/// or nobody's.
+const MAX_MISORDER: u16 = 100;
 /// Time stamps may be this far from where the last one and the time since then put them.
 const MAX_DRIFT: i32 = CLOCK as i32;
 /// Weight of a longer transit time in the shortest one, as a power of two.
@@ -106,7 +109,10 @@ impl Arrival {
         let step = self.step(header.sequence);
         let jump = match step {
             Step::Stray => return (step, None),
-            Step::Behind => None,
+            Step::Behind => {
+                self.overtaken(now, header);
+                None
+            }
             Step::Restart => {
                 self.anew();
                 self.timestamps(now, header)
@@ -204,6 +210,16 @@ impl Arrival {
         confirmed
     }
 
+    /// Jitter is measured in the order of arrival, not of sending (RFC 3550 6.4.1).
+    fn overtaken(&mut self, now: Timestamp, header: &Header) {
+        let transit = clock_units(now).wrapping_sub(header.timestamp);
+        let is_near = |highest: u16| highest.wrapping_sub(header.sequence) <= MAX_MISORDER;
+        let fits = |reference: Reference| !reference.is_left_by(header.timestamp, transit);
+        if header.has_clock && self.highest.is_some_and(is_near) && self.reference.is_some_and(fits) {
+            self.measure(transit);
+        }
+    }
+
     /// RFC 3550 A.8, with its rounding.
     fn measure(&mut self, transit: u32) {
         if let Some(before) = self.transit.replace(transit) {
@@ -250,6 +266,22 @@ mod tests {
         // 16 ms late: 1440 units, a sixteenth of which counts.
         arrival.packet(at_us(1000 * 10_000 + 16_000), &header(1000, 900_000));
         assert_eq!(arrival.jitter(), Some(90.0));
+    }
+
+    #[test]
+    fn an_overtaken_packet_counts_and_one_far_behind_does_not() {
+        let mut arrival = Arrival::default();
+        let send = |arrival: &mut Arrival, ms: u64, n: u16, timestamp: u32| {
+            arrival.packet(at_us(ms * 1000), &header(n, timestamp));
+            arrival.jitter().unwrap()
+        };
+        for n in (0..1000u16).filter(|n| *n != 900) {
+            assert_eq!(send(&mut arrival, u64::from(n) * 10, n, u32::from(n) * 900), 0.0);
+        }
+        assert_eq!(send(&mut arrival, 9990, 800, 800 * 900), 0.0, "two hundred behind");
+        assert_eq!(send(&mut arrival, 9990, 999, 999_000_000), 0.0, "of another clock");
+        // 990 ms late: 89,100 units, a sixteenth of which counts.
+        assert_eq!(send(&mut arrival, 9990, 900, 900 * 900), 5568.75);
     }
 
     #[test]
