@@ -237,6 +237,9 @@ fn a_live_session_with_packets_that_never_arrive() {
     assert_eq!(number(stream, "/transport/lost"), forbidden);
     assert_eq!(text(stream, "/stream_id"), STREAM_ID);
     let figure = |key: &str| number(stream, &format!("/srt/{key}"));
-    assert!(figure("naks") > 5 && figure("nak_packets") > figure("naks"), "{stream:#}");
+    assert!(
+        figure("naks") > 5 && figure("nak_packets") > figure("naks"),
+        "{stream:#}"
+    );
     assert!(figure("shutdowns") >= 1 && figure("acks") > 50, "{stream:#}");
 }

@@ -95,6 +95,8 @@ drop_reasons! {
     RtmpApplication = 34 => "rtmp-application",
     /// An RTMP `publish` or `play` with a stream key that the rule does not match.
     RtmpStreamKey = 35 => "rtmp-stream-key",
+    /// An RTMP connection that was not followed from its beginning, under `on_unverified = "drop"`.
+    RtmpUnverified = 36 => "rtmp-unverified",
 }
 
 impl DropReason {

@@ -2,10 +2,8 @@
 
 use core::time::Duration;
 
-use tidegate_common::digest::PacketDigest;
-
 use super::event::StreamEvent;
-use super::judge::TsBytes;
+use super::judge::FilePacket;
 use super::media::mpegts::{self, Content};
 use super::outbox::{Media, Outbox};
 use super::report::StreamReport;
@@ -16,6 +14,9 @@ use crate::policy::Rule;
 
 /// How often the stream's state is given time to pass.
 const ADVANCE_EVERY: Duration = Duration::from_millis(100);
+
+/// Packets that are read before they are judged.
+const BATCH: usize = 64;
 
 /// The inspection of one file.
 pub struct Inspection {
@@ -53,28 +54,31 @@ impl Inspection {
 
     /// Takes the next packets of the file.
     pub fn packets<'a>(&mut self, packets: impl Iterator<Item = &'a [u8; mpegts::PACKET_SIZE]>) {
-        for packet in packets {
-            let mut digest = PacketDigest {
-                ts_visible: true,
-                ts_count: 1,
-                bad_sync: u8::from(packet[0] != mpegts::SYNC_BYTE),
-                ..PacketDigest::default()
-            };
-            digest.ts[0] = mpegts::digest_packet(packet, Content::Full);
-            let mut now = self.clock.packet();
-            if digest.bad_sync == 0
-                && let Some((pid, pcr)) = mpegts::pcr(packet)
-            {
-                now = self.clock.tick(pid, pcr, digest.ts[0].discontinuity());
+        let mut batch = Vec::with_capacity(BATCH);
+        for bytes in packets {
+            let packet = self.read(bytes);
+            let is_due = packet.at.since(self.advanced) >= ADVANCE_EVERY;
+            if is_due || batch.len() == BATCH {
+                self.stream.offer_file(&batch, &mut self.outbox);
+                batch.clear();
             }
-            if now.since(self.advanced) >= ADVANCE_EVERY {
-                self.advanced = now;
-                self.stream.advance(now, 0, &mut self.outbox);
+            if is_due {
+                self.advanced = packet.at;
+                self.stream.advance(packet.at, 0, &mut self.outbox);
             }
-            self.count += 1;
-            let bytes = TsBytes::one(packet);
-            self.stream.offer(now, packet.len(), &digest, bytes, &mut self.outbox);
+            batch.push(packet);
         }
+        self.stream.offer_file(&batch, &mut self.outbox);
+    }
+
+    fn read<'a>(&mut self, bytes: &'a [u8; mpegts::PACKET_SIZE]) -> FilePacket<'a> {
+        self.count += 1;
+        let header = mpegts::digest_packet(bytes, Content::Full);
+        let at = match bytes[0] == mpegts::SYNC_BYTE {
+            true => self.clock.of(bytes, &header),
+            false => self.clock.packet(),
+        };
+        FilePacket { at, header, bytes }
     }
 
     /// Between the last packet and the next one the reader lost synchronisation.

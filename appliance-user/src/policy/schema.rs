@@ -61,7 +61,7 @@ pub(super) static PATH: Section = Section {
 
 pub(super) static RTMP: Section = Section {
     title: "[rule.rtmp]",
-    keys: &["application", "stream_key_file"],
+    keys: &["application", "stream_key_file", "on_unverified"],
 };
 
 pub(super) static TS: Section = Section {

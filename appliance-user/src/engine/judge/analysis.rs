@@ -28,7 +28,7 @@ impl Analysis {
     /// What it holds comes out of this allowance.
     pub(super) fn within(&mut self, allowance: &Allowance) {
         self.grant = allowance.grant();
-        self.account();
+        self.pay();
     }
 
     /// There will be one.
@@ -65,9 +65,17 @@ impl Analysis {
         self.analyser.as_deref_mut()
     }
 
-    /// Pays for what the analyser holds now; where the allowance does not suffice it goes, and with it what it knew.
+    /// Pays for what the analyser holds now, if that has become more; where the allowance does not suffice it goes, and with
+    /// it what it knew.
     #[inline]
     pub(super) fn account(&mut self) {
+        if self.analyser.as_mut().is_some_and(|analyser| analyser.has_grown()) {
+            self.pay();
+        }
+    }
+
+    #[inline(never)]
+    fn pay(&mut self) {
         if let Some(analyser) = &self.analyser
             && !self.grant.hold(size_of::<Analyser>() + analyser.memory())
         {

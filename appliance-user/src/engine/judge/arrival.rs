@@ -1,6 +1,6 @@
 //! A packet as the judge takes it, and as it waits: its digest, when it came, and what is worth keeping of its bytes.
 
-use tidegate_common::digest::PacketDigest;
+use tidegate_common::digest::{PacketDigest, TsDigest};
 
 use crate::engine::media::mpegts::PACKET_SIZE;
 use crate::engine::time::Timestamp;
@@ -23,14 +23,6 @@ impl<'a> TsBytes<'a> {
         }
     }
 
-    /// One packet of a file.
-    pub fn one(packet: &'a [u8; PACKET_SIZE]) -> Self {
-        TsBytes {
-            which: 1,
-            packets: core::slice::from_ref(packet),
-        }
-    }
-
     /// The datagram's packet at a place from 0 to 7, if it is here.
     #[inline]
     pub fn packet(&self, place: usize) -> Option<&'a [u8; PACKET_SIZE]> {
@@ -42,6 +34,17 @@ impl<'a> TsBytes<'a> {
     pub fn packets(&self) -> &'a [[u8; PACKET_SIZE]] {
         self.packets
     }
+}
+
+/// A TS packet of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct FilePacket<'a> {
+    /// When, by the file's own clock.
+    pub at: Timestamp,
+    /// Its digest; means nothing where the sync byte is wrong.
+    pub header: TsDigest,
+    /// All of it.
+    pub bytes: &'a [u8; PACKET_SIZE],
 }
 
 /// A packet that came.

@@ -77,6 +77,44 @@ struct PidState {
     duplicated: bool,
 }
 
+impl PidState {
+    /// The counter that the next packet should have.
+    #[inline]
+    fn expected(&self, packet: &TsDigest) -> u8 {
+        (self.last.continuity_counter() + u8::from(packet.has_payload())) & 0x0f
+    }
+
+    /// Judges a packet that is not the next one without more ado. `now` are [`Continuity::losses`] and
+    /// [`Continuity::epoch`].
+    #[inline(never)]
+    fn weigh(&mut self, place: usize, packet: &TsDigest, now_ms: u32, now: (u32, u32), duplicates: &mut u64) -> Judged {
+        let (losses, epoch) = now;
+        let gap = if self.losses == losses {
+            Gap::Whole
+        } else {
+            Gap::NumbersMissing
+        };
+        let expected = self.expected(packet);
+        let anything_goes = self.epoch != epoch || packet.discontinuity();
+        let copy = packet.has_payload() && *packet == self.last && gap == Gap::Whole && !anything_goes;
+        let wrong = match copy {
+            true => self.duplicated,
+            false => !anything_goes && packet.continuity_counter() != expected,
+        };
+        *duplicates += u64::from(copy && !wrong);
+        let since_previous = Duration::from_millis(now_ms.wrapping_sub(self.last_ms).into());
+        self.counters.continuity_errors += u64::from(wrong);
+        self.last = *packet;
+        (self.losses, self.epoch, self.last_ms, self.duplicated) = (losses, epoch, now_ms, copy);
+        let error = wrong.then_some(Error {
+            gap,
+            expected,
+            since_previous,
+        });
+        Judged { place, gap, error }
+    }
+}
+
 /// Every PID's state.
 #[derive(Debug)]
 pub(super) struct Continuity {
@@ -133,40 +171,16 @@ impl Continuity {
         let (losses, epoch) = (self.losses, self.epoch);
         let state = self.pids.get_mut(place)?;
         state.counters.packets += 1;
-        if packet.pid() == NULL_PID {
-            return Some(Judged {
-                place,
-                gap: Gap::Whole,
-                error: None,
-            });
+        // The common packet counts one up from the last one of the same epoch, and nothing is missing between them: it is no
+        // copy, and nothing about it is wrong.
+        let follows = packet.continuity_counter() == state.expected(packet);
+        if follows && state.losses == losses && state.epoch == epoch {
+            state.last = *packet;
+            (state.last_ms, state.duplicated) = (now_ms, false);
+        } else if packet.pid() != NULL_PID {
+            return Some(state.weigh(place, packet, now_ms, (losses, epoch), duplicates));
         }
-        let gap = if state.losses == losses {
-            Gap::Whole
-        } else {
-            Gap::NumbersMissing
-        };
-        let counter = state.last.continuity_counter();
-        let expected = if packet.has_payload() {
-            (counter + 1) & 0x0f
-        } else {
-            counter
-        };
-        let anything_goes = state.epoch != epoch || packet.discontinuity();
-        let copy = packet.has_payload() && *packet == state.last && gap == Gap::Whole && !anything_goes;
-        let wrong = match copy {
-            true => state.duplicated,
-            false => !anything_goes && packet.continuity_counter() != expected,
-        };
-        *duplicates += u64::from(copy && !wrong);
-        let since_previous = Duration::from_millis(now_ms.wrapping_sub(state.last_ms).into());
-        state.counters.continuity_errors += u64::from(wrong);
-        state.last = *packet;
-        (state.losses, state.epoch, state.last_ms, state.duplicated) = (losses, epoch, now_ms, copy);
-        let error = wrong.then_some(Error {
-            gap,
-            expected,
-            since_previous,
-        });
+        let (gap, error) = (Gap::Whole, None);
         Some(Judged { place, gap, error })
     }
 

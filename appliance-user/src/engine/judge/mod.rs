@@ -29,12 +29,12 @@ use tidegate_common::digest::{PacketDigest, TsDigest};
 
 use self::analysis::Analysis;
 use self::arrival::Arrival;
-pub use self::arrival::TsBytes;
+pub use self::arrival::{FilePacket, TsBytes};
 pub use self::continuity::PidCounters;
 use self::continuity::{Continuity, Gap};
 use self::docket::Docket;
 use self::sequence::{Bench, Sequencer};
-use super::media::mpegts::PACKET_SIZE;
+use super::media::mpegts::{PACKET_SIZE, SYNC_BYTE};
 use super::memory::{Allowance, Grant};
 use super::time::Timestamp;
 pub use super::ts::Axis;
@@ -338,21 +338,24 @@ impl Judge {
         self.court.docket.release(now, out);
     }
 
+    /// Takes packets of a file, under [`Ordering::Arrival`]: as if each had been offered in a datagram of its own, at its own
+    /// time.
+    pub fn offer_file(&mut self, packets: &[FilePacket<'_>], out: &mut impl Sink) {
+        self.court.analysis.begin();
+        for packet in packets {
+            self.court.file_packet(packet, out);
+        }
+        self.clock = packets.last().map_or(self.clock, |packet| packet.at);
+    }
+
     /// Lets time pass: gaps whose window is over are given up, settled events are told. To be called now and then, for a
     /// stream may fall silent.
     pub fn advance(&mut self, now: Timestamp, out: &mut impl Sink) {
         self.clock = self.clock.max(now);
         self.sit(out, |sequencer, now, bench| sequencer.advance(now, bench));
         let settling = self.settling();
-        let Court {
-            analysis,
-            docket,
-            grant,
-            ..
-        } = &mut self.court;
-        if let Some(analyser) = analysis.analyser_mut() {
-            analyser.advance(now, &mut |at, event| docket.hold_ts(at, event, settling, grant));
-        }
+        self.court
+            .analyse(settling, |analyser, found| analyser.advance(now, found));
         self.court.docket.release(now, out);
         let sequence = self.sequencer.as_ref().map_or(0, Sequencer::memory);
         // What was given back is free for others now; more than was granted it never holds.
@@ -361,16 +364,9 @@ impl Judge {
 
     /// Synchronisation was lost on the way to the judge; under [`Ordering::Arrival`].
     pub fn sync_lost(&mut self, at: Timestamp, out: &mut impl Sink) {
-        let Court {
-            analysis,
-            docket,
-            grant,
-            ..
-        } = &mut self.court;
-        if let Some(analyser) = analysis.analyser_mut() {
-            analyser.sync_lost(at, &mut |at, event| docket.hold_ts(at, event, Duration::ZERO, grant));
-        }
-        docket.release(at, out);
+        self.court
+            .analyse(Duration::ZERO, |analyser, found| analyser.sync_lost(at, found));
+        self.court.docket.release(at, out);
     }
 
     /// The input ends: whatever still waits is judged and told.
@@ -452,58 +448,87 @@ impl Court {
         self.continuity.memory() + self.docket.memory()
     }
 
-    /// Judges the TS packets of the next datagram. Continuity is judged at `now`, when their order is known; the analyser
-    /// keeps the time at which they came.
-    fn judge(&mut self, now: Timestamp, settling: Duration, packet: &Arrival<'_>) {
+    /// Judges the TS packets of the next datagram.
+    fn judge(&mut self, moment: Moment, packet: &Arrival<'_>) {
         let digest = packet.digest;
-        let now_ms = continuity::milliseconds(now);
-        for (place, header) in digest.ts.iter().take(digest.ts_count.into()).enumerate() {
-            self.ts.packets += 1;
-            let Court {
-                analysis,
-                docket,
-                grant,
-                ..
-            } = self;
-            let mut found = |at, event| docket.hold_ts(at, event, settling, grant);
-            // A packet out of sync has no PID that could be judged. The oracles leave it out too: its loss shows in the
-            // PID's next packet.
+        let headers = digest.ts.iter().take(digest.ts_count.into());
+        for (place, header) in headers.enumerate() {
             if digest.bad_sync >> place & 1 != 0 {
-                self.ts.sync_byte_errors += 1;
-                if let Some(analyser) = analysis.analyser_mut() {
-                    analyser.bad_sync(packet.at, &mut found);
-                }
-                continue;
-            }
-            // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
-            self.ts.transport_errors += u64::from(header.transport_error());
-            let judged = self
-                .continuity
-                .judge(header, now_ms, &mut self.ts.duplicates, &mut self.grant);
-            let Some(judged) = judged else { continue };
-            if let Some(error) = judged.error {
-                self.continuity_error(now, settling, header, error);
-            }
-            let Court {
-                analysis,
-                docket,
-                grant,
-                ..
-            } = self;
-            let mut found = |at, event| docket.hold_ts(at, event, settling, grant);
-            if let Some(analyser) = analysis.analyser_mut() {
-                let gap = judged.error.is_some() || judged.gap == Gap::NumbersMissing;
-                if judged.error.is_some() {
-                    analyser.continuity_error(packet.at, header.pid(), &mut found);
-                }
-                let bytes = packet.bytes.packet(place);
-                analyser.packet(packet.at, judged.place, header, bytes, gap, &mut found);
+                self.bad_sync(moment);
+            } else {
+                self.packet(moment, header, || packet.bytes.packet(place));
             }
         }
         self.analysis.account();
     }
 
-    fn continuity_error(&mut self, at: Timestamp, settling: Duration, header: &TsDigest, error: continuity::Error) {
+    /// Judges the next packet of a file.
+    #[inline]
+    fn file_packet(&mut self, packet: &FilePacket<'_>, out: &mut impl Sink) {
+        if self.hands_on {
+            out.media(core::slice::from_ref(packet.bytes));
+        }
+        let moment = Moment::of_arrival(packet.at);
+        if packet.bytes[0] == SYNC_BYTE {
+            self.packet(moment, &packet.header, || Some(packet.bytes));
+        } else {
+            self.bad_sync(moment);
+        }
+        self.analysis.account();
+        self.docket.release(packet.at, out);
+    }
+
+    /// A packet out of sync has no PID that could be judged. The oracles leave it out too: its loss shows in the PID's next
+    /// packet.
+    #[cold]
+    fn bad_sync(&mut self, moment: Moment) {
+        self.ts.packets += 1;
+        self.ts.sync_byte_errors += 1;
+        self.analyse(moment.settling, |analyser, found| analyser.bad_sync(moment.came, found));
+    }
+
+    /// Judges a packet, whose bytes are asked for only if they say more than its header.
+    #[inline]
+    fn packet<'b>(&mut self, moment: Moment, header: &TsDigest, bytes: impl FnOnce() -> Option<&'b [u8; PACKET_SIZE]>) {
+        self.ts.packets += 1;
+        // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
+        self.ts.transport_errors += u64::from(header.transport_error());
+        let judged = self
+            .continuity
+            .judge(header, moment.milliseconds, &mut self.ts.duplicates, &mut self.grant);
+        let Some(judged) = judged else { return };
+        let gap = judged.gap == Gap::NumbersMissing || judged.error.is_some();
+        if let Some(error) = judged.error {
+            self.continuity_error(moment, header, error);
+        }
+        let place = judged.place;
+        if let Some(analyser) = self.analysis.analyser_mut()
+            && analyser.count(moment.came, place, header, gap)
+        {
+            let bytes = bytes();
+            self.analyse(moment.settling, |analyser, found| {
+                analyser.attend(place, header, bytes, gap, found);
+            });
+        }
+    }
+
+    /// Lets the analyser work, if there is one; what it finds waits in the docket.
+    fn analyse(&mut self, settling: Duration, work: impl FnOnce(&mut Analyser, &mut Found<'_>)) {
+        let Court {
+            analysis,
+            docket,
+            grant,
+            ..
+        } = self;
+        if let Some(analyser) = analysis.analyser_mut() {
+            let mut found = |at, event| docket.hold_ts(at, event, settling, grant);
+            work(analyser, &mut (&mut found as Found<'_>));
+        }
+    }
+
+    #[cold]
+    fn continuity_error(&mut self, moment: Moment, header: &TsDigest, error: continuity::Error) {
+        let (at, settling) = (moment.judged, moment.settling);
         let fault = match (self.unsequenced, error.gap) {
             (Some(fault), _) => fault,
             (None, Gap::NumbersMissing) => Fault::Network,
@@ -525,6 +550,35 @@ impl Court {
             tainted: self.docket.is_tainted(at, reach),
         };
         self.docket.hold(at.after(settling), event, &mut self.grant);
+        self.analyse(settling, |analyser, found| {
+            analyser.continuity_error(moment.came, header.pid(), found);
+        });
+    }
+}
+
+/// Where what the analyser finds goes.
+type Found<'a> = &'a mut dyn FnMut(Timestamp, TsEvent);
+
+/// When packets are judged. Continuity is judged when their order is known; the analyser keeps the time at which they came.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    judged: Timestamp,
+    /// The same in milliseconds, modulo 2^32.
+    milliseconds: u32,
+    came: Timestamp,
+    /// How long what is found is held back.
+    settling: Duration,
+}
+
+impl Moment {
+    /// Judged when it came, and told at once.
+    fn of_arrival(at: Timestamp) -> Self {
+        Moment {
+            judged: at,
+            milliseconds: continuity::milliseconds(at),
+            came: at,
+            settling: Duration::ZERO,
+        }
     }
 }
 
@@ -585,7 +639,13 @@ impl<S: Sink> Bench for Sitting<'_, S> {
             court.rebase();
         }
         court.analysis.begin();
-        court.judge(*now, *settling, &packet);
+        let moment = Moment {
+            judged: *now,
+            milliseconds: continuity::milliseconds(*now),
+            came: packet.at,
+            settling: *settling,
+        };
+        court.judge(moment, &packet);
     }
 
     fn grant(&mut self) -> &mut Grant {

@@ -23,7 +23,8 @@ use super::event::StreamChange;
 use super::flow::RtmpFigures;
 use super::flow::rtp::RtpFigures;
 use super::flow::srt::SrtFigures;
-use super::judge::{Axis, Judge, Ordering, TsBytes, UnsequencedFault};
+use super::judge::{Axis, FilePacket, Judge, Ordering, TsBytes, UnsequencedFault};
+use super::media::mpegts::PACKET_SIZE;
 use super::memory::{Allowance, Grant};
 use super::outbox::Outbox;
 use super::report::{StreamIdentity, StreamProtocol, StreamState};
@@ -325,6 +326,30 @@ impl Stream {
         self.count(now, bytes, outbox);
         self.take_media(now, outbox);
         self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, ts, verdicts));
+    }
+
+    /// Takes the next packets of a file.
+    pub(super) fn offer_file(&mut self, mut packets: &[FilePacket<'_>], outbox: &mut Outbox) {
+        // Its second packet announces a stream, at that packet's time.
+        while !self.announced
+            && let Some((first, rest)) = packets.split_first()
+        {
+            self.take_file(core::slice::from_ref(first), first.at, outbox);
+            packets = rest;
+        }
+        if let Some(last) = packets.last() {
+            self.take_file(packets, last.at, outbox);
+        }
+    }
+
+    fn take_file(&mut self, packets: &[FilePacket<'_>], now: Timestamp, outbox: &mut Outbox) {
+        self.ts_visible = true;
+        self.packets += packets.len() as u64;
+        self.bytes += (packets.len() * PACKET_SIZE) as u64;
+        self.last_seen = now;
+        self.announce(now, outbox);
+        self.take_media(now, outbox);
+        self.with_judge(outbox, |judge, verdicts| judge.offer_file(packets, verdicts));
     }
 
     /// Notes a finding that is not the judge's.

@@ -12,16 +12,17 @@ use crate::engine::media::mpegts::{self, PACKET_SIZE};
 use crate::engine::time::Timestamp;
 
 impl Analyser {
-    /// A packet that is more than one to be counted.
-    pub(super) fn attend(
+    /// The packet that was counted last is more than one to be counted. `bytes` is `None` where it had to wait and was not
+    /// kept.
+    pub(in crate::engine) fn attend(
         &mut self,
-        now: Timestamp,
         slot: usize,
         header: &TsDigest,
         bytes: Option<&[u8; PACKET_SIZE]>,
         gap: bool,
         out: &mut impl FnMut(Timestamp, TsEvent),
     ) {
+        let now = self.now;
         if now >= self.next_tick || self.next_tick.since(now) > SET_BACK {
             self.tick(now, out);
         }
@@ -45,10 +46,9 @@ impl Analyser {
         if header.scrambling() != 0 {
             self.scrambled(now, slot, out);
         }
-        let now = match header.adaptation_flags & DISCONTINUITY_OR_PCR {
-            0 => now,
-            _ => self.take_pcr(now, slot, header, bytes, out),
-        };
+        if header.adaptation_flags & DISCONTINUITY_OR_PCR != 0 {
+            self.take_pcr(now, slot, header, bytes, out);
+        }
         self.take_content(now, slot, header, bytes, out);
         self.take_unreferenced(now, slot, out);
     }
@@ -60,7 +60,7 @@ impl Analyser {
             .and_then(|more| more.pcr.as_mut())
             .into_iter()
             .for_each(Pcr::missing);
-        if self.file.is_some() {
+        if self.in_file {
             self.for_each_pcr(Pcr::displaced);
         }
     }
@@ -82,25 +82,20 @@ impl Analyser {
         self.monitor.scrambled(now, state.pid, state.kind == Kind::Pmt, out);
     }
 
-    /// PCR and discontinuity_indicator; the time, which a file's PCR sets.
+    /// PCR and discontinuity_indicator.
     fn take_pcr(
         &mut self,
-        now: Timestamp,
+        at: Timestamp,
         slot: usize,
         header: &TsDigest,
         bytes: Option<&[u8; PACKET_SIZE]>,
         out: &mut impl FnMut(Timestamp, TsEvent),
-    ) -> Timestamp {
-        let (in_file, place) = (self.file.is_some(), self.packets);
+    ) {
+        let (in_file, place) = (self.in_file, self.packets);
         let carried = bytes.and_then(mpegts::pcr).filter(|(pid, _)| *pid == header.pid());
-        let at = match (carried, &mut self.file) {
-            (Some((pid, value)), Some(clock)) => clock.tick(pid, value, header.discontinuity()),
-            _ => now,
-        };
-        self.now = at;
         let limits = self.monitor.limits;
         let Some(pcr) = self.pcr(slot, in_file, carried.is_some()) else {
-            return at;
+            return;
         };
         if header.discontinuity() {
             pcr.announce();
@@ -109,7 +104,7 @@ impl Analyser {
             if header.adaptation_flags & PCR_FLAG != 0 {
                 pcr.missing();
             }
-            return at;
+            return;
         };
         let found = pcr.take(Reference { value, at, place }, &limits);
         let measurable = pcr.accuracy.as_ref().is_some_and(|accuracy| accuracy.checked > 0);
@@ -124,7 +119,6 @@ impl Analyser {
         ] {
             ledger.raise(at, indicator, Some(pid), times, out);
         }
-        at
     }
 
     /// Sections and PES starts.
@@ -172,6 +166,7 @@ impl Analyser {
         out: &mut impl FnMut(Timestamp, TsEvent),
     ) {
         let pts = self.current_pts(pid);
+        self.grown = true;
         let Analyser {
             tables, monitor, cues, ..
         } = self;
@@ -281,6 +276,7 @@ impl Analyser {
                 return None;
             }
             self.extended.push(slot as u16);
+            self.grown = true;
         }
         Some(state.more.get_or_insert_default())
     }

@@ -55,11 +55,11 @@ impl Analyser {
         rule: &TsRule,
         out: &mut impl FnMut(Timestamp, TsEvent),
     ) -> bool {
-        let now = self.on_axis(now);
         if self.first.is_none() || now < self.checks.next {
             return false;
         }
         self.checks.next = now.after(SECOND);
+        self.grown = true;
         let mut tell = |event| out(now, event);
         self.check_bitrate(now, rule.bitrate.as_ref(), &mut tell);
         self.check_null_packets(now, rule.null_packets.as_ref(), &mut tell);

@@ -3,7 +3,11 @@
 //! Between two PCRs a file's clock runs by bytes, at the rate of late; it never runs past where the next PCR is expected,
 //! for a multiplex of variable rate would carry it far ahead, and never back.
 
+use tidegate_common::digest::TsDigest;
+
+use super::PCR_FLAG;
 use super::pcr::{self, NEW_TIME_BASE};
+use crate::engine::media::mpegts::{self, PACKET_SIZE};
 use crate::engine::time::Timestamp;
 
 /// What time is measured by.
@@ -11,7 +15,7 @@ use crate::engine::time::Timestamp;
 pub enum Axis {
     /// When the packets arrive.
     Live,
-    /// The PCR and the place in the file; what the caller says of time is not used.
+    /// A [`FileClock`], and the place in the file.
     File,
 }
 
@@ -48,6 +52,17 @@ pub(in crate::engine) struct FileClock {
 }
 
 impl FileClock {
+    /// The time of the next packet, whose sync byte is good.
+    #[inline]
+    pub(in crate::engine) fn of(&mut self, packet: &[u8; PACKET_SIZE], header: &TsDigest) -> Timestamp {
+        let now = self.packet();
+        // TR 101 290 5.2.2: nothing is to be concluded from a packet in error.
+        if header.adaptation_flags & PCR_FLAG == 0 || header.transport_error() {
+            return now;
+        }
+        mpegts::pcr(packet).map_or(now, |(pid, pcr)| self.tick(pid, pcr, header.discontinuity()))
+    }
+
     /// One packet on.
     #[inline]
     pub(in crate::engine) fn packet(&mut self) -> Timestamp {
@@ -66,7 +81,7 @@ impl FileClock {
     }
 
     /// The last packet carries a PCR.
-    pub(in crate::engine) fn tick(&mut self, pid: u16, value: u64, discontinuity: bool) -> Timestamp {
+    fn tick(&mut self, pid: u16, value: u64, discontinuity: bool) -> Timestamp {
         let lost = self.pid.is_none() || self.packets >= self.lost_after.max(1) && self.until == u64::MAX;
         if self.pid != Some(pid) && lost {
             self.pid = Some(pid);

@@ -80,8 +80,7 @@ pub(in crate::engine) struct Analyser {
     now: Timestamp,
     /// When absences are looked for next; the origin of time for: with the next packet.
     next_tick: Timestamp,
-    /// `None` live.
-    file: Option<FileClock>,
+    in_file: bool,
     tables: Tables,
     cues: Cues,
     min_preroll: Option<Duration>,
@@ -106,6 +105,8 @@ pub(in crate::engine) struct Analyser {
     latest: Timestamp,
     /// At least one whole second was measured.
     measured: bool,
+    /// Something was kept that was not before.
+    grown: bool,
     checks: Checks,
 }
 
@@ -119,7 +120,7 @@ impl Analyser {
             packets: 0,
             now: Timestamp::default(),
             next_tick: Timestamp::default(),
-            file: (axis == Axis::File).then(FileClock::default),
+            in_file: axis == Axis::File,
             awaited: tables.generation(),
             tables,
             cues: Cues::default(),
@@ -137,6 +138,8 @@ impl Analyser {
             second_lasted: SECOND,
             latest: Timestamp::default(),
             measured: false,
+            // The analyser itself is to be paid for.
+            grown: true,
             checks: Checks::default(),
         }
     }
@@ -148,35 +151,29 @@ impl Analyser {
         self.min_preroll = rule.scte35.min_preroll;
     }
 
-    /// One packet in order. `slot` is the PID's place in the judge's PID table (dense, from 0). `bytes` is `None` where the
-    /// packet had to wait and was not kept. `gap`: its PID's counter was wrong or numbers are missing before it, so
-    /// half-assembled sections of the PID are void. In a file `at` is not used: see [`Axis`].
+    /// Counts the next packet in order. `slot` is the PID's place in the judge's PID table (dense, from 0). `gap`: its PID's
+    /// counter was wrong or numbers are missing before it, so half-assembled sections of the PID are void.
+    ///
+    /// Whether the packet is more than one to be counted, and has to go to [`Analyser::attend`] now.
     #[inline]
-    pub(in crate::engine) fn packet(
-        &mut self,
-        at: Timestamp,
-        slot: usize,
-        header: &TsDigest,
-        bytes: Option<&[u8; PACKET_SIZE]>,
-        gap: bool,
-        out: &mut impl FnMut(Timestamp, TsEvent),
-    ) {
-        let now = self.step(at);
-        let remarkable = header.head & ERROR_OR_START != 0
+    #[must_use]
+    pub(in crate::engine) fn count(&mut self, at: Timestamp, slot: usize, header: &TsDigest, gap: bool) -> bool {
+        self.step(at);
+        let Some(state) = self
+            .slots
+            .get_mut(slot)
+            .filter(|state| state.generation == self.generation)
+        else {
+            self.look_up(slot, header.pid());
+            return true;
+        };
+        state.packets += 1;
+        state.last = at;
+        header.head & ERROR_OR_START != 0
             || header.control & SCRAMBLING | header.adaptation_flags & DISCONTINUITY_OR_PCR != 0
-            || gap;
-        if let Some(state) = self.slots.get_mut(slot)
-            && state.generation == self.generation
-        {
-            state.packets += 1;
-            state.last = now;
-            if !remarkable && !state.watched && now < self.next_tick {
-                return;
-            }
-        } else {
-            self.look_up(slot, header.pid(), now);
-        }
-        self.attend(now, slot, header, bytes, gap, out);
+            || gap
+            || state.watched
+            || at >= self.next_tick
     }
 
     /// Whether a packet that must wait for others is worth keeping whole: tables, PES starts, PCR carriers, splice
@@ -191,20 +188,19 @@ impl Analyser {
 
     /// A packet whose sync byte is not 0x47 (1.2); two in a row lose synchronisation (1.1).
     pub(in crate::engine) fn bad_sync(&mut self, at: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
-        let now = self.step(at);
-        self.monitor.ledger.raise(now, Indicator::SyncByteError, None, 1, out);
+        self.step(at);
+        self.monitor.ledger.raise(at, Indicator::SyncByteError, None, 1, out);
         let lost = self.sync.bad();
         self.next_tick = Timestamp::default();
         if lost {
-            self.lose_sync(now, out);
+            self.lose_sync(at, out);
         }
     }
 
     /// Synchronisation is lost (1.1), as the reader says. Its recovery is seen by the packets that follow.
     pub(in crate::engine) fn sync_lost(&mut self, at: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
-        let now = if self.file.is_some() { self.now } else { at };
         if self.sync.lose() {
-            self.lose_sync(now, out);
+            self.lose_sync(at, out);
         }
     }
 
@@ -215,14 +211,12 @@ impl Analyser {
         pid: u16,
         out: &mut impl FnMut(Timestamp, TsEvent),
     ) {
-        let at = if self.file.is_some() { self.now } else { at };
         self.monitor
             .ledger
             .raise(at, Indicator::ContinuityCountError, Some(pid), 1, out);
     }
 
-    /// Lets time pass, also without packets: rates fall. Absences are looked for up to the last packet. A file's clock is
-    /// its own, so `now` is not used there.
+    /// Lets time pass, also without packets: rates fall. Absences are looked for up to the last packet.
     pub(in crate::engine) fn advance(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
         if self.first.is_none() {
             return;
@@ -230,7 +224,6 @@ impl Analyser {
         if !self.unseen && !self.sync.lost {
             self.look_for_absences(self.now, out);
         }
-        let now = if self.file.is_some() { self.now } else { now };
         self.measure(now.max(self.now), out);
     }
 
@@ -239,6 +232,12 @@ impl Analyser {
         self.unseen = true;
         self.tables.rebase();
         self.next_tick = Timestamp::default();
+    }
+
+    /// Whether [`Analyser::memory`] may have become more since this was asked last.
+    #[inline]
+    pub(in crate::engine) fn has_grown(&mut self) -> bool {
+        core::mem::take(&mut self.grown)
     }
 
     /// Heap bytes held.
@@ -253,19 +252,11 @@ impl Analyser {
             + self.checks.memory()
     }
 
-    /// One packet on; the time.
+    /// One packet on.
     #[inline]
-    fn step(&mut self, at: Timestamp) -> Timestamp {
+    fn step(&mut self, at: Timestamp) {
         self.packets += 1;
-        self.now = match &mut self.file {
-            None => at,
-            Some(clock) => clock.packet(),
-        };
-        self.now
-    }
-
-    fn on_axis(&self, now: Timestamp) -> Timestamp {
-        if self.file.is_some() { self.now } else { now }
+        self.now = at;
     }
 
     fn counted(&self) -> Packets {
@@ -278,10 +269,12 @@ impl Analyser {
 
     /// A PID is new, or the tables have changed since its last packet, which is not counted yet.
     #[cold]
-    fn look_up(&mut self, slot: usize, pid: u16, now: Timestamp) {
+    fn look_up(&mut self, slot: usize, pid: u16) {
         if slot >= MAX_PIDS {
             return;
         }
+        let now = self.now;
+        self.grown = true;
         // The judge's places are dense, so this adds one; a place that was skipped would be a PID that never sent.
         while self.slots.len() <= slot {
             self.slots.push(Slot::new(pid, self.generation.wrapping_sub(1)));
@@ -327,6 +320,7 @@ impl Analyser {
         }
         if self.awaited != self.generation {
             self.awaited = self.generation;
+            self.grown = true;
             self.monitor.rebuild(now, &self.tables, pts::is_timed);
             for (place, slot) in self.slots.iter().enumerate() {
                 self.monitor.component_sends(slot.pid, place as u16);

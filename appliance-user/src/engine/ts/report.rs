@@ -142,7 +142,7 @@ impl Analyser {
             dts: slot.kind == Kind::Timed && stamps.dts > 0,
             pcr: more
                 .and_then(|more| more.pcr.as_ref())
-                .map(|pcr| of_pcr(pcr, self.file.is_some())),
+                .map(|pcr| of_pcr(pcr, self.in_file)),
         }
     }
 }

@@ -240,6 +240,23 @@ pub(super) fn oracle(packets: &[Timed]) -> BTreeMap<&'static str, u64> {
     counts
 }
 
+impl Analyser {
+    /// One packet, as the judge gives it.
+    pub(super) fn packet(
+        &mut self,
+        at: Timestamp,
+        slot: usize,
+        header: &TsDigest,
+        bytes: Option<&[u8; PACKET_SIZE]>,
+        gap: bool,
+        out: &mut impl FnMut(Timestamp, TsEvent),
+    ) {
+        if self.count(at, slot, header, gap) {
+            self.attend(slot, header, bytes, gap, out);
+        }
+    }
+}
+
 /// Feeds an analyser as the judge does: a place for each PID, and a gap where the counter is wrong.
 #[derive(Default)]
 pub(super) struct Feeder {
@@ -248,7 +265,16 @@ pub(super) struct Feeder {
 
 impl Feeder {
     pub(super) fn feed(&mut self, analyser: &mut Analyser, packet: &Timed, out: &mut impl FnMut(Timestamp, TsEvent)) {
-        let at = timestamp(packet.at);
+        self.feed_at(timestamp(packet.at), analyser, packet, out);
+    }
+
+    fn feed_at(
+        &mut self,
+        at: Timestamp,
+        analyser: &mut Analyser,
+        packet: &Timed,
+        out: &mut impl FnMut(Timestamp, TsEvent),
+    ) {
         if packet.bytes[0] != 0x47 {
             analyser.bad_sync(at, out);
             return;
@@ -285,11 +311,17 @@ pub(super) fn timestamp(at: Duration) -> Timestamp {
 /// Runs a stream; the analyser and what it told.
 pub(super) fn analyse(axis: Axis, packets: &[Timed]) -> (Analyser, Vec<TsEvent>) {
     let (mut analyser, mut feeder, mut told) = (Analyser::new(axis), Feeder::default(), Vec::new());
+    let mut clock = FileClock::default();
+    let mut end = Timestamp::default();
     for packet in packets {
-        feeder.feed(&mut analyser, packet, &mut |_, event| told.push(event));
+        end = match axis {
+            Axis::Live => timestamp(packet.at),
+            Axis::File if packet.bytes[0] != 0x47 => clock.packet(),
+            Axis::File => clock.of(&packet.bytes, &digest_packet(&packet.bytes, Content::Sampled)),
+        };
+        feeder.feed_at(end, &mut analyser, packet, &mut |_, event| told.push(event));
     }
-    let end = packets.last().map_or(Duration::ZERO, |packet| packet.at);
-    analyser.advance(timestamp(end), &mut |_, event| told.push(event));
+    analyser.advance(end, &mut |_, event| told.push(event));
     (analyser, told)
 }
 

@@ -125,6 +125,7 @@ fn describe_protocol(f: &mut Formatter<'_>, rule: &Rule) -> fmt::Result {
     }
     if rule.protocol == Protocol::Rtmp {
         line(f, "application", globs(&rule.rtmp.applications))?;
+        line(f, "on_unverified", on_unverified_name(rule.rtmp.on_unverified))?;
     }
     if rule.protocol.is_rtp() {
         line(

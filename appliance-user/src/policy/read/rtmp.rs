@@ -1,5 +1,6 @@
 //! `[rule.rtmp]`.
 
+use super::srt::ON_UNVERIFIED;
 use super::{plain, protocol_section};
 use crate::policy::diagnostic::{At, Collector};
 use crate::policy::fields::Fields;
@@ -37,5 +38,8 @@ pub(super) fn read(
         applications: rtmp.find("application").map(|_| plain(applications)),
         // None may publish until the file is read.
         stream_keys: rtmp.find("stream_key_file").map(|_| Vec::new()),
+        on_unverified: rtmp
+            .value("on_unverified", out, |v| value::choice(v, &ON_UNVERIFIED))
+            .unwrap_or_default(),
     }
 }

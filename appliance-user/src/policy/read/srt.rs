@@ -14,6 +14,10 @@ use crate::policy::{schema, value};
 /// The most passphrases of one rule: a handshake's stream id is compared with each.
 const MAX_PASSPHRASES: usize = 256;
 
+/// What may happen to a session or connection whose beginning was not seen.
+pub(super) const ON_UNVERIFIED: [(&str, OnUnverified); 2] =
+    [("return", OnUnverified::Return), ("drop", OnUnverified::Drop)];
+
 pub(super) fn read(
     rule: &Fields<'_, '_>,
     protocol: Option<Protocol>,
@@ -31,14 +35,13 @@ pub(super) fn read(
         ("optional", Encryption::Optional),
         ("forbidden", Encryption::Forbidden),
     ];
-    let on_unverified = [("return", OnUnverified::Return), ("drop", OnUnverified::Drop)];
     let read = SrtRule {
         stream_ids: srt.find("stream_id").map(|_| plain(globs)),
         encryption: srt
             .value("encryption", out, |v| value::choice(v, &encryption))
             .unwrap_or(defaults.encryption),
         on_unverified: srt
-            .value("on_unverified", out, |v| value::choice(v, &on_unverified))
+            .value("on_unverified", out, |v| value::choice(v, &ON_UNVERIFIED))
             .unwrap_or(defaults.on_unverified),
         key_lengths: read_key_lengths(&srt, out),
         ..defaults

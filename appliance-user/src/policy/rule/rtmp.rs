@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::OnUnverified;
 use crate::policy::glob::Glob;
 
 /// What a rule says of RTMP. `Debug` does not show the stream keys: whoever knows one can publish.
@@ -12,6 +13,8 @@ pub struct RtmpRule {
     /// Stream keys that `publish` may name, or `None` for every one. Empty, and so admitting none, until the file that lists
     /// them is read.
     pub stream_keys: Option<Vec<Glob>>,
+    /// What happens to a connection that was joined in mid-stream, or fell silent for so long that it was forgotten.
+    pub on_unverified: OnUnverified,
 }
 
 impl RtmpRule {
@@ -36,6 +39,7 @@ impl fmt::Debug for RtmpRule {
         f.debug_struct("RtmpRule")
             .field("applications", &self.applications)
             .field("stream_keys", &stream_keys)
+            .field("on_unverified", &self.on_unverified)
             .finish()
     }
 }

@@ -126,9 +126,11 @@ impl Flow {
 
     /// The first part of a segment that came in fragments. TCP finds the path's size by itself, so before the decision this is
     /// somebody who hides what he says.
-    pub(super) fn rtmp_first_part(&self, datagram: &Datagram<'_>) -> Result<(), DropReason> {
+    pub(super) fn rtmp_first_part(&self, datagram: &Datagram<'_>, context: &Context<'_>) -> Result<(), DropReason> {
         match &self.speaks {
-            Speaks::Rtmp(session) if datagram.direction == self.admission.forward => session.fragment(),
+            Speaks::Rtmp(session) if datagram.direction == self.admission.forward => {
+                session.fragment(&context.rule.rtmp)
+            }
             _ => Ok(()),
         }
     }

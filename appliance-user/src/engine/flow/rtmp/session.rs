@@ -9,7 +9,7 @@ use super::reading::{CLEAR, Decision, Following};
 use super::reassembly::{Reassembly, Refused};
 use crate::engine::flow::Datagram;
 use crate::engine::memory::{Allowance, Grant};
-use crate::policy::rule::RtmpRule;
+use crate::policy::rule::{OnUnverified, RtmpRule};
 
 /// How far from the connection's first byte a segment before the decision may be: what a receiver may allow a sender to
 /// send ahead. What is further off is of another connection, or made to look like it.
@@ -60,8 +60,10 @@ enum State {
     /// Admitted. The bytes that were decided about are kept until the receiver has acknowledged them: it may have got
     /// another copy of them.
     Admitted(Option<Box<Reassembly>>),
-    /// Not to be looked into: joined in mid-stream, encrypted, or it asks for nothing that the rule binds.
+    /// Not to be looked into: encrypted, or it asks for nothing that the rule binds.
     Passing,
+    /// Not followed from its beginning: what it asked for is not known.
+    Unverified,
     /// Dropped, for its life.
     Refused(DropReason),
 }
@@ -88,23 +90,24 @@ impl Session {
         match &self.state {
             State::Following(following) => following.is_open(),
             State::Admitted(_) => true,
-            State::New | State::Passing | State::Refused(_) => self.figures.application.is_some(),
+            State::New | State::Passing | State::Unverified | State::Refused(_) => self.figures.application.is_some(),
         }
     }
 
     /// Packets may have gone by unseen: what is missing of an undecided connection will never be seen.
     pub(in crate::engine::flow) fn blind(&mut self) {
         if let State::Following(_) = self.state {
-            self.pass(UNVERIFIED);
+            self.lose();
         }
     }
 
     /// Whether a segment in parts may pass. Its flags and bytes are not looked at, so it may not be what opens a connection
     /// either.
-    pub(super) fn fragment(&self) -> Result<(), DropReason> {
+    pub(super) fn fragment(&self, rule: &RtmpRule) -> Result<(), DropReason> {
         match self.state {
             State::Refused(reason) => Err(reason),
             State::New | State::Following(_) => Err(DropReason::NotRtmp),
+            State::Unverified => unverified(rule),
             State::Admitted(_) | State::Passing => Ok(()),
         }
     }
@@ -114,7 +117,7 @@ impl Session {
         match &self.state {
             State::Following(following) => following.memory(),
             State::Admitted(Some(kept)) => kept.memory(),
-            State::New | State::Admitted(None) | State::Passing | State::Refused(_) => 0,
+            State::New | State::Admitted(None) | State::Passing | State::Unverified | State::Refused(_) => 0,
         }
     }
 
@@ -159,16 +162,20 @@ impl Session {
             self.opened(data);
         }
         if matches!(self.state, State::New) {
-            self.pass(UNVERIFIED);
-            return (Ok(()), None);
+            self.lose();
         }
         if let State::Refused(reason) = self.state {
             return (Err(reason), None);
         }
         if payload.is_empty() {
-            return (Ok(()), None);
+            // An empty segment of a connection that may not go on tells the server nothing either.
+            let unknown = matches!(self.state, State::Unverified);
+            return (if unknown { unverified(rule) } else { Ok(()) }, None);
         }
         self.follow_port_reuse(data);
+        if matches!(self.state, State::Unverified) {
+            return (unverified(rule), None);
+        }
         if matches!(self.state, State::Admitted(None) | State::Passing) {
             return (Ok(()), None);
         }
@@ -226,6 +233,12 @@ impl Session {
         self.state = State::Following(Box::default());
     }
 
+    /// Its beginning was not seen, or what was seen of it is of no use any more.
+    fn lose(&mut self) {
+        self.pass(UNVERIFIED);
+        self.state = State::Unverified;
+    }
+
     fn pass(&mut self, encryption: &'static str) {
         self.figures.encryption = encryption;
         self.changed = true;
@@ -265,8 +278,8 @@ impl Session {
         if rule.applications.is_some() || rule.stream_keys.is_some() {
             return (Err(DropReason::NotRtmp), None);
         }
-        self.pass(UNVERIFIED);
-        (Ok(()), None)
+        self.lose();
+        (unverified(rule), None)
     }
 
     fn refuse(&mut self, reason: DropReason) -> Inspected {
@@ -274,6 +287,14 @@ impl Session {
         self.changed = true;
         self.state = State::Refused(reason);
         (Err(reason), Some(News::Refused))
+    }
+}
+
+/// What becomes of a connection whose beginning was not seen.
+fn unverified(rule: &RtmpRule) -> Result<(), DropReason> {
+    match rule.on_unverified {
+        OnUnverified::Return => Ok(()),
+        OnUnverified::Drop => Err(DropReason::RtmpUnverified),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::engine::media::rtmp::chunk::COMMAND_AMF0;
 use crate::engine::media::rtmp::tests::{about, chunked, connect, handshake, publication};
 use crate::engine::memory::Allowance;
 use crate::policy::glob::Glob;
-use crate::policy::rule::RtmpRule;
+use crate::policy::rule::{OnUnverified, RtmpRule};
 
 /// Numbers wrap within the handshake.
 const ISN: u32 = u32::MAX - 1000;
@@ -23,6 +23,7 @@ fn rule(applications: &[&str], keys: &[&str]) -> RtmpRule {
     RtmpRule {
         applications: globs(applications),
         stream_keys: globs(keys),
+        ..RtmpRule::default()
     }
 }
 
@@ -209,6 +210,27 @@ fn a_connection_joined_in_mid_stream_is_unverified_and_passes() {
 }
 
 #[test]
+fn where_the_rule_says_so_nothing_passes_unverified() {
+    let strict = RtmpRule {
+        on_unverified: OnUnverified::Drop,
+        ..studio()
+    };
+    let mut session = Session::default();
+    let publishes = publication("live", "cam-1");
+    let (verdict, _) = session.segment(header(ACK, 1234, 1), &publishes, &strict, &Allowance::unlimited());
+    assert_eq!(verdict, Err(DropReason::RtmpUnverified));
+    assert_eq!(session.fragment(&strict), Err(DropReason::RtmpUnverified));
+
+    let mut bench = Bench::new(strict);
+    assert_eq!(bench.piece(0, &handshake()), Ok(()));
+    bench.session.blind();
+    assert_eq!(bench.piece(4000, b"after a gap"), Err(DropReason::RtmpUnverified));
+    // A new connection on the same ports is followed from its beginning.
+    let mut again = Bench::new(bench.rule.clone());
+    assert_eq!(again.send(&publication("live", "cam-1"), 1000), Ok(()));
+}
+
+#[test]
 fn a_second_copy_may_not_say_something_else() {
     let good = publication("live", "cam-1");
     let bad = publication("live", "cam-2");
@@ -317,18 +339,18 @@ fn a_client_that_never_asks_is_given_up() {
 #[test]
 fn fragments_hide_nothing() {
     assert_eq!(
-        Session::default().fragment(),
+        Session::default().fragment(&RtmpRule::default()),
         Err(DropReason::NotRtmp),
         "a SYN in parts would make what follows look like a join in mid-stream"
     );
     let mut bench = Bench::new(studio());
-    assert_eq!(bench.session.fragment(), Err(DropReason::NotRtmp));
+    assert_eq!(bench.session.fragment(&RtmpRule::default()), Err(DropReason::NotRtmp));
     assert_eq!(bench.send(&publication("live", "cam-1"), 1400), Ok(()));
-    assert_eq!(bench.session.fragment(), Ok(()));
+    assert_eq!(bench.session.fragment(&RtmpRule::default()), Ok(()));
     let _ = bench.raw(SYN, 9, b"");
     bench.session.reply(header(SYN | ACK, 1, 10));
     assert_eq!(bench.raw(ACK, 10, b"HTTP"), Err(DropReason::NotRtmp));
-    assert_eq!(bench.session.fragment(), Err(DropReason::NotRtmp));
+    assert_eq!(bench.session.fragment(&RtmpRule::default()), Err(DropReason::NotRtmp));
 }
 
 #[test]
