@@ -316,6 +316,46 @@ fn six_spoofed_packets_within_the_window_are_findings_and_block_nothing() {
     );
 }
 
+#[test]
+fn spoofed_packets_with_a_pid_that_the_rule_forbids_block_nothing_either() {
+    let limit = "[rule.ts]\npids = { allowed = [0, 4096, \"256-261\"], on_exceed = \"block\", hold = \"2s\" }\n";
+    let foreign = |n: u8| [ts_packet(0x777, n, n); 7];
+    let (mut wire, mut encoder) = five_seconds();
+    for n in 0..12 {
+        wire.forge_with(3, &foreign(n));
+        wire.send(&mut encoder, 500);
+    }
+    let outcome = Outcome::of(&wire, limit);
+    assert_eq!(outcome.stream["findings"], json!({"sequence-conflict": 12}));
+    assert!(
+        outcome.events.contains(&"+pid-unlisted".to_owned()),
+        "{:?}",
+        outcome.events
+    );
+    assert!(
+        !outcome.events.iter().any(|event| event.contains("blocked")),
+        "{:?}",
+        outcome.events
+    );
+    assert_eq!(outcome.returned(), wire.len());
+
+    // An encoder that sends it blocks itself.
+    let (mut wire, mut encoder) = five_seconds();
+    wire.send_edited(&mut encoder, 6000, |ms, mut packets| {
+        if ms.is_multiple_of(500) {
+            packets.pop();
+            packets.push(ts_packet(0x777, (ms / 500) as u8, 0));
+        }
+        packets
+    });
+    let outcome = Outcome::of(&wire, limit);
+    assert!(
+        outcome.events.contains(&"degraded>blocked pids".to_owned()),
+        "{:?}",
+        outcome.events
+    );
+}
+
 /// A real session of ffmpeg and srt-live-transmit, encrypted, with three key refreshes (beside the engine's SRT tests).
 const SESSION: &[u8] = include_bytes!("../src/engine/flow/srt/testdata/ctr128.pcap");
 const SESSION_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/engine/flow/srt/testdata/ctr128.pcap");

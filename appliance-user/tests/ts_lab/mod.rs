@@ -294,7 +294,12 @@ impl Wire {
 
     /// Somebody else's packet comes now, as if of this stream, so many numbers ahead.
     pub(crate) fn forge(&mut self, ahead: u16) {
-        let mut packet = self.rtp_packet(Encoder::new().datagram().as_flattened());
+        self.forge_with(ahead, &Encoder::new().datagram());
+    }
+
+    /// The same, with these TS packets.
+    pub(crate) fn forge_with(&mut self, ahead: u16, packets: &[Packet]) {
+        let mut packet = self.rtp_packet(packets.as_flattened());
         packet[2..4].copy_from_slice(&self.sequence.wrapping_add(ahead).to_be_bytes());
         self.put(&packet);
     }
