@@ -7,6 +7,8 @@ mod figures;
 mod finding;
 mod rtp;
 mod telling;
+#[cfg(test)]
+mod tests;
 mod verdicts;
 
 use core::time::Duration;
@@ -86,6 +88,8 @@ pub(super) struct Stream {
     rule: Arc<TsRule>,
     /// What pays for the stream's own bytes.
     room: Option<Grant>,
+    /// What pays for the watch's.
+    watch_room: Option<Grant>,
     /// What only RTP knows; `None` for other protocols.
     pub(in crate::engine) rtp: Option<Box<RtpFigures>>,
 }
@@ -138,6 +142,7 @@ impl Stream {
             blindness: 0,
             rule: Arc::clone(&rule.ts),
             room: None,
+            watch_room: None,
             rtp: None,
         }
     }
@@ -160,6 +165,7 @@ impl Stream {
     /// Takes its place: `room` pays for it, and what it grows by comes out of the allowance.
     pub(super) fn settle(&mut self, room: Grant, allowance: &Allowance) {
         self.room = Some(room);
+        self.watch_room = Some(allowance.grant());
         self.judge = self.judge.take().map(|judge| judge.within(allowance));
     }
 
@@ -381,6 +387,10 @@ impl Stream {
         let (media, identity) = (waited_for.then_some(self.media), &self.identity);
         self.watch
             .advance(now, media, &mut |at, change| outbox.tell(at, identity, change));
+        if let Some(room) = &mut self.watch_room {
+            // Its windows are bounded, and it is what blocks: where nothing is left, the analysis of others gives way, not it.
+            room.hold(self.watch.memory());
+        }
     }
 
     /// The reader of a file lost synchronisation.
