@@ -267,3 +267,16 @@ pub enum StreamChange {
         count: u64,
     },
 }
+
+impl StreamChange {
+    /// Whether it tells what becomes of a stream's packets, or of a limit of its rule.
+    pub(super) const fn is_verdict(&self) -> bool {
+        matches!(
+            self,
+            StreamChange::StateChanged { .. }
+                | StreamChange::ConditionRaised { .. }
+                | StreamChange::ConditionCleared { .. }
+                | StreamChange::BlockWithheld { .. }
+        )
+    }
+}

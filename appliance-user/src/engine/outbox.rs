@@ -7,6 +7,9 @@ use super::media::mpegts::PACKET_SIZE;
 use super::report::StreamIdentity;
 use super::time::Timestamp;
 
+/// Places that only verdicts take: a flood of new streams must not push out that another one is blocked.
+const RESERVED: usize = EVENT_CAPACITY / 4;
+
 /// TS packets of one stream, in the order in which they were sent.
 #[derive(Clone, Debug)]
 pub struct Media {
@@ -61,7 +64,12 @@ impl Outbox {
 
     /// Tells something about a stream; sheds and counts it when the outbox is full.
     pub(super) fn tell(&mut self, at: Timestamp, stream: &StreamIdentity, change: StreamChange) {
-        if self.events.len() >= EVENT_CAPACITY {
+        let room = if change.is_verdict() {
+            EVENT_CAPACITY
+        } else {
+            EVENT_CAPACITY - RESERVED
+        };
+        if self.events.len() >= room {
             self.shed += 1;
             return;
         }

@@ -20,6 +20,9 @@ const KEPT_ROOM: usize = 16;
 /// Losses this close together are told as one.
 const LOSS_GRAIN: Duration = Duration::from_millis(10);
 
+/// What an injected packet pushes out may be missed as late as this: the longest interval of TR 101 290 (TDT).
+const LONGEST_ABSENCE: Duration = Duration::from_secs(30);
+
 /// Events of one stream that were not told yet.
 #[derive(Debug, Default)]
 pub(super) struct Docket {
@@ -62,7 +65,7 @@ impl Docket {
 
     /// Something that the analyser found waits too: whoever injects packets may have caused it.
     pub(super) fn hold_ts(&mut self, at: Timestamp, event: TsEvent, settling: Duration, grant: &mut Grant) {
-        let tainted = self.is_tainted(at, settling);
+        let tainted = self.is_tainted(at, settling.saturating_add(LONGEST_ABSENCE));
         self.hold(at.after(settling), Event::Ts { at, event, tainted }, grant);
     }
 

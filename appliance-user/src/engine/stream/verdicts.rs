@@ -40,7 +40,11 @@ impl Sink for Verdicts<'_> {
                     rtp.membership.given_up(first as u16, count);
                 }
             }
-            Event::Reset { cause, .. } if cause != ResetCause::Outage => {
+            Event::Reset { at, cause, .. } if cause != ResetCause::Outage => {
+                if cause == ResetCause::Restart {
+                    // Two forged packets make a restart too, and bring whatever they carry with them.
+                    self.watch.taint(at);
+                }
                 if let Some(rtp) = &mut self.rtp {
                     rtp.membership.rebased();
                 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::event::StreamChange;
 
-const BLOCK: &str =
+pub(super) const BLOCK: &str =
     "[rule.ts]\ncontinuity = { max_incidents = 0, window = \"1s\", on_exceed = \"block\", hold = \"2s\" }\n";
 
 /// Seven TS packets, one of each of these PIDs in turn, all with the same counter.

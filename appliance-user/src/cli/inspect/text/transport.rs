@@ -170,7 +170,10 @@ fn write_srt(out: &mut impl Write, srt: &SrtReport) -> io::Result<()> {
     tally(&mut parts, srt.misfits, "report that fits no session");
     line(out, "repair", &parts.join(", "))?;
     if let Some(id) = &srt.stream_id {
-        let pairs: Vec<String> = id.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+        let pairs: Vec<String> = id
+            .iter()
+            .map(|(key, value)| format!("{}={value:?}", key.escape_debug()))
+            .collect();
         line(out, "stream id", &pairs.join(" "))?;
     }
     Ok(())

@@ -38,15 +38,6 @@ impl Flow {
             return Ok(());
         };
         let sender = self.sender(packet.ssrc(), datagram.direction, context.rule);
-        let Some(place) = self.rtp_stream(&sender, datagram, context) else {
-            return Ok(());
-        };
-        let Some(stream) = self.streams.get_mut(place) else {
-            return Ok(());
-        };
-        if sender.rist {
-            stream.speaks_rist(context.rule);
-        }
         let mut digest = PacketDigest {
             sequence: packet.sequence_number().into(),
             retransmitted: sender.retransmits,
@@ -58,6 +49,18 @@ impl Flow {
             digest.hash = mpegts::hash_payload(packet.payload(), context.content);
             Ok(())
         };
+        let place = self.rtp_stream(&sender, datagram, context);
+        let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) else {
+            // Nobody walks around a block, or past what holds for every packet, under another SSRC.
+            let blocked = |stream: &Stream| stream.direction == datagram.direction && stream.is_blocked();
+            if self.streams.iter().any(blocked) {
+                return Err(DropReason::StreamBlocked);
+            }
+            return malformed(&digest, shape.is_err(), context);
+        };
+        if sender.rist {
+            stream.speaks_rist(context.rule);
+        }
         let header = ArrivalHeader {
             sequence: packet.sequence_number(),
             timestamp: packet.timestamp(),
