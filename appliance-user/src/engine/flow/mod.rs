@@ -33,7 +33,7 @@ pub use rtmp::RtmpReport;
 const MAX_STREAMS: usize = 16;
 
 /// Streams of one flow that the flow's own place in the table pays for; further ones come out of the allowance.
-const FREE_STREAMS: usize = 2;
+const FREE_STREAMS: usize = 1;
 
 /// A stream this long without a packet may make room for another of its flow.
 const STREAM_SILENCE: Duration = Duration::from_secs(10);
