@@ -20,8 +20,8 @@ const PACKETS_AT_A_TIME: usize = 512;
 /// Grows with every change of the multiplex, so that no old file is taken for a new one.
 const VERSION: u32 = 1;
 
-/// Runs all, several times in turn; whether every floor was kept.
-pub(crate) fn run(directory: &Path, packets: u64, repeats: usize) -> anyhow::Result<bool> {
+/// Runs all, or one kind of inspection, several times in turn; whether every floor was kept.
+pub(crate) fn run(directory: &Path, packets: u64, repeats: usize, analyse: Option<bool>) -> anyhow::Result<bool> {
     let path = made(directory, packets)?;
     let bytes = packets * PACKET as u64;
     println!(
@@ -32,16 +32,16 @@ pub(crate) fn run(directory: &Path, packets: u64, repeats: usize) -> anyhow::Res
     let mut costs: [Vec<Cost>; 3] = Default::default();
     // The first round brings the file into the page cache.
     for round in 0..=repeats {
-        let round_costs = [
-            cost(|| read(&path)).1,
-            inspect(&path, packets, false)?,
-            inspect(&path, packets, true)?,
-        ];
+        let mut round_costs = vec![(0, cost(|| read(&path)).1)];
+        for (place, kind) in [(1, false), (2, true)] {
+            if analyse.is_none_or(|only| only == kind) {
+                round_costs.push((place, inspect(&path, packets, kind)?));
+            }
+        }
         if round > 0 {
-            costs
-                .iter_mut()
-                .zip(round_costs)
-                .for_each(|(costs, cost)| costs.push(cost));
+            round_costs
+                .into_iter()
+                .for_each(|(place, cost)| costs[place].push(cost));
         }
     }
     println!(
@@ -52,6 +52,9 @@ pub(crate) fn run(directory: &Path, packets: u64, repeats: usize) -> anyhow::Res
     let mut kept = true;
     let mut plain = f64::NAN;
     for ((name, floor), costs) in NAMES.into_iter().zip(FLOORS).zip(&costs) {
+        if costs.is_empty() {
+            continue;
+        }
         let processor = Spread::of(costs.iter().map(|cost| rate(cost.processor)));
         let wall = Spread::of(costs.iter().map(|cost| rate(cost.wall)));
         plain = if plain.is_nan() { processor.median } else { plain };

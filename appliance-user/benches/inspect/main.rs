@@ -4,8 +4,9 @@
 //! then live RTP goes through the engine. Figures are medians of repeats that take turns, in processor time of the thread.
 //!
 //! Flags after `--`: `--gate` fails below the floors that a release must keep; `--packets N` makes a smaller file and
-//! `--repeats N` chooses how often; `--file` and `--live` choose one part; `--streams N`, `--datagrams N` and
-//! `--analysis on|off` choose one live measurement (for profilers).
+//! `--repeats N` chooses how often; `--file` and `--live` choose one part; `--analysis on|off` one kind of
+//! inspection; `--streams N` and `--datagrams N` one live measurement. A profiler that cannot follow system calls without libc
+//! (valgrind) needs `RUSTFLAGS="--cfg rustix_use_libc"`.
 
 mod file;
 mod live;
@@ -70,7 +71,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut kept = true;
     if flags.file {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        kept = file::run(directory, flags.packets, flags.repeats)?;
+        kept = file::run(directory, flags.packets, flags.repeats, flags.analysis)?;
     }
     if flags.live {
         for streams in &flags.streams {

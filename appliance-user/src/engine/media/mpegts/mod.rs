@@ -126,7 +126,9 @@ pub fn digest_datagram(payload: &[u8], content: Content, digest: &mut PacketDige
 #[inline(always)]
 fn digest_packets(packets: &[[u8; PACKET_SIZE]], content: Content, mut state: u64, digest: &mut PacketDigest) -> u64 {
     let (mut bad_sync, mut bit) = (0, 1_u8);
-    for (slot, packet) in digest.ts.iter_mut().zip(packets) {
+    let mut slots = digest.ts.iter_mut();
+    for packet in packets {
+        let Some(slot) = slots.next() else { break };
         let of_packet = digest_packet(packet, content);
         *slot = of_packet;
         bad_sync |= if packet[0] == SYNC_BYTE { 0 } else { bit };
