@@ -348,7 +348,7 @@ fn rtcp_finds_its_stream_on_another_worker() {
         assert_eq!(stream.transport.lost, 39, "the last one is not known to be missing");
         assert_eq!(
             (told.sender_reports, told.sent_packets, told.missing),
-            (4, 3000, 30),
+            (4, 3000, Some(30)),
             "{workers} workers"
         );
         assert_eq!(told.sent_octets, 3000 * 188);
@@ -362,6 +362,45 @@ fn rtcp_finds_its_stream_on_another_worker() {
         assert_eq!(rtp.jitter_ms, Some(0.0));
         assert_eq!(rtp.payload_types, [33]);
         assert!(workers == 1 || fleet.messages < 200, "{} messages", fleet.messages);
+    }
+}
+
+/// Media of 1 s without a loss, and when sender reports go by, before which media packet each.
+fn reported(workers: usize, rules: Policy, reports: &[u16]) -> Fleet {
+    let mut fleet = Fleet::new(workers, rules);
+    for n in 0..1000u16 {
+        let ms = 10 + u64::from(n);
+        if reports.contains(&n) {
+            fleet.send(1, ms - 1, sender(4001), receiver(5001), &sender_report(SSRC, n.into()));
+        }
+        fleet.media(0, ms, n);
+    }
+    fleet
+}
+
+#[test]
+fn nothing_is_missing_on_a_sound_stream_wherever_the_reports_are() {
+    for workers in [1, 3] {
+        for reports in [[0, 400, 900], [1, 2, 3], [100, 500, 999]] {
+            for rules in [policy("rtp", ""), Policy::observe_all()] {
+                let mut fleet = reported(workers, rules, &reports);
+                let sent = u64::from(reports[2] - reports[0]);
+                let (_, rtp) = fleet.stream(StreamProtocol::Rtp);
+                let told = rtp.rtcp.expect("RTCP");
+                assert_eq!(
+                    (told.sender_reports, told.sent_packets, told.missing),
+                    (3, sent, Some(0)),
+                    "{workers} workers, {reports:?}"
+                );
+                let (_, rtcp) = fleet.stream(StreamProtocol::Rtcp);
+                let own = rtcp.rtcp.expect("RTCP");
+                assert_eq!(
+                    (own.sent_packets, own.compared_packets, own.missing),
+                    (sent, 0, None),
+                    "media does not come on the port of RTCP"
+                );
+            }
+        }
     }
 }
 

@@ -57,8 +57,9 @@ impl Stream {
     /// A media packet was judged. Whether the stream's groups should be told something.
     pub(in crate::engine) fn rtp_judged(&mut self, now: Timestamp, sequence: u16) -> bool {
         let announced = self.announced;
+        let duplicated = self.judge.as_ref().map_or(0, |judge| judge.transport().duplicated);
         self.rtp.as_mut().is_some_and(|rtp| {
-            rtp.judged(now, sequence);
+            rtp.judged(now, sequence, duplicated);
             announced && rtp.membership.is_due(now)
         })
     }
@@ -92,8 +93,7 @@ impl Stream {
 
     /// RTCP said something of the stream at `at`.
     pub(in crate::engine) fn rtcp_note(&mut self, now: Timestamp, at: Timestamp, note: &RtcpNote, outbox: &mut Outbox) {
-        let duplicated = self.judge.as_ref().map_or(0, |judge| judge.transport().duplicated);
-        if self.rtp_mut().rtcp(at, note, duplicated) {
+        if self.rtp_mut().rtcp(at, note) {
             outbox.tell(now, &self.identity, StreamChange::Bye);
         }
     }

@@ -88,9 +88,12 @@ fn write_rtp(out: &mut impl Write, rtp: &RtpReport) -> io::Result<()> {
 fn rtcp_line(rtcp: &RtcpReport) -> String {
     let mut parts = Vec::new();
     if rtcp.sender_reports > 0 {
-        let (sent, missing) = (rtcp.sent_packets, rtcp.missing);
         let reports = plural(rtcp.sender_reports, "sender report");
-        parts.push(format!("{reports} ({missing} of {sent} packets missing)"));
+        parts.push(match rtcp.missing {
+            Some(missing) => format!("{reports} ({missing} of {} packets missing)", rtcp.compared_packets),
+            None if rtcp.sent_packets > 0 => format!("{reports} ({} sent)", plural(rtcp.sent_packets, "packet")),
+            None => reports,
+        });
     }
     tally(&mut parts, rtcp.receiver_reports, "receiver report");
     if let Some(percent) = rtcp.fraction_lost_percent {

@@ -41,7 +41,7 @@ impl Flow {
             return Ok(());
         };
         let malformed = for_each_note(&compound, |ssrc, note| {
-            own.rtcp(context.now, &note, 0);
+            own.rtcp(context.now, &note);
             if let Some(key) = key {
                 context.post.send_home(context.now, key, GroupBody::Rtcp { ssrc, note });
             }
