@@ -441,6 +441,40 @@ fn retransmission_requests_and_echoes_of_rist_are_counted() {
     assert_eq!(told.round_trip_ms, Some(10.0));
 }
 
+/// RIST without a rule: every tenth packet is lost, asked for at once and comes again after 200 ms, but for two.
+#[test]
+fn the_first_request_shows_that_there_is_longer_to_wait() {
+    const NEVER: [u16; 2] = [120, 340];
+    for workers in [1, 3] {
+        for (asks, expected) in [(true, [2, 0]), (false, [2 + 14, 14])] {
+            let mut fleet = Fleet::new(workers, Policy::observe_all());
+            for ms in 0..1000u16 {
+                let lost = |n: u16| n % 10 == 0 && n > 50;
+                let at = u64::from(ms);
+                if ms < 500 && !lost(ms) {
+                    fleet.send(0, at, sender(4000), receiver(5000), &media(ms, 6));
+                }
+                let asked = ms.saturating_sub(30);
+                if asks && asked < 500 && lost(asked) {
+                    let request = [rtcp(0, 201, &[9]), rtcp(1, 205, &[9, 6, u32::from(asked) << 16])].concat();
+                    fleet.send(1, at, receiver(5001), sender(4001), &request);
+                }
+                let again = ms.saturating_sub(200);
+                if again < 500 && lost(again) && !NEVER.contains(&again) {
+                    fleet.send(0, at, sender(4000), receiver(5000), &media(again, 7));
+                }
+                fleet.tick(at);
+            }
+            for step in 0..40 {
+                fleet.tick(1000 + step * 100);
+            }
+            let (stream, _) = fleet.stream(StreamProtocol::Rist);
+            let transport = stream.transport;
+            assert_eq!([transport.lost, transport.late], expected, "asks: {asks}");
+        }
+    }
+}
+
 #[test]
 fn a_bye_lets_a_newcomer_in_early() {
     for says_bye in [true, false] {

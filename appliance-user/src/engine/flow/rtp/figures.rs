@@ -20,6 +20,9 @@ const BYE_GRACE: Duration = Duration::from_millis(50);
 pub(in crate::engine) struct RtpFigures {
     /// The stream's part in its groups.
     pub membership: Membership,
+    /// How long there is to wait once the stream shows that its receiver asks for retransmissions; `None` where its rule says
+    /// what it is, and once that was shown.
+    pub retransmission_window: Option<Duration>,
     arrival: Arrival,
     /// One bit for each payload type that was seen.
     payload_types: u128,
@@ -57,6 +60,7 @@ impl Default for RtpFigures {
     fn default() -> Self {
         RtpFigures {
             membership: Membership::default(),
+            retransmission_window: None,
             arrival: Arrival::default(),
             payload_types: 0,
             markers: 0,
