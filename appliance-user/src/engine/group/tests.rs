@@ -292,15 +292,26 @@ fn fec_shows_itself_without_a_policy() {
     let mut fleet = Fleet::new(1, Policy::observe_all());
     protected_stream(&mut fleet, true, &MISSING);
     let (stream, rtp) = fleet.stream(StreamProtocol::Rtp);
-    assert!(!rtp.partial);
     // The first row came before anybody knew of FEC.
     assert_eq!((stream.transport.lost, stream.transport.recoverable), (7, Some(2)));
-    let fec = fleet
-        .streams()
+    assert!(rtp.partial, "the first loss could have been rebuilt");
+    let streams = fleet.streams();
+    let fec = |s: &StreamReport| s.rtp.as_ref().and_then(|rtp| rtp.fec);
+    let counts: Vec<_> = streams
         .iter()
-        .filter(|s| s.identity.protocol == StreamProtocol::RtpFec)
-        .count();
-    assert_eq!(fec, 2);
+        .filter_map(fec)
+        .map(|fec| (fec.columns, fec.rows))
+        .collect();
+    assert_eq!(counts, [(0, 16), (20, 0)], "the first packets are counted");
+}
+
+#[test]
+fn fec_that_shows_itself_before_the_first_loss_is_not_partial() {
+    let mut fleet = Fleet::new(1, Policy::observe_all());
+    protected_stream(&mut fleet, true, &[43]);
+    let (stream, rtp) = fleet.stream(StreamProtocol::Rtp);
+    assert_eq!((stream.transport.lost, stream.transport.recoverable), (1, Some(1)));
+    assert!(!rtp.partial);
 }
 
 #[test]

@@ -58,8 +58,11 @@ fn write_rtp(out: &mut impl Write, rtp: &RtpReport) -> io::Result<()> {
         let mut parts = Vec::new();
         tally(&mut parts, fec.columns, "column packet");
         tally(&mut parts, fec.rows, "row packet");
-        if fec.width > 0 {
-            parts.push(format!("matrix {} x {}", fec.width, fec.depth));
+        match (fec.width, fec.depth) {
+            (0, 0) => {}
+            // The columns are a stream of their own, or there are none.
+            (width, 0) => parts.push(format!("{width} packets a row")),
+            (width, depth) => parts.push(format!("matrix {width} x {depth}")),
         }
         if fec.malformed > 0 {
             parts.push(format!("{} malformed", fec.malformed));

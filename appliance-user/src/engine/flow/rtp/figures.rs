@@ -229,7 +229,7 @@ impl RtpFigures {
                 self.paired = true;
                 if self.fec.is_none() {
                     self.expects_fec = true;
-                    self.membership.fec = true;
+                    self.membership.fec_found(self.arrival.next());
                 }
             }
             Outcome::Recovered { count } => self.recovered += count,
@@ -275,7 +275,7 @@ impl RtpFigures {
                 path_lost: merged.path_lost,
                 skew_ms: merged.skew.map(|skew| skew as f64 / 1e6),
             }),
-            partial: apart || self.membership.shed > 0,
+            partial: apart || self.membership.shed > 0 || self.membership.fec_came_late(self.recovered),
         }
     }
 
