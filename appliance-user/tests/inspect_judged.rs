@@ -415,7 +415,7 @@ fn the_text_report_tells_what_companions_say() {
     for line in [
         "    healthy     3 packets lost (1.500%), 1 of them recoverable; continuity errors: 2 by the network",
         "    rtcp        4 sender reports (3 of 150 packets missing)",
-        "    fec         40 row packets, matrix 5 x 0",
+        "    fec         40 row packets, 5 packets a row",
     ] {
         assert!(told.out.lines().any(|told| told == line), "{line} in {}", told.out);
     }

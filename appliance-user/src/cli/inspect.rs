@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 
 use self::extract::{Evidence, Folder};
 use crate::engine::file;
-use crate::engine::report::{InputReport, PacketTotals, SCHEMA, StreamReport, StreamState};
+use crate::engine::report::{InputReport, PacketTotals, SCHEMA, SeamlessReport, StreamReport, StreamState};
 use crate::io::input::Input;
 use crate::io::policy_file;
 use crate::io::ts_file::TsReader;
@@ -137,19 +137,30 @@ fn verdict(report: &InputReport, policy: &Policy) -> u8 {
 }
 
 /// Whether a stream's figures make the exit code 1: what a viewer could see, an attacker could have done, or its rule did not
-/// allow. Priority 3, duplicates and reordering alone do not, nor do continuity errors of PIDs that the rule ignores.
+/// allow. Of the paths of a pair what neither brought counts. Priority 3, duplicates and reordering alone do not, nor do continuity errors of PIDs that the rule ignores.
 fn has_findings(stream: &StreamReport, policy: &Policy) -> bool {
     let name = stream.identity.rule.as_deref();
     let rule = policy.rules().iter().find(|rule| Some(rule.name.as_str()) == name);
     let excused = |pid| rule.is_some_and(|rule| rule.ts.continuity.ignore_pids.contains(pid));
+    let merged = merged(stream);
+    let lost = merged.map_or(stream.transport.lost, |merged| merged.lost);
     let ts = stream.ts.as_ref().is_some_and(|ts| {
+        let errors = ts.continuity_errors;
+        let only_of_path = merged.is_some_and(|merged| merged.lost == 0) && errors.source + errors.unknown == 0;
         ts.sync_byte_errors + ts.transport_errors + ts.crc_errors > 0
-            || ts.pids.iter().any(|pid| pid.continuity_errors > 0 && !excused(pid.pid))
+            || !only_of_path && ts.pids.iter().any(|pid| pid.continuity_errors > 0 && !excused(pid.pid))
     });
     // Without a rule the limits are nobody's wish.
     let exceeded = rule.is_some() && stream.worst_state > StreamState::Healthy;
     let violated = |(number, count): (&&str, &u64)| *count > 0 && is_serious(number);
-    ts || exceeded || stream.transport.lost > 0 || !stream.findings.is_empty() || stream.tr101290.iter().any(violated)
+    ts || exceeded || lost > 0 || !stream.findings.is_empty() || stream.tr101290.iter().any(violated)
+}
+
+/// Whether the stream is one path of a pair (SMPTE ST 2022-7) whose merge is known in full, so that what the network did to
+/// this path alone reached nobody.
+fn merged(stream: &StreamReport) -> Option<&SeamlessReport> {
+    let rtp = stream.rtp.as_ref().filter(|rtp| !rtp.partial)?;
+    rtp.seamless.as_ref()
 }
 
 /// Whether a violation of that number of ETSI TR 101 290 is a finding: priorities 1 and 2. Continuity (1.4) is told by PID,

@@ -18,6 +18,8 @@ const PATIENCE: u8 = 64;
 pub(super) struct Evidence {
     packets: u8,
     rtp: Option<Candidate>,
+    /// What the last packet was if it was of FEC.
+    fec: Option<fec::Header>,
     srt: Option<Candidate>,
 }
 
@@ -95,9 +97,11 @@ impl Evidence {
         };
         let consecutive = self.rtp.replace(next) == Some(seen);
         // ST 2022-1: SSRC 0 and a dynamic payload type, which media could have too, but not with such a header.
-        let looks_like_fec = || fec::Header::parse(packet.payload()).is_ok_and(|header| header.is_typical());
-        if consecutive && packet.ssrc() == 0 && packet.payload_type() >= 96 && looks_like_fec() {
-            return Some(Speaks::Fec);
+        let may_be_fec = packet.ssrc() == 0 && packet.payload_type() >= 96;
+        let header = fec::Header::parse(packet.payload()).ok().filter(|_| may_be_fec);
+        let before = core::mem::replace(&mut self.fec, header);
+        if consecutive && header.is_some_and(|header| header.is_typical()) {
+            return Some(Speaks::Fec(before));
         }
         (consecutive || mpegts::looks_like_ts(packet.payload())).then_some(Speaks::Rtp)
     }

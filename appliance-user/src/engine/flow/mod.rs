@@ -18,7 +18,7 @@ use tidegate_common::wire::tcp::Tcp;
 use super::Content;
 use super::counters::Counters;
 use super::group::{Member, Outcome, Post};
-use super::media::mpegts;
+use super::media::{fec, mpegts};
 use super::memory::Allowance;
 use super::outbox::Outbox;
 use super::report::StreamProtocol;
@@ -57,7 +57,8 @@ enum Speaks {
     Srt(Box<srt::Sessions>),
     TsUdp,
     Rtcp,
-    Fec,
+    /// With the packet by which it was not yet known.
+    Fec(Option<fec::Header>),
     Rtmp(Box<rtmp::Session>),
     Other,
 }
@@ -218,7 +219,7 @@ impl Flow {
             Speaks::TsUdp => self.ts_udp(&datagram, context),
             Speaks::Rtcp => self.rtcp(&datagram, context),
             Speaks::Rtmp(_) => self.rtmp(&datagram, context),
-            Speaks::Fec => {
+            Speaks::Fec(_) => {
                 self.fec(&datagram, context);
                 Ok(())
             }
@@ -358,7 +359,7 @@ impl Speaks {
                 Some(PortRole::Companion {
                     kind: Companion::Rtcp, ..
                 }) => Speaks::Rtcp,
-                Some(PortRole::Companion { .. }) => Speaks::Fec,
+                Some(PortRole::Companion { .. }) => Speaks::Fec(None),
                 Some(PortRole::Media) | None => Speaks::Rtp,
             },
             Protocol::Srt => Speaks::Srt(Box::default()),

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::{Batch, GroupBody, GroupKey, Member, Post};
+use crate::engine::media::fec::MAX_SPAN;
 use crate::engine::time::Timestamp;
 
 /// A stream shows itself to its home this often, so that RTCP finds it.
@@ -31,6 +32,12 @@ pub(in crate::engine) struct Membership {
     /// Losses that are told after the packet that showed them, for the home judges numbers behind the highest.
     losses: Vec<(u16, u16)>,
     presented: Option<Timestamp>,
+    /// The first number that FEC can use, while numbers are near it, where FEC was found to be there only then.
+    begun: Option<u16>,
+    /// Numbers counted as lost.
+    lost: u64,
+    /// Something was lost that FEC may have protected before it was found to be there.
+    unprotected: bool,
     /// Something was not told, so what the home finds may be too little.
     pub shed: u64,
 }
@@ -61,6 +68,9 @@ impl Default for Membership {
             notes: Vec::new(),
             losses: Vec::new(),
             presented: None,
+            begun: None,
+            lost: 0,
+            unprotected: false,
             shed: 0,
         }
     }
@@ -71,6 +81,21 @@ impl Membership {
     #[inline]
     fn is_followed(&self) -> bool {
         self.fec || self.path.is_some()
+    }
+
+    /// FEC was found to be there: numbers from `next` on will be told. What was lost before, or is in one matrix with it,
+    /// cannot be rebuilt here whatever FEC says.
+    pub(in crate::engine) fn fec_found(&mut self, next: Option<u16>) {
+        if !core::mem::replace(&mut self.fec, true) {
+            self.begun = next;
+            self.unprotected |= self.lost > 0;
+        }
+    }
+
+    /// Whether FEC may have protected some of what was lost before it was found to be there, while only `recovered` of the
+    /// lost numbers could be rebuilt.
+    pub(in crate::engine) fn fec_came_late(&self, recovered: u64) -> bool {
+        self.unprotected && recovered < self.lost
     }
 
     /// A media packet came.
@@ -91,8 +116,15 @@ impl Membership {
 
     /// Consecutive numbers were counted as lost.
     pub(in crate::engine) fn given_up(&mut self, first: u16, count: u64) {
+        self.lost += count;
         if !self.is_followed() {
             return;
+        }
+        if let Some(begun) = self.begun {
+            let ahead = first.wrapping_sub(begun) as i16;
+            let is_near = ahead < MAX_SPAN as i16;
+            self.unprotected |= is_near;
+            self.begun = self.begun.filter(|_| is_near);
         }
         if self.losses.len() >= MAX_LOSSES {
             self.shed += 1;
@@ -103,6 +135,7 @@ impl Membership {
 
     /// The numbers begin anew.
     pub(in crate::engine) fn rebased(&mut self) {
+        self.begun = None;
         if self.is_followed() {
             self.close_batch();
             self.note(Note::Rebased);
@@ -111,7 +144,7 @@ impl Membership {
 
     /// The stream goes on under another SSRC.
     pub(in crate::engine) fn renamed(&mut self) {
-        self.presented = None;
+        (self.presented, self.begun) = (None, None);
     }
 
     /// Whether there is something to send.

@@ -292,15 +292,26 @@ fn fec_shows_itself_without_a_policy() {
     let mut fleet = Fleet::new(1, Policy::observe_all());
     protected_stream(&mut fleet, true, &MISSING);
     let (stream, rtp) = fleet.stream(StreamProtocol::Rtp);
-    assert!(!rtp.partial);
     // The first row came before anybody knew of FEC.
     assert_eq!((stream.transport.lost, stream.transport.recoverable), (7, Some(2)));
-    let fec = fleet
-        .streams()
+    assert!(rtp.partial, "the first loss could have been rebuilt");
+    let streams = fleet.streams();
+    let fec = |s: &StreamReport| s.rtp.as_ref().and_then(|rtp| rtp.fec);
+    let counts: Vec<_> = streams
         .iter()
-        .filter(|s| s.identity.protocol == StreamProtocol::RtpFec)
-        .count();
-    assert_eq!(fec, 2);
+        .filter_map(fec)
+        .map(|fec| (fec.columns, fec.rows))
+        .collect();
+    assert_eq!(counts, [(0, 16), (20, 0)], "the first packets are counted");
+}
+
+#[test]
+fn fec_that_shows_itself_before_the_first_loss_is_not_partial() {
+    let mut fleet = Fleet::new(1, Policy::observe_all());
+    protected_stream(&mut fleet, true, &[43]);
+    let (stream, rtp) = fleet.stream(StreamProtocol::Rtp);
+    assert_eq!((stream.transport.lost, stream.transport.recoverable), (1, Some(1)));
+    assert!(!rtp.partial);
 }
 
 #[test]
@@ -348,7 +359,7 @@ fn rtcp_finds_its_stream_on_another_worker() {
         assert_eq!(stream.transport.lost, 39, "the last one is not known to be missing");
         assert_eq!(
             (told.sender_reports, told.sent_packets, told.missing),
-            (4, 3000, 30),
+            (4, 3000, Some(30)),
             "{workers} workers"
         );
         assert_eq!(told.sent_octets, 3000 * 188);
@@ -362,6 +373,45 @@ fn rtcp_finds_its_stream_on_another_worker() {
         assert_eq!(rtp.jitter_ms, Some(0.0));
         assert_eq!(rtp.payload_types, [33]);
         assert!(workers == 1 || fleet.messages < 200, "{} messages", fleet.messages);
+    }
+}
+
+/// Media of 1 s without a loss, and when sender reports go by, before which media packet each.
+fn reported(workers: usize, rules: Policy, reports: &[u16]) -> Fleet {
+    let mut fleet = Fleet::new(workers, rules);
+    for n in 0..1000u16 {
+        let ms = 10 + u64::from(n);
+        if reports.contains(&n) {
+            fleet.send(1, ms - 1, sender(4001), receiver(5001), &sender_report(SSRC, n.into()));
+        }
+        fleet.media(0, ms, n);
+    }
+    fleet
+}
+
+#[test]
+fn nothing_is_missing_on_a_sound_stream_wherever_the_reports_are() {
+    for workers in [1, 3] {
+        for reports in [[0, 400, 900], [1, 2, 3], [100, 500, 999]] {
+            for rules in [policy("rtp", ""), Policy::observe_all()] {
+                let mut fleet = reported(workers, rules, &reports);
+                let sent = u64::from(reports[2] - reports[0]);
+                let (_, rtp) = fleet.stream(StreamProtocol::Rtp);
+                let told = rtp.rtcp.expect("RTCP");
+                assert_eq!(
+                    (told.sender_reports, told.sent_packets, told.missing),
+                    (3, sent, Some(0)),
+                    "{workers} workers, {reports:?}"
+                );
+                let (_, rtcp) = fleet.stream(StreamProtocol::Rtcp);
+                let own = rtcp.rtcp.expect("RTCP");
+                assert_eq!(
+                    (own.sent_packets, own.compared_packets, own.missing),
+                    (sent, 0, None),
+                    "media does not come on the port of RTCP"
+                );
+            }
+        }
     }
 }
 
@@ -400,6 +450,40 @@ fn retransmission_requests_and_echoes_of_rist_are_counted() {
     let told = rtp.rtcp.expect("RTCP");
     assert_eq!((told.nacks, told.nacked_packets), (2, 8));
     assert_eq!(told.round_trip_ms, Some(10.0));
+}
+
+/// RIST without a rule: every tenth packet is lost, asked for at once and comes again after 200 ms, but for two.
+#[test]
+fn the_first_request_shows_that_there_is_longer_to_wait() {
+    const NEVER: [u16; 2] = [120, 340];
+    for workers in [1, 3] {
+        for (asks, expected) in [(true, [2, 0]), (false, [2 + 14, 14])] {
+            let mut fleet = Fleet::new(workers, Policy::observe_all());
+            for ms in 0..1000u16 {
+                let lost = |n: u16| n % 10 == 0 && n > 50;
+                let at = u64::from(ms);
+                if ms < 500 && !lost(ms) {
+                    fleet.send(0, at, sender(4000), receiver(5000), &media(ms, 6));
+                }
+                let asked = ms.saturating_sub(30);
+                if asks && asked < 500 && lost(asked) {
+                    let request = [rtcp(0, 201, &[9]), rtcp(1, 205, &[9, 6, u32::from(asked) << 16])].concat();
+                    fleet.send(1, at, receiver(5001), sender(4001), &request);
+                }
+                let again = ms.saturating_sub(200);
+                if again < 500 && lost(again) && !NEVER.contains(&again) {
+                    fleet.send(0, at, sender(4000), receiver(5000), &media(again, 7));
+                }
+                fleet.tick(at);
+            }
+            for step in 0..40 {
+                fleet.tick(1000 + step * 100);
+            }
+            let (stream, _) = fleet.stream(StreamProtocol::Rist);
+            let transport = stream.transport;
+            assert_eq!([transport.lost, transport.late], expected, "asks: {asks}");
+        }
+    }
 }
 
 #[test]

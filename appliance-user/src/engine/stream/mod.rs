@@ -283,6 +283,9 @@ impl Stream {
     /// The appliance may not have seen packets of it: what is missing is nobody's loss.
     pub(super) fn blind(&mut self, outbox: &mut Outbox) {
         self.unseen = true;
+        if let Some(rtp) = &mut self.rtp {
+            rtp.blind();
+        }
         self.with_judge(outbox, |judge, verdicts| judge.blind(verdicts));
     }
 

@@ -2,11 +2,12 @@
 
 use tidegate_common::flow::FlowKey;
 
-use super::Stream;
+use super::{ARQ_WINDOW, Stream};
 use crate::engine::event::StreamChange;
 use crate::engine::flow::rtp::{ArrivalHeader, RtpFigures};
 use crate::engine::group::{Address, GroupKey, Member, Outcome, Post, RtcpNote};
 use crate::engine::outbox::Outbox;
+use crate::engine::report::StreamProtocol;
 use crate::engine::time::Timestamp;
 use crate::engine::watch::Cause;
 use crate::policy::rule::Path;
@@ -36,7 +37,11 @@ impl Stream {
         let path = paths
             .and_then(|paths| paths.iter().position(is_of))
             .map(|path| path as u8);
-        self.rtp_mut().tie(rule.protocol == Protocol::RtpFec, path);
+        let awaits = (rule.protocol == Protocol::Any && self.identity.protocol == StreamProtocol::Rtp)
+            .then(|| rule.reorder_window.unwrap_or(ARQ_WINDOW));
+        let rtp = self.rtp_mut();
+        rtp.tie(rule.protocol == Protocol::RtpFec, path);
+        rtp.retransmission_window = awaits;
     }
 
     /// A media packet's RTP header, before the packet is judged.
@@ -57,8 +62,9 @@ impl Stream {
     /// A media packet was judged. Whether the stream's groups should be told something.
     pub(in crate::engine) fn rtp_judged(&mut self, now: Timestamp, sequence: u16) -> bool {
         let announced = self.announced;
+        let duplicated = self.judge.as_ref().map_or(0, |judge| judge.transport().duplicated);
         self.rtp.as_mut().is_some_and(|rtp| {
-            rtp.judged(now, sequence);
+            rtp.judged(now, sequence, duplicated);
             announced && rtp.membership.is_due(now)
         })
     }
@@ -92,9 +98,20 @@ impl Stream {
 
     /// RTCP said something of the stream at `at`.
     pub(in crate::engine) fn rtcp_note(&mut self, now: Timestamp, at: Timestamp, note: &RtcpNote, outbox: &mut Outbox) {
-        let duplicated = self.judge.as_ref().map_or(0, |judge| judge.transport().duplicated);
-        if self.rtp_mut().rtcp(at, note, duplicated) {
+        if matches!(note, RtcpNote::Nack(_) | RtcpNote::Echo(_)) {
+            self.awaits_retransmissions();
+        }
+        if self.rtp_mut().rtcp(at, note) {
             outbox.tell(now, &self.identity, StreamChange::Bye);
+        }
+    }
+
+    /// Its receiver asks for what was lost, or measures the round trip as RIST does: where no rule says what the stream is,
+    /// there is longer to wait from now on. A retransmission is later than the request, and for some gaps too late.
+    fn awaits_retransmissions(&mut self) {
+        let window = self.rtp.as_mut().and_then(|rtp| rtp.retransmission_window.take());
+        if let (Some(window), Some(judge)) = (window, &mut self.judge) {
+            judge.set_window(window);
         }
     }
 

@@ -58,8 +58,11 @@ fn write_rtp(out: &mut impl Write, rtp: &RtpReport) -> io::Result<()> {
         let mut parts = Vec::new();
         tally(&mut parts, fec.columns, "column packet");
         tally(&mut parts, fec.rows, "row packet");
-        if fec.width > 0 {
-            parts.push(format!("matrix {} x {}", fec.width, fec.depth));
+        match (fec.width, fec.depth) {
+            (0, 0) => {}
+            // The columns are a stream of their own, or there are none.
+            (width, 0) => parts.push(format!("{width} packets a row")),
+            (width, depth) => parts.push(format!("matrix {width} x {depth}")),
         }
         if fec.malformed > 0 {
             parts.push(format!("{} malformed", fec.malformed));
@@ -88,9 +91,12 @@ fn write_rtp(out: &mut impl Write, rtp: &RtpReport) -> io::Result<()> {
 fn rtcp_line(rtcp: &RtcpReport) -> String {
     let mut parts = Vec::new();
     if rtcp.sender_reports > 0 {
-        let (sent, missing) = (rtcp.sent_packets, rtcp.missing);
         let reports = plural(rtcp.sender_reports, "sender report");
-        parts.push(format!("{reports} ({missing} of {sent} packets missing)"));
+        parts.push(match rtcp.missing {
+            Some(missing) => format!("{reports} ({missing} of {} packets missing)", rtcp.compared_packets),
+            None if rtcp.sent_packets > 0 => format!("{reports} ({} sent)", plural(rtcp.sent_packets, "packet")),
+            None => reports,
+        });
     }
     tally(&mut parts, rtcp.receiver_reports, "receiver report");
     if let Some(percent) = rtcp.fraction_lost_percent {

@@ -147,6 +147,11 @@ impl Arrival {
             .is_some_and(|highest| highest.wrapping_sub(sequence) < MAX_DROPOUT)
     }
 
+    /// The number after the newest one.
+    pub(in crate::engine) fn next(&self) -> Option<u16> {
+        self.highest.map(|highest| highest.wrapping_add(1))
+    }
+
     /// When the newest packet came.
     pub(in crate::engine) fn last(&self) -> Timestamp {
         self.last

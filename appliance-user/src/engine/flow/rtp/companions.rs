@@ -41,7 +41,7 @@ impl Flow {
             return Ok(());
         };
         let malformed = for_each_note(&compound, |ssrc, note| {
-            own.rtcp(context.now, &note, 0);
+            own.rtcp(context.now, &note);
             if let Some(key) = key {
                 context.post.send_home(context.now, key, GroupBody::Rtcp { ssrc, note });
             }
@@ -71,6 +71,16 @@ impl Flow {
         let header = rtp::Packet::parse(datagram.payload)
             .ok()
             .and_then(|packet| fec::Header::parse(packet.payload()).ok());
+        // The packet by which the flow was not yet known came the same way.
+        if let Speaks::Fec(before) = &mut self.speaks
+            && let Some(before) = before.take()
+        {
+            self.fec_header(datagram, Some(before), context);
+        }
+        self.fec_header(datagram, header, context);
+    }
+
+    fn fec_header(&mut self, datagram: &Datagram<'_>, header: Option<fec::Header>, context: &mut Context<'_>) {
         let Some(stream) = self.streams.first_mut() else {
             return;
         };

@@ -21,6 +21,8 @@ pub(super) struct Feedback {
     sender_reports: u64,
     first: Option<SenderCount>,
     last: Option<SenderCount>,
+    /// The first and the last report at which it is known how many packets had come here.
+    compared: Option<[Compared; 2]>,
     /// Counted before the sender's count began anew.
     before: Sent,
     cname: Option<Text>,
@@ -37,11 +39,17 @@ pub(super) struct Feedback {
     extended: u64,
 }
 
-/// What a sender counted by a report, and what had come here by then.
+/// What a sender counted by a report.
 #[derive(Clone, Copy, Debug)]
 struct SenderCount {
     packets: u32,
     octets: u32,
+}
+
+/// What a sender counted by a report, and what had come here by then.
+#[derive(Clone, Copy, Debug)]
+struct Compared {
+    packets: u32,
     received: u64,
 }
 
@@ -49,12 +57,13 @@ struct SenderCount {
 struct Sent {
     packets: u64,
     octets: u64,
-    missing: u64,
+    /// Packets between reports at which it is known what had come here, and how many of them did not come.
+    compared: Option<(u64, u64)>,
 }
 
 impl Feedback {
-    /// Takes what was said at `at`, when `received` media packets had come.
-    pub(super) fn note(&mut self, at: Timestamp, note: &RtcpNote, received: u64) {
+    /// Takes what was said at `at`, when `received` media packets had come; `None` where that is not known.
+    pub(super) fn note(&mut self, at: Timestamp, note: &RtcpNote, received: Option<u64>) {
         match note {
             RtcpNote::Sender(info) => self.sender(at, info, received),
             RtcpNote::Receiver(block) => self.receiver(at, block),
@@ -74,6 +83,13 @@ impl Feedback {
         self.before = self.sent();
         self.first = None;
         self.last = None;
+        self.compared = None;
+    }
+
+    /// Packets may have gone by unseen: what came before cannot be compared with what comes now.
+    pub(super) fn blind(&mut self) {
+        self.before.compared = self.compared();
+        self.compared = None;
     }
 
     pub(super) fn report(&self) -> RtcpReport {
@@ -82,7 +98,8 @@ impl Feedback {
             sender_reports: self.sender_reports,
             sent_packets: sent.packets,
             sent_octets: sent.octets,
-            missing: sent.missing,
+            compared_packets: sent.compared.map_or(0, |(packets, _)| packets),
+            missing: sent.compared.map(|(_, missing)| missing),
             cname: self.cname.map(|text| text.as_str().to_owned()),
             receiver_reports: self.receiver_reports,
             fraction_lost_percent: self.block.map(|block| f64::from(block.fraction_lost) * 100.0 / 256.0),
@@ -97,13 +114,12 @@ impl Feedback {
         }
     }
 
-    fn sender(&mut self, at: Timestamp, info: &SenderInfo, received: u64) {
+    fn sender(&mut self, at: Timestamp, info: &SenderInfo, received: Option<u64>) {
         self.sender_reports += 1;
         remember(&mut self.reports, ((info.ntp >> 16) as u32, at));
         let count = SenderCount {
             packets: info.packets,
             octets: info.octets,
-            received,
         };
         // Counts only grow. One that is less, by the shorter way round, is of a sender that began anew.
         let grew = |last: SenderCount| count.packets.wrapping_sub(last.packets) < 1 << 31;
@@ -112,6 +128,14 @@ impl Feedback {
         }
         self.first.get_or_insert(count);
         self.last = Some(count);
+        if let Some(received) = received {
+            let here = Compared {
+                packets: info.packets,
+                received,
+            };
+            let [first, _] = self.compared.unwrap_or([here; 2]);
+            self.compared = Some([first, here]);
+        }
     }
 
     /// Between the first report and the last. Less than 2^32 packets, or nothing could be said: at 10,000 packets a second
@@ -122,12 +146,23 @@ impl Feedback {
         };
         let packets = u64::from(last.packets.wrapping_sub(first.packets));
         let octets = u64::from(last.octets.wrapping_sub(first.octets));
-        let received = last.received.saturating_sub(first.received);
         Sent {
             packets: self.before.packets + packets,
             octets: self.before.octets + octets,
-            missing: self.before.missing + packets.saturating_sub(received),
+            compared: self.compared(),
         }
+    }
+
+    /// The packets between the first and the last report at which it is known what had come here, and how many of them did
+    /// not. One report alone says nothing: what was sent before is not known.
+    fn compared(&self) -> Option<(u64, u64)> {
+        let Some([first, last]) = self.compared.filter(|[first, last]| first.packets != last.packets) else {
+            return self.before.compared;
+        };
+        let packets = u64::from(last.packets.wrapping_sub(first.packets));
+        let missing = packets.saturating_sub(last.received.saturating_sub(first.received));
+        let (before, missing_before) = self.before.compared.unwrap_or_default();
+        Some((before + packets, missing_before + missing))
     }
 
     /// RFC 3550 6.4.1: from the report that the receiver names to its own, less the time that it waited. Both were seen
@@ -191,24 +226,49 @@ mod tests {
     #[test]
     fn what_the_sender_counts_and_what_came_is_compared_past_a_wrap() {
         let mut feedback = Feedback::default();
-        feedback.note(at_ms(0), &sender(u32::MAX - 9, 1), 50);
-        assert_eq!(feedback.report().missing, 0, "what was sent before is not known");
-        feedback.note(at_ms(5000), &sender(90, 2), 145);
+        feedback.note(at_ms(0), &sender(u32::MAX - 9, 1), Some(50));
+        assert_eq!(feedback.report().missing, None, "what was sent before is not known");
+        feedback.note(at_ms(5000), &sender(90, 2), Some(145));
         let report = feedback.report();
         assert_eq!(
             (report.sent_packets, report.sent_octets, report.missing),
-            (100, 10_000, 5)
+            (100, 10_000, Some(5))
         );
-        feedback.note(at_ms(9000), &sender(10, 3), 150);
-        feedback.note(at_ms(9500), &sender(20, 4), 159);
+        feedback.note(at_ms(9000), &sender(10, 3), Some(150));
+        feedback.note(at_ms(9500), &sender(20, 4), Some(159));
         let report = feedback.report();
-        assert_eq!((report.sent_packets, report.missing), (110, 6), "the sender began anew");
+        assert_eq!(
+            (report.sent_packets, report.missing),
+            (110, Some(6)),
+            "the sender began anew"
+        );
+    }
+
+    #[test]
+    fn only_reports_at_which_it_is_known_what_came_are_compared() {
+        let mut feedback = Feedback::default();
+        feedback.note(at_ms(0), &sender(100, 1), None);
+        feedback.note(at_ms(1000), &sender(200, 2), None);
+        let report = feedback.report();
+        assert_eq!((report.sent_packets, report.missing), (100, None));
+        feedback.note(at_ms(2000), &sender(300, 3), Some(7));
+        assert_eq!(feedback.report().missing, None);
+        feedback.note(at_ms(3000), &sender(400, 4), Some(105));
+        feedback.blind();
+        feedback.note(at_ms(4000), &sender(500, 5), Some(105));
+        feedback.note(at_ms(5000), &sender(600, 6), Some(204));
+        let report = feedback.report();
+        assert_eq!(
+            (report.sent_packets, report.compared_packets, report.missing),
+            (500, 200, Some(3)),
+            "what was not seen is not compared"
+        );
     }
 
     #[test]
     fn the_round_trip_leaves_the_receivers_wait_out() {
         let mut feedback = Feedback::default();
-        feedback.note(at_ms(1000), &sender(1, 0x0000_1234_5678_0000), 1);
+        feedback.note(at_ms(1000), &sender(1, 0x0000_1234_5678_0000), Some(1));
         let block = |last_sr, delay| {
             RtcpNote::Receiver(Block {
                 ssrc: 1,
@@ -220,7 +280,7 @@ mod tests {
                 delay_since_last_sr: delay,
             })
         };
-        feedback.note(at_ms(3040), &block(0x1234_5678, 2 << 16), 1);
+        feedback.note(at_ms(3040), &block(0x1234_5678, 2 << 16), Some(1));
         let report = feedback.report();
         assert_eq!(report.round_trip_ms, Some(40.0));
         assert_eq!(
@@ -231,8 +291,8 @@ mod tests {
             ),
             (Some(25.0), Some(-3), Some(7))
         );
-        feedback.note(at_ms(4000), &block(0x1234_5678, u32::MAX), 1);
-        feedback.note(at_ms(4000), &block(0x9999_9999, 0), 1);
+        feedback.note(at_ms(4000), &block(0x1234_5678, u32::MAX), Some(1));
+        feedback.note(at_ms(4000), &block(0x9999_9999, 0), Some(1));
         assert_eq!(
             feedback.report().round_trip_ms,
             Some(40.0),
@@ -252,12 +312,12 @@ mod tests {
             })
         };
         for n in 0..10 {
-            feedback.note(at_ms(n * 100), &echo(false, n, 0), 0);
+            feedback.note(at_ms(n * 100), &echo(false, n, 0), Some(0));
         }
-        feedback.note(at_ms(930), &echo(true, 9, 5000), 0);
+        feedback.note(at_ms(930), &echo(true, 9, 5000), Some(0));
         assert_eq!(feedback.report().round_trip_ms, Some(25.0));
-        feedback.note(at_ms(950), &echo(true, 9, 0), 0);
-        feedback.note(at_ms(950), &echo(true, 1, 0), 0);
+        feedback.note(at_ms(950), &echo(true, 9, 0), Some(0));
+        feedback.note(at_ms(950), &echo(true, 1, 0), Some(0));
         assert_eq!(
             feedback.report().round_trip_ms,
             Some(25.0),

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::arrival::{Arrival, CLOCK, Header, Jump, Step};
 use super::feedback::Feedback;
+use super::history::History;
 use super::report::{FecReport, RtpReport, SeamlessReport};
 use crate::engine::group::{Membership, Merged, Outcome, RtcpNote};
 use crate::engine::media::fec::{Dimension, Header as FecHeader};
@@ -15,10 +16,13 @@ use crate::engine::time::Timestamp;
 const BYE_GRACE: Duration = Duration::from_millis(50);
 
 /// What only RTP knows of a stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::engine) struct RtpFigures {
     /// The stream's part in its groups.
     pub membership: Membership,
+    /// How long there is to wait once the stream shows that its receiver asks for retransmissions; `None` where its rule says
+    /// what it is, and once that was shown.
+    pub retransmission_window: Option<Duration>,
     arrival: Arrival,
     /// One bit for each payload type that was seen.
     payload_types: u128,
@@ -27,6 +31,8 @@ pub(in crate::engine) struct RtpFigures {
     signalled_jumps: u64,
     /// Media packets and their payload that came, repeated ones left out: what a sender report is compared with.
     received: u64,
+    /// The same by the last times at which some came, copies left out.
+    history: History,
     bye: Option<Timestamp>,
     feedback: Option<Box<Feedback>>,
     /// FEC packets, for the FEC stream itself.
@@ -50,7 +56,44 @@ struct FecFigures {
     depth: u8,
 }
 
+impl Default for RtpFigures {
+    fn default() -> Self {
+        RtpFigures {
+            membership: Membership::default(),
+            retransmission_window: None,
+            arrival: Arrival::default(),
+            payload_types: 0,
+            markers: 0,
+            jumps: 0,
+            signalled_jumps: 0,
+            received: 0,
+            history: History::new(Some(0)),
+            bye: None,
+            feedback: None,
+            fec: None,
+            expects_fec: false,
+            paired: false,
+            recovered: 0,
+            seamless: None,
+            seamless_before: Merged::default(),
+        }
+    }
+}
+
 impl RtpFigures {
+    /// Packets came before the stream was recognised, and were not counted here.
+    pub(in crate::engine) fn began_before(&mut self) {
+        self.history = History::new(None);
+    }
+
+    /// Packets may have gone by unseen.
+    pub(in crate::engine) fn blind(&mut self) {
+        self.history = History::new(None);
+        if let Some(feedback) = &mut self.feedback {
+            feedback.blind();
+        }
+    }
+
     /// What the rule says of the stream: FEC beside it, and which path of a pair it is.
     pub(in crate::engine) fn tie(&mut self, expects_fec: bool, path: Option<u8>) {
         self.expects_fec |= expects_fec;
@@ -107,8 +150,10 @@ impl RtpFigures {
         [jumped, denied.then_some(Finding::ByeWithMedia)]
     }
 
-    /// The packet was judged: its number may be told. A stray's is told when the next one follows it.
-    pub(in crate::engine) fn judged(&mut self, now: Timestamp, sequence: u16) {
+    /// The packet was judged: its number may be told. A stray's is told when the next one follows it. `duplicated` of the
+    /// packets so far were copies.
+    pub(in crate::engine) fn judged(&mut self, now: Timestamp, sequence: u16, duplicated: u64) {
+        self.history.came(now, self.received.saturating_sub(duplicated));
         if self.arrival.is_followed(sequence) {
             self.membership.came(now, sequence);
         }
@@ -133,8 +178,8 @@ impl RtpFigures {
     }
 
     /// RTCP said something of the stream at `at`; whether that was a BYE that is news.
-    pub(in crate::engine) fn rtcp(&mut self, at: Timestamp, note: &RtcpNote, duplicated: u64) -> bool {
-        let received = self.received.saturating_sub(duplicated);
+    pub(in crate::engine) fn rtcp(&mut self, at: Timestamp, note: &RtcpNote) -> bool {
+        let received = self.history.by(at);
         let feedback = self.feedback.get_or_insert_default();
         feedback.note(at, note, received);
         if *note != RtcpNote::Bye {
@@ -165,6 +210,7 @@ impl RtpFigures {
     pub(in crate::engine) fn succeed(&mut self) {
         self.arrival.rebase();
         self.membership.renamed();
+        self.history = History::new(None);
         self.bye = None;
         if let Some(feedback) = &mut self.feedback {
             feedback.rebase();
@@ -183,7 +229,7 @@ impl RtpFigures {
                 self.paired = true;
                 if self.fec.is_none() {
                     self.expects_fec = true;
-                    self.membership.fec = true;
+                    self.membership.fec_found(self.arrival.next());
                 }
             }
             Outcome::Recovered { count } => self.recovered += count,
@@ -229,7 +275,7 @@ impl RtpFigures {
                 path_lost: merged.path_lost,
                 skew_ms: merged.skew.map(|skew| skew as f64 / 1e6),
             }),
-            partial: apart || self.membership.shed > 0,
+            partial: apart || self.membership.shed > 0 || self.membership.fec_came_late(self.recovered),
         }
     }
 

@@ -4,6 +4,7 @@ mod arrival;
 mod companions;
 mod feedback;
 mod figures;
+mod history;
 mod report;
 
 use core::time::Duration;
@@ -162,8 +163,12 @@ impl Flow {
         } else {
             StreamProtocol::Rtp
         };
+        let began_before = self.unattributed.as_ref().is_some_and(|before| before.packets > 0);
         let place = self.stream(protocol, datagram.direction, ssrc, datagram, context)?;
         if let Some(stream) = self.streams.get_mut(place) {
+            if began_before {
+                stream.rtp_mut().began_before();
+            }
             stream.tie(context.rule);
         }
         Some(place)

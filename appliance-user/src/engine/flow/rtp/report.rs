@@ -41,8 +41,11 @@ pub struct RtcpReport {
     pub sent_packets: u64,
     /// Payload bytes that the sender counted between them.
     pub sent_octets: u64,
-    /// Of those packets, how many did not come here; packets still on their way when the report came among them.
-    pub missing: u64,
+    /// Of those packets, how many lie between reports at which it is known what had come here.
+    pub compared_packets: u64,
+    /// Of those compared, how many did not come here, packets still on their way when the report came among them; `None`
+    /// where nothing could be compared, as in the report of an RTCP stream itself.
+    pub missing: Option<u64>,
     /// The sender's canonical name, its first 64 bytes.
     pub cname: Option<String>,
     /// Report blocks of receivers seen.
