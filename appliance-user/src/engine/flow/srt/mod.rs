@@ -6,6 +6,7 @@
 
 mod figures;
 mod keys;
+mod refusals;
 mod session;
 mod sessions;
 #[cfg(test)]
@@ -98,12 +99,15 @@ impl Flow {
             return Ok(());
         };
         let (id, direction) = (data.destination_socket_id(), datagram.direction);
+        let place = sessions.of_data(id, direction, context.now);
+        if place.is_none() {
+            sessions.admit_data(id, data.sequence_number(), direction, context.now)?;
+        }
         if data.is_filter_control() {
             // The packet filter's FEC borrows the numbers of the media packets that it protects.
             self.tick(direction, id, Tick::FilterPacket);
             return Ok(());
         }
-        let place = sessions.of_data(id, direction, context.now);
         let verified = place
             .and_then(|place| sessions.get_mut(place))
             .is_some_and(|session| !session.is_joined());
@@ -150,18 +154,22 @@ impl Flow {
         }
     }
 
-    /// A control packet that is no handshake. One that fits no session changes nothing.
+    /// A control packet that is no handshake. One that fits no session changes nothing; a refused party's is refused.
     fn srt_control(
         &mut self,
         control: &Control<'_>,
         datagram: &Datagram<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
+        let (id, direction) = (control.destination_socket_id(), datagram.direction);
+        // What shows itself as a joined session's is not refused for a handshake in its name.
+        self.find_partner(control, direction);
+        if let Speaks::Srt(sessions) = &mut self.speaks {
+            sessions.admit_control(id, direction, context.now)?;
+        }
         if let Some(material) = control.key_material() {
             admit_key(material, &context.rule.srt)?;
         }
-        let (id, direction) = (control.destination_socket_id(), datagram.direction);
-        self.find_partner(control, direction);
         let Speaks::Srt(sessions) = &mut self.speaks else {
             return Ok(());
         };

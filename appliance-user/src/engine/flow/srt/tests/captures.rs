@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 
 use sha1::{Digest, Sha1};
 
+use tidegate_common::drop_reason::DropReason;
+
 use super::bench::{Bench, PASSPHRASE, finding, names, policy, with_passphrase};
+use crate::engine::Verdict;
 use crate::engine::media::srt::Packet;
 use crate::engine::report::StreamReport;
 use crate::engine::time::Timestamp;
@@ -196,6 +199,28 @@ fn either_direction_alone_gives_the_first_keys() {
             "{}",
             clear.len()
         );
+    }
+}
+
+#[test]
+fn nothing_of_a_refused_session_passes_whichever_way_its_answer_took() {
+    for capture in &CAPTURES {
+        for answers in [true, false] {
+            let mut bench = Bench::new(policy("stream_id = [\"nope\"]", PASSPHRASE));
+            let seen = |(_, packet): &(Timestamp, &[u8])| answers || packet[12..16] == [10, 0, 0, 1];
+            let (mut returned, mut dropped) = (0, 0);
+            for (at, packet) in packets(capture.file).into_iter().filter(seen) {
+                let verdict = bench.offer(at, packet).0;
+                if let Ok(Packet::Data(_)) = Packet::parse(&packet[28..]) {
+                    assert_eq!(verdict, Verdict::Drop(DropReason::SrtStreamId));
+                }
+                returned += u32::from(verdict == Verdict::Return);
+                dropped += u32::from(verdict != Verdict::Return);
+            }
+            // Inductions, and what the caller says to the listener's socket before its first data.
+            assert!(returned <= 4 && dropped > 100, "{returned} returned, {dropped} dropped");
+            assert!(bench.streams().is_empty());
+        }
     }
 }
 
