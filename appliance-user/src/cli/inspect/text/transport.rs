@@ -134,6 +134,7 @@ fn write_srt(out: &mut impl Write, srt: &SrtReport) -> io::Result<()> {
     if let Some(rtt) = srt.rtt_us {
         parts.push(format!("RTT {:.1} ms", rtt as f64 / 1e3));
     }
+    parts.push(if srt.verified { "verified" } else { "unverified" }.to_owned());
     line(out, "srt", &parts.join(", "))?;
     let mut parts = Vec::new();
     match srt.keys {

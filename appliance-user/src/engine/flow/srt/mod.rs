@@ -12,8 +12,6 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use tidegate_common::digest::PacketDigest;
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::Direction;
@@ -302,8 +300,7 @@ fn describe(stream: &mut Stream, session: Option<&mut Session>, data: &srt::Data
         );
     }
     session.changed = false;
-    let terms = (!session.is_joined()).then(|| Arc::clone(&session.terms));
-    stream.srt.get_or_insert_default().describe(terms);
+    stream.srt.get_or_insert_default().describe(session);
 }
 
 /// Deciphers a packet of a session, if it has to be and can be.

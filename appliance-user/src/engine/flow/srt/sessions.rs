@@ -132,6 +132,7 @@ impl Sessions {
         };
         if let Some(session) = self.list.get_mut(place) {
             session.ask(message, stream_id, way);
+            session.admitted = admitted.is_ok();
         }
         admitted
     }

@@ -670,7 +670,13 @@ fn a_refused_handshake_in_anothers_name_refuses_nobody() {
         );
         let reports = [1, 2, 3].map(|ms| bench.down(200 + ms, &report));
         assert_eq!(reports[1..], [Verdict::Return; 2], "{asked} {answered}");
-        assert_eq!(bench.only_stream().identity.stream_id.is_some(), asked);
+        let stream = bench.only_stream();
+        assert_eq!(stream.identity.stream_id.is_some(), asked);
+        // Also of a session in the clear that was joined on the way.
+        assert_eq!(
+            (stream.srt.map(|srt| srt.verified), stream.encryption),
+            (Some(asked), "none")
+        );
     }
 }
 
@@ -685,6 +691,11 @@ fn without_enforcement_a_refused_session_is_followed() {
         );
     }
     let stream = bench.only_stream();
+    assert_eq!(
+        stream.srt.as_ref().map(|srt| srt.verified),
+        Some(false),
+        "its handshake was not admitted"
+    );
     assert_eq!(
         (stream.packets, stream.identity.stream_id.as_deref()),
         (10, Some("live/1"))

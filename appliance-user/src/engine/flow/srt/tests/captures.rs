@@ -159,7 +159,11 @@ fn without_the_passphrase_and_with_a_wrong_one_transport_figures_go_on() {
 fn joined_on_the_way_the_key_comes_with_the_next_refresh() {
     for capture in &CAPTURES {
         let all = packets(capture.file);
-        let whole = deciphered(&mut Bench::new(with_passphrase(PASSPHRASE)), all.iter().copied());
+        let mut first = Bench::new(with_passphrase(PASSPHRASE));
+        let whole = deciphered(&mut first, all.iter().copied());
+        let known = first.streams().remove(0).srt.expect("it is SRT");
+        let known_bits = capture.encryption.split('-').nth(1).and_then(|bits| bits.parse().ok());
+        assert_eq!((known.verified, known.key_length), (true, known_bits));
         // Past the handshake, before the first refresh.
         let mut bench = Bench::new(with_passphrase(PASSPHRASE));
         let late = deciphered(&mut bench, all.iter().copied().skip(20));
@@ -173,6 +177,11 @@ fn joined_on_the_way_the_key_comes_with_the_next_refresh() {
         assert!(stream.identity.stream_id.is_none(), "nobody said it");
         let srt = stream.srt.expect("it is SRT");
         assert!(srt.handshake.is_none() && srt.undeciphered > 0);
+        assert_eq!(
+            (srt.verified, srt.key_length),
+            (false, known_bits),
+            "the key alone verifies nothing"
+        );
         assert!(srt.acks > 3, "the sender's socket shows itself by its reports: {srt:?}");
         assert_eq!(stream.ts.map(|ts| ts.continuity_errors.source), Some(0));
         assert!(names(&bench.events()).contains(&"srt-key-learnt".to_owned()));
