@@ -139,7 +139,7 @@ fn write_srt(out: &mut impl Write, srt: &SrtReport) -> io::Result<()> {
     let mut parts = Vec::new();
     match srt.keys {
         KeyState::None | KeyState::Known => {}
-        KeyState::Missing => parts.push("key not seen yet".to_owned()),
+        KeyState::Missing => parts.push("no key yet".to_owned()),
         KeyState::WrongPassphrase => parts.push("the rule's passphrase is not the session's".to_owned()),
     }
     if srt.key_refreshes > 0 {

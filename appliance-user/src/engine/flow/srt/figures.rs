@@ -65,7 +65,8 @@ pub enum KeyState {
     /// Nothing is encrypted, or no passphrase was given.
     #[default]
     None,
-    /// The key has not come by yet: the session was joined after its handshake.
+    /// The rule has passphrases, but there is no key yet: none has come by since the session was joined, it waits its turn to
+    /// be unwrapped, or none of the passphrases is for this stream id.
     Missing,
     /// The rule's passphrase does not unwrap the key.
     WrongPassphrase,

@@ -370,6 +370,9 @@ fn judge(data: &srt::Data<'_>, seen: Seen, stream: &mut Stream, datagram: &Datag
         figures.data(sequence, retransmitted, data.key_flag());
         if matches!(seen, Seen::Hidden) {
             figures.tick(Tick::Undeciphered);
+            if figures.keys == KeyState::None && !context.rule.srt.passphrases.is_empty() {
+                figures.keys = KeyState::Missing;
+            }
         }
     }
     stream.decrypted |= visible && matches!(seen, Seen::Deciphered);
@@ -393,11 +396,7 @@ fn tell_unlocked(unlocked: Unlocked, stream: &mut Stream, context: &mut Context<
         return;
     };
     match unlocked {
-        Unlocked::Nothing => {
-            if figures.keys == KeyState::None && !context.rule.srt.passphrases.is_empty() {
-                figures.keys = KeyState::Missing;
-            }
-        }
+        Unlocked::Nothing => {}
         Unlocked::Keys => {
             let late = figures.undeciphered() > 0;
             figures.keys = KeyState::Known;

@@ -14,7 +14,7 @@ use tidegate_common::drop_reason::DropReason;
 use super::bench::{Bench, PASSPHRASE, finding, names, policy, with_passphrase};
 use crate::engine::Verdict;
 use crate::engine::media::srt::Packet;
-use crate::engine::report::StreamReport;
+use crate::engine::report::{KeyState, StreamReport};
 use crate::engine::time::Timestamp;
 use crate::policy::Policy;
 
@@ -189,6 +189,22 @@ fn joined_on_the_way_the_key_comes_with_the_next_refresh() {
         deciphered(&mut bench, all.iter().copied().skip(20));
         let without = bench.streams().remove(0);
         assert_eq!((without.encryption, without.decrypted), (capture.encryption, false));
+        assert_eq!(
+            without.srt.map(|srt| srt.keys),
+            Some(KeyState::None),
+            "no passphrase is given"
+        );
+        let before_refresh = |policy: Policy| {
+            let mut bench = Bench::new(policy);
+            deciphered(&mut bench, all.iter().copied().skip(20).take(4));
+            bench.streams().remove(0)
+        };
+        let stream = before_refresh(with_passphrase(PASSPHRASE));
+        let srt = stream.srt.expect("it is SRT");
+        assert_eq!(
+            (stream.encryption, srt.keys, srt.key_length),
+            ("unverified", KeyState::Missing, None)
+        );
     }
 }
 
