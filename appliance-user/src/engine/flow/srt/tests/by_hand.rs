@@ -132,6 +132,9 @@ fn data(sequence: u32, to: u32, flag: u32, retransmitted: bool, keys: &[Option<S
     packet
 }
 
+/// An extension of a handshake: its type and its content.
+type Block = (u16, Vec<u8>);
+
 const NO_KEYS: [Option<StreamKey>; 2] = [None, None];
 
 fn caller() -> SocketAddr {
@@ -565,7 +568,7 @@ fn where_memory_is_short_sessions_are_followed_without_their_keys() {
 }
 
 /// What a refused party's session is dropped for, and what its caller asks for besides the latency.
-fn refused_cases() -> Vec<(Policy, Vec<(u16, Vec<u8>)>, DropReason)> {
+fn refused_cases() -> Vec<(Policy, Vec<Block>, DropReason)> {
     let keys = (KMREQ, Material::new(PASSPHRASE, 4, Some(1), None).block);
     vec![
         (
@@ -591,7 +594,7 @@ fn refused_cases() -> Vec<(Policy, Vec<(u16, Vec<u8>)>, DropReason)> {
     ]
 }
 
-fn asks(from: u32, blocks: &[(u16, Vec<u8>)]) -> Vec<u8> {
+fn asks(from: u32, blocks: &[Block]) -> Vec<u8> {
     handshake(5, CONCLUSION, from, 0, &[&[(HSREQ, latency(200))], blocks].concat())
 }
 
