@@ -75,6 +75,8 @@ pub(super) struct Session {
     cipher: Option<&'static str>,
     pub(super) latency: Option<Duration>,
     pub(super) terms: Arc<Terms>,
+    /// The rule admits what the initiator asked for. Without enforcement others are followed too.
+    pub(super) admitted: bool,
     /// The initiator's keys, until the responder takes them.
     offered: Option<StoredKeyMaterial>,
     pub(super) keys: Option<Box<Keys>>,
@@ -106,6 +108,7 @@ impl Session {
             cipher: None,
             latency: None,
             terms: Arc::default(),
+            admitted: false,
             offered: None,
             keys: None,
             changed: true,
