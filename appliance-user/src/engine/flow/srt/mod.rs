@@ -98,11 +98,6 @@ impl Flow {
             return Ok(());
         };
         let (id, direction) = (data.destination_socket_id(), datagram.direction);
-        if data.is_filter_control() {
-            // The packet filter's FEC borrows the numbers of the media packets that it protects.
-            self.tick(direction, id, Tick::FilterPacket);
-            return Ok(());
-        }
         let place = sessions.of_data(id, direction, context.now);
         let verified = place
             .and_then(|place| sessions.get_mut(place))
@@ -116,6 +111,10 @@ impl Flow {
             (Encryption::Required, false) | (Encryption::Forbidden, true)
         ) {
             return Err(DropReason::SrtEncryption);
+        }
+        let filters = place.and_then(|place| sessions.get_mut(place)).is_some_and(|s| s.filters);
+        if filters && data.is_filter_control() {
+            return self.srt_filter_control(id, direction);
         }
         let Some(at) = self.stream(StreamProtocol::Srt, direction, id, datagram, context) else {
             return Ok(());
@@ -147,6 +146,16 @@ impl Flow {
             Err(DropReason::StreamBlocked)
         } else {
             Ok(())
+        }
+    }
+
+    /// A packet filter's own packet (FEC), which borrows the number of a media packet that it protects. Where no filter was
+    /// negotiated a receiver takes such a packet for data.
+    fn srt_filter_control(&mut self, id: u32, direction: Direction) -> Result<(), DropReason> {
+        self.tick(direction, id, Tick::FilterPacket);
+        match self.srt_stream((direction, Some(id))) {
+            Some(stream) if stream.is_blocked() => Err(DropReason::StreamBlocked),
+            _ => Ok(()),
         }
     }
 

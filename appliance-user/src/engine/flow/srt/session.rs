@@ -75,6 +75,8 @@ pub(super) struct Session {
     cipher: Option<&'static str>,
     pub(super) latency: Option<Duration>,
     pub(super) terms: Arc<Terms>,
+    /// The handshake negotiated a packet filter: what carries message number 0 is the filter's own.
+    pub(super) filters: bool,
     /// The initiator's keys, until the responder takes them.
     offered: Option<StoredKeyMaterial>,
     pub(super) keys: Option<Box<Keys>>,
@@ -106,6 +108,7 @@ impl Session {
             cipher: None,
             latency: None,
             terms: Arc::default(),
+            filters: false,
             offered: None,
             keys: None,
             changed: true,
@@ -132,6 +135,7 @@ impl Session {
             group: message.group(),
             ..Terms::default()
         };
+        self.filters = terms.filter.is_some();
         terms.read_stream_id(stream_id.as_deref());
         *self.ids.at_mut(way.direction) = Some(message.socket_id());
         if terms.rendezvous {
@@ -155,7 +159,14 @@ impl Session {
         self.standing = Standing::Established;
         self.changed = true;
         self.latency = message.response_latency().map(clamp).or(self.latency);
-        Arc::make_mut(&mut self.terms).responder = message.response();
+        let terms = Arc::make_mut(&mut self.terms);
+        terms.responder = message.response();
+        if message.response().is_some() {
+            // The response repeats the filter that is used, which may be the responder's own.
+            let filter = message.filter();
+            self.filters = filter.is_some();
+            terms.filter = filter.or(terms.filter.take());
+        }
         if message.key_refusal().is_some() {
             self.offered = None;
             return;

@@ -563,3 +563,69 @@ fn where_memory_is_short_sessions_are_followed_without_their_keys() {
     let held = Config::default().memory as u64 - plenty.engine.counters().memory_left;
     assert!((500..5000).contains(&held), "{held} bytes for a session");
 }
+
+/// Makes a packet one of a packet filter: message number 0.
+fn filter_control(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[4] &= 0xfc;
+    packet[5..8].fill(0);
+    packet
+}
+
+#[test]
+fn message_number_0_is_data_where_no_filter_was_negotiated() {
+    let mut bench = Bench::new(policy("on_unverified = \"drop\"", PASSPHRASE));
+    assert_eq!(
+        bench.up(0, &filter_control(data(1, LISTENER, 0, false, &NO_KEYS))),
+        Verdict::Drop(DropReason::SrtUnverified)
+    );
+    let mut bench = Bench::connected(
+        policy("encryption = \"required\"\npassphrase_file = \"/secret\"", PASSPHRASE),
+        &Material::new(PASSPHRASE, 4, Some(1), None),
+    );
+    assert_eq!(
+        bench.up(5, &filter_control(data(1, LISTENER, 0, false, &NO_KEYS))),
+        Verdict::Drop(DropReason::SrtEncryption)
+    );
+    let mut bench = Bench::new(policy("", PASSPHRASE));
+    bench.connect(&[], &[]);
+    for sequence in 1..20 {
+        bench.up(sequence.into(), &filter_control(data(sequence, LISTENER, 0, false, &NO_KEYS)));
+    }
+    let stream = bench.only_stream();
+    assert_eq!((stream.packets, stream.srt.unwrap().filter_packets), (19, 0));
+}
+
+#[test]
+fn a_negotiated_filter_s_packets_are_counted_and_obey_the_rule() {
+    let config = b"cefslco,0:1:s".chunks(4).flat_map(|word| word.iter().copied());
+    let filter = (7, config.chain([0; 3]).collect::<Vec<u8>>());
+    // Either party may ask for it; the response says what is used.
+    for ask in [vec![filter.clone()], vec![]] {
+        let mut bench = Bench::new(policy(
+            "encryption = \"forbidden\"\n[rule.ts]\ncontinuity = { max_incidents = 0, on_exceed = \"block\" }",
+            PASSPHRASE,
+        ));
+        bench.connect(&ask, std::slice::from_ref(&filter));
+        for sequence in 1..100 {
+            let packet = data(sequence, LISTENER, 0, false, &NO_KEYS);
+            bench.up(sequence.into(), &packet);
+            assert_eq!(bench.up(sequence.into(), &filter_control(packet)), Verdict::Return);
+        }
+        let encrypted = filter_control(data(100, LISTENER, 1, false, &NO_KEYS));
+        assert_eq!(bench.up(100, &encrypted), Verdict::Drop(DropReason::SrtEncryption));
+        let mut wrong = data(100, LISTENER, 0, false, &NO_KEYS);
+        wrong[16 + 3] ^= 5;
+        bench.up(100, &wrong);
+        for sequence in 101..4000 {
+            bench.up(sequence.into(), &data(sequence, LISTENER, 0, false, &NO_KEYS));
+            bench.engine.tick(at(sequence.into()), 16);
+        }
+        let late = data(4000, LISTENER, 0, false, &NO_KEYS);
+        for packet in [filter_control(late.clone()), late] {
+            assert_eq!(bench.up(4000, &packet), Verdict::Drop(DropReason::StreamBlocked));
+        }
+        let srt = bench.only_stream().srt.unwrap();
+        assert_eq!(srt.filter_packets, 100, "one of them blocked");
+        assert!(finding(&bench.streams()[0], "sequence-conflict") == 0);
+    }
+}
