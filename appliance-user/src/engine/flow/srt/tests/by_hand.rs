@@ -629,3 +629,28 @@ fn a_negotiated_filter_s_packets_are_counted_and_obey_the_rule() {
         assert!(finding(&bench.streams()[0], "sequence-conflict") == 0);
     }
 }
+
+#[test]
+fn a_forged_shutdown_and_handshakes_do_not_end_a_live_session() {
+    let material = Material::new(PASSPHRASE, 9, Some(1), None);
+    let keys = material.keys();
+    let lines = "on_unverified = \"drop\"\nencryption = \"required\"\npassphrase_file = \"/secret\"";
+    let mut bench = Bench::connected(policy(lines, PASSPHRASE), &material);
+    let other = Material::new("another-passphrase", 1, Some(3), None).block;
+    for sequence in 1..20_u32 {
+        let packet = data(sequence, LISTENER, 1, false, &keys);
+        assert_eq!(bench.up(10 + u64::from(sequence), &packet), Verdict::Return);
+    }
+    bench.up(40, &control(5, 0, LISTENER, &[0; 4]));
+    for n in 0..50 {
+        let ask = [(HSREQ, latency(200)), (KMREQ, other.clone()), stream_id("evil")];
+        bench.up(41, &handshake(5, CONCLUSION, 0x6666_0000 + n, 0, &ask));
+    }
+    for sequence in 20..40_u32 {
+        let packet = data(sequence, LISTENER, 1, false, &keys);
+        assert_eq!(bench.up(3000 + u64::from(sequence), &packet), Verdict::Return);
+    }
+    let stream = bench.only_stream();
+    assert_eq!((stream.decrypted, stream.identity.stream_id), (true, None));
+    assert_eq!(stream.srt.unwrap().undeciphered, 0);
+}
