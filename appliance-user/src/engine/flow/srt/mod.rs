@@ -183,7 +183,7 @@ impl Flow {
         match control.control_type() {
             ControlType::UserDefined(_) => {
                 let request = control.control_type().is_request();
-                extend(session, control, direction, request);
+                extend(session, control, direction, request, context);
                 let owes = session.owes;
                 if let Some(refusal) = control.key_refusal()
                     && session.may_tell(context.now)
@@ -333,9 +333,16 @@ fn look(
         let caller = Session::caller(&session.stream_id, joined);
         let policy = (&context.rule.srt, generation);
         let unlocked = keys.unlock(direction, caller, policy, context.now, context.decryption);
-        session.owes |= unlocked == Unlocked::Keys;
+        if unlocked == Unlocked::Keys {
+            session.owes = true;
+            session.prove(direction);
+            describe(stream, Some(&mut *session), data, context);
+        }
         tell_unlocked(unlocked, stream, context);
     }
+    let Some(keys) = &mut session.keys else {
+        return Seen::Hidden;
+    };
     match keys.decipher(direction, data, &mut context.decryption.clear) {
         Deciphered::Clear => Seen::Deciphered,
         Deciphered::Hidden => Seen::Hidden,
@@ -382,13 +389,20 @@ fn judge(data: &srt::Data<'_>, seen: Seen, stream: &mut Stream, datagram: &Datag
 }
 
 /// A control packet of an extension: the terms of version 4, new keys.
-fn extend(session: &mut Session, control: &Control<'_>, direction: Direction, request: bool) {
+fn extend(
+    session: &mut Session,
+    control: &Control<'_>,
+    direction: Direction,
+    request: bool,
+    context: &Context<'_>,
+) {
     if let Some(latency) = control.latency() {
         session.negotiate(latency, request);
     }
     if let Some(material) = control.key_material().and_then(KeyMaterial::store) {
         // A response repeats what the peer sends with.
-        session.learn(if request { direction } else { direction.flipped() }, material);
+        let sends = if request { direction } else { direction.flipped() };
+        session.learn(sends, material, !context.rule.srt.passphrases.is_empty());
     }
 }
 

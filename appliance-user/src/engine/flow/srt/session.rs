@@ -174,27 +174,43 @@ impl Session {
         self.take_offered();
         // A responder repeats the keys, or says others of its own for what it sends.
         if let Some(material) = message.key_material().and_then(KeyMaterial::store) {
-            self.learn(direction, material);
+            self.learn(direction, material, false);
         }
     }
 
     /// The initiator's keys are good for both directions, until each party says others.
     fn take_offered(&mut self) {
         if let Some(material) = self.offered.take() {
-            self.learn(self.initiator, material);
-            self.learn(self.initiator.flipped(), material);
+            self.learn(self.initiator, material, false);
+            self.learn(self.initiator.flipped(), material, false);
         }
     }
 
-    /// Key material for what is sent in `direction`.
-    pub(super) fn learn(&mut self, direction: Direction, material: StoredKeyMaterial) {
+    /// Key material for what is sent in `direction`. Until it is unwrapped anyone may have sent it, so it describes the
+    /// session only where nothing does yet and, being `provable`, it cannot be waited for.
+    pub(super) fn learn(&mut self, direction: Direction, material: StoredKeyMaterial, provable: bool) {
+        if self.cipher.is_none() && !provable {
+            self.describe(&material);
+        }
+        self.keys.get_or_insert_default().offer(direction, material);
+        self.owes = true;
+        self.prove(direction);
+    }
+
+    /// Describes the session by the keys of `direction`, if they have been unwrapped.
+    pub(super) fn prove(&mut self, direction: Direction) {
+        let proven = self.keys.as_ref().and_then(|keys| keys.material(direction).copied());
+        if let Some(material) = proven {
+            self.describe(&material);
+        }
+    }
+
+    fn describe(&mut self, material: &StoredKeyMaterial) {
         let name = material.cipher.name(material.key_length).unwrap_or(UNVERIFIED);
         if self.cipher.replace(name) != Some(name) || self.terms.key_length != Some(material.key_length) {
             Arc::make_mut(&mut self.terms).key_length = Some(material.key_length);
             self.changed = true;
         }
-        self.keys.get_or_insert_default().offer(direction, material);
-        self.owes = true;
     }
 
     /// The terms of a version 4 handshake, which come after it; `request` says whose they are.

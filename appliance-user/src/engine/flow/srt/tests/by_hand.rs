@@ -7,6 +7,7 @@ use aes_kw::KeyInit;
 use tidegate_common::drop_reason::DropReason;
 
 use super::bench::{Bench, PASSPHRASE, finding, ip, names, policy, with_passphrase};
+use super::super::KeyState;
 use crate::engine::media::srt::cipher::{Dialect, KeyEncryptingKey, StreamKey};
 use crate::engine::media::srt::{Data, Packet, StoredKeyMaterial};
 use crate::engine::report::StreamReport;
@@ -653,4 +654,32 @@ fn a_forged_shutdown_and_handshakes_do_not_end_a_live_session() {
     let stream = bench.only_stream();
     assert_eq!((stream.decrypted, stream.identity.stream_id), (true, None));
     assert_eq!(stream.srt.unwrap().undeciphered, 0);
+}
+
+#[test]
+fn key_material_that_does_not_unwrap_neither_describes_nor_blames() {
+    let material = Material::new(PASSPHRASE, 9, Some(1), None);
+    let keys = material.keys();
+    let mut forged = Material::new("another-passphrase", 77, Some(1), None).block;
+    forged[8] = 4; // AES-GCM
+    for lines in ["passphrase_file = \"/secret\"", ""] {
+        let mut bench = Bench::connected(policy(lines, PASSPHRASE), &material);
+        for sequence in 1..3000_u32 {
+            let ms = 10 + u64::from(sequence);
+            if sequence % 500 == 20 {
+                bench.up(ms, &control(0x7fff, KMREQ, LISTENER, &forged));
+            }
+            bench.up(ms, &data(sequence, LISTENER, 1, false, &keys));
+        }
+        let known = !lines.is_empty();
+        let stream = bench.only_stream();
+        assert_eq!((stream.encryption, stream.decrypted), ("aes-128-ctr", known));
+        assert!(stream.findings.is_empty(), "{:?}", stream.findings);
+        let srt = stream.srt.unwrap();
+        let state = if known { KeyState::Known } else { KeyState::None };
+        assert_eq!((srt.keys, srt.key_length), (state, Some(128)));
+        assert_eq!(srt.undeciphered, if known { 0 } else { 2999 });
+        let told = names(&bench.events());
+        assert!(!told.contains(&"stream-degraded".to_owned()), "{told:?}");
+    }
 }
