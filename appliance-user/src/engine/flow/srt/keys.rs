@@ -74,7 +74,7 @@ pub(super) enum Unlocked {
     Nothing,
     /// There are keys now.
     Keys,
-    /// No passphrase of the rule fits.
+    /// No passphrase of the rule fits, and no key of the session is known: who forges key material blames nobody.
     WrongPassphrase,
 }
 
@@ -165,6 +165,16 @@ impl Keys {
         }
     }
 
+    /// The material whose keys are in use in `direction`.
+    pub(super) fn material(&self, direction: Direction) -> Option<&StoredKeyMaterial> {
+        self.sides.at(direction).current.as_ref()
+    }
+
+    /// Whether any key of the session is known.
+    fn any(&self) -> bool {
+        self.sides.iter().any(|side| side.current.is_some())
+    }
+
     /// Whether something waits for `direction`.
     pub(super) fn waits(&self, direction: Direction) -> bool {
         self.sides.at(direction).pending.is_some()
@@ -203,7 +213,7 @@ impl Keys {
         let Ok(keys) = kek.unwrap(&material) else {
             pending.attempt += 1;
             pending.exhausted = caller.candidate(rule, pending.attempt).is_none();
-            return if pending.exhausted {
+            return if pending.exhausted && !self.any() {
                 Unlocked::WrongPassphrase
             } else {
                 Unlocked::Nothing

@@ -101,11 +101,6 @@ impl Flow {
         if place.is_none() {
             sessions.admit_data(id, data.sequence_number(), direction, context.now)?;
         }
-        if data.is_filter_control() {
-            // The packet filter's FEC borrows the numbers of the media packets that it protects.
-            self.tick(direction, id, Tick::FilterPacket);
-            return Ok(());
-        }
         let verified = place
             .and_then(|place| sessions.get_mut(place))
             .is_some_and(|session| !session.is_joined());
@@ -118,6 +113,12 @@ impl Flow {
             (Encryption::Required, false) | (Encryption::Forbidden, true)
         ) {
             return Err(DropReason::SrtEncryption);
+        }
+        let filters = place
+            .and_then(|place| sessions.get_mut(place))
+            .is_some_and(|s| s.filters);
+        if filters && data.is_filter_control() {
+            return self.srt_filter_control(id, direction);
         }
         let Some(at) = self.stream(StreamProtocol::Srt, direction, id, datagram, context) else {
             return Ok(());
@@ -152,6 +153,16 @@ impl Flow {
         }
     }
 
+    /// A packet filter's own packet (FEC), which borrows the number of a media packet that it protects. Where no filter was
+    /// negotiated a receiver takes such a packet for data.
+    fn srt_filter_control(&mut self, id: u32, direction: Direction) -> Result<(), DropReason> {
+        self.tick(direction, id, Tick::FilterPacket);
+        match self.srt_stream((direction, Some(id))) {
+            Some(stream) if stream.is_blocked() => Err(DropReason::StreamBlocked),
+            _ => Ok(()),
+        }
+    }
+
     /// A control packet that is no handshake. One that fits no session changes nothing; a refused party's is refused.
     fn srt_control(
         &mut self,
@@ -180,7 +191,7 @@ impl Flow {
         match control.control_type() {
             ControlType::UserDefined(_) => {
                 let request = control.control_type().is_request();
-                extend(session, control, direction, request);
+                extend(session, control, direction, request, context);
                 let owes = session.owes;
                 if let Some(refusal) = control.key_refusal()
                     && session.may_tell(context.now)
@@ -329,9 +340,16 @@ fn look(
         let caller = Session::caller(&session.stream_id, joined);
         let policy = (&context.rule.srt, generation);
         let unlocked = keys.unlock(direction, caller, policy, context.now, context.decryption);
-        session.owes |= unlocked == Unlocked::Keys;
+        if unlocked == Unlocked::Keys {
+            session.owes = true;
+            session.prove(direction);
+            describe(stream, Some(&mut *session), data, context);
+        }
         tell_unlocked(unlocked, stream, context);
     }
+    let Some(keys) = &mut session.keys else {
+        return Seen::Hidden;
+    };
     match keys.decipher(direction, data, &mut context.decryption.clear) {
         Deciphered::Clear => Seen::Deciphered,
         Deciphered::Hidden => Seen::Hidden,
@@ -381,13 +399,14 @@ fn judge(data: &srt::Data<'_>, seen: Seen, stream: &mut Stream, datagram: &Datag
 }
 
 /// A control packet of an extension: the terms of version 4, new keys.
-fn extend(session: &mut Session, control: &Control<'_>, direction: Direction, request: bool) {
+fn extend(session: &mut Session, control: &Control<'_>, direction: Direction, request: bool, context: &Context<'_>) {
     if let Some(latency) = control.latency() {
         session.negotiate(latency, request);
     }
     if let Some(material) = control.key_material().and_then(KeyMaterial::store) {
         // A response repeats what the peer sends with.
-        session.learn(if request { direction } else { direction.flipped() }, material);
+        let sends = if request { direction } else { direction.flipped() };
+        session.learn(sends, material, !context.rule.srt.passphrases.is_empty());
     }
 }
 

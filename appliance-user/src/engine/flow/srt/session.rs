@@ -77,6 +77,8 @@ pub(super) struct Session {
     pub(super) terms: Arc<Terms>,
     /// The rule admits what the initiator asked for. Without enforcement others are followed too.
     pub(super) admitted: bool,
+    /// The handshake negotiated a packet filter: what carries message number 0 is the filter's own.
+    pub(super) filters: bool,
     /// The initiator's keys, until the responder takes them.
     offered: Option<StoredKeyMaterial>,
     pub(super) keys: Option<Box<Keys>>,
@@ -109,6 +111,7 @@ impl Session {
             latency: None,
             terms: Arc::default(),
             admitted: false,
+            filters: false,
             offered: None,
             keys: None,
             changed: true,
@@ -135,6 +138,7 @@ impl Session {
             group: message.group(),
             ..Terms::default()
         };
+        self.filters = terms.filter.is_some();
         terms.read_stream_id(stream_id.as_deref());
         *self.ids.at_mut(way.direction) = Some(message.socket_id());
         if terms.rendezvous {
@@ -158,7 +162,14 @@ impl Session {
         self.standing = Standing::Established;
         self.changed = true;
         self.latency = message.response_latency().map(clamp).or(self.latency);
-        Arc::make_mut(&mut self.terms).responder = message.response();
+        let terms = Arc::make_mut(&mut self.terms);
+        terms.responder = message.response();
+        if message.response().is_some() {
+            // The response repeats the filter that is used, which may be the responder's own.
+            let filter = message.filter();
+            self.filters = filter.is_some();
+            terms.filter = filter.or(terms.filter.take());
+        }
         if message.key_refusal().is_some() {
             self.offered = None;
             return;
@@ -166,27 +177,43 @@ impl Session {
         self.take_offered();
         // A responder repeats the keys, or says others of its own for what it sends.
         if let Some(material) = message.key_material().and_then(KeyMaterial::store) {
-            self.learn(direction, material);
+            self.learn(direction, material, false);
         }
     }
 
     /// The initiator's keys are good for both directions, until each party says others.
     fn take_offered(&mut self) {
         if let Some(material) = self.offered.take() {
-            self.learn(self.initiator, material);
-            self.learn(self.initiator.flipped(), material);
+            self.learn(self.initiator, material, false);
+            self.learn(self.initiator.flipped(), material, false);
         }
     }
 
-    /// Key material for what is sent in `direction`.
-    pub(super) fn learn(&mut self, direction: Direction, material: StoredKeyMaterial) {
+    /// Key material for what is sent in `direction`. Until it is unwrapped anyone may have sent it, so it describes the
+    /// session only where nothing does yet and, being `provable`, it cannot be waited for.
+    pub(super) fn learn(&mut self, direction: Direction, material: StoredKeyMaterial, provable: bool) {
+        if self.cipher.is_none() && !provable {
+            self.describe(&material);
+        }
+        self.keys.get_or_insert_default().offer(direction, material);
+        self.owes = true;
+        self.prove(direction);
+    }
+
+    /// Describes the session by the keys of `direction`, if they have been unwrapped.
+    pub(super) fn prove(&mut self, direction: Direction) {
+        let proven = self.keys.as_ref().and_then(|keys| keys.material(direction).copied());
+        if let Some(material) = proven {
+            self.describe(&material);
+        }
+    }
+
+    fn describe(&mut self, material: &StoredKeyMaterial) {
         let name = material.cipher.name(material.key_length).unwrap_or(UNVERIFIED);
         if self.cipher.replace(name) != Some(name) || self.terms.key_length != Some(material.key_length) {
             Arc::make_mut(&mut self.terms).key_length = Some(material.key_length);
             self.changed = true;
         }
-        self.keys.get_or_insert_default().offer(direction, material);
-        self.owes = true;
     }
 
     /// The terms of a version 4 handshake, which come after it; `request` says whose they are.

@@ -195,17 +195,18 @@ impl Sessions {
         })
     }
 
-    /// Room for one more session: one that is over goes first, then a pending one, then one that was joined and has no key,
+    /// Room for one more session: one that is over and silent goes first (anyone can say good-bye for another), then a pending one, then one that was joined and has no key,
     /// then one that fell silent. Live sessions stay, or whoever sends handshakes could make them unverified.
     fn make_room(&mut self, now: Timestamp) -> bool {
         if self.list.len() < MAX_SESSIONS {
             return true;
         }
+        let silent = |session: &Session| now.since(session.last_seen) >= SESSION_SILENCE;
         let rank = |session: &Session| match session.standing {
-            _ if session.closed => Some(0),
+            _ if session.closed && silent(session) => Some(0),
             Standing::Greeting | Standing::Pending => Some(1),
             Standing::Joined if session.keys.is_none() => Some(2),
-            _ if now.since(session.last_seen) >= SESSION_SILENCE => Some(3),
+            _ if silent(session) => Some(3),
             _ => None,
         };
         let ranked = self.list.iter().enumerate();

@@ -6,6 +6,8 @@ use aes_kw::KeyInit;
 
 use tidegate_common::drop_reason::DropReason;
 
+use super::super::KeyState;
+
 use super::bench::{Bench, PASSPHRASE, finding, ip, names, policy, policy_where, with_passphrase};
 use crate::engine::media::srt::cipher::{Dialect, KeyEncryptingKey, StreamKey};
 use crate::engine::media::srt::{Data, Packet, StoredKeyMaterial};
@@ -724,4 +726,126 @@ fn refusals_are_few_and_end_with_silence() {
     );
     assert_eq!(bench.up(118_000, &packet), refused, "it goes on");
     assert_eq!(bench.up(180_000, &packet), Verdict::Return, "an id may come again");
+}
+
+/// Makes a packet one of a packet filter: message number 0.
+fn filter_control(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[4] &= 0xfc;
+    packet[5..8].fill(0);
+    packet
+}
+
+#[test]
+fn message_number_0_is_data_where_no_filter_was_negotiated() {
+    let mut bench = Bench::new(policy("on_unverified = \"drop\"", PASSPHRASE));
+    assert_eq!(
+        bench.up(0, &filter_control(data(1, LISTENER, 0, false, &NO_KEYS))),
+        Verdict::Drop(DropReason::SrtUnverified)
+    );
+    let mut bench = Bench::connected(
+        policy("encryption = \"required\"\npassphrase_file = \"/secret\"", PASSPHRASE),
+        &Material::new(PASSPHRASE, 4, Some(1), None),
+    );
+    assert_eq!(
+        bench.up(5, &filter_control(data(1, LISTENER, 0, false, &NO_KEYS))),
+        Verdict::Drop(DropReason::SrtEncryption)
+    );
+    let mut bench = Bench::new(policy("", PASSPHRASE));
+    bench.connect(&[], &[]);
+    for sequence in 1..20 {
+        bench.up(
+            sequence.into(),
+            &filter_control(data(sequence, LISTENER, 0, false, &NO_KEYS)),
+        );
+    }
+    let stream = bench.only_stream();
+    assert_eq!((stream.packets, stream.srt.unwrap().filter_packets), (19, 0));
+}
+
+#[test]
+fn a_negotiated_filter_s_packets_are_counted_and_obey_the_rule() {
+    let config = b"cefslco,0:1:s".chunks(4).flat_map(|word| word.iter().copied());
+    let filter = (7, config.chain([0; 3]).collect::<Vec<u8>>());
+    // Either party may ask for it; the response says what is used.
+    for ask in [vec![filter.clone()], vec![]] {
+        let mut bench = Bench::new(policy(
+            "encryption = \"forbidden\"\n[rule.ts]\ncontinuity = { max_incidents = 0, on_exceed = \"block\" }",
+            PASSPHRASE,
+        ));
+        bench.connect(&ask, std::slice::from_ref(&filter));
+        for sequence in 1..100 {
+            let packet = data(sequence, LISTENER, 0, false, &NO_KEYS);
+            bench.up(sequence.into(), &packet);
+            assert_eq!(bench.up(sequence.into(), &filter_control(packet)), Verdict::Return);
+        }
+        let encrypted = filter_control(data(100, LISTENER, 1, false, &NO_KEYS));
+        assert_eq!(bench.up(100, &encrypted), Verdict::Drop(DropReason::SrtEncryption));
+        let mut wrong = data(100, LISTENER, 0, false, &NO_KEYS);
+        wrong[16 + 3] ^= 5;
+        bench.up(100, &wrong);
+        for sequence in 101..4000 {
+            bench.up(sequence.into(), &data(sequence, LISTENER, 0, false, &NO_KEYS));
+            bench.engine.tick(at(sequence.into()), 16);
+        }
+        let late = data(4000, LISTENER, 0, false, &NO_KEYS);
+        for packet in [filter_control(late.clone()), late] {
+            assert_eq!(bench.up(4000, &packet), Verdict::Drop(DropReason::StreamBlocked));
+        }
+        let srt = bench.only_stream().srt.unwrap();
+        assert_eq!(srt.filter_packets, 100, "one of them blocked");
+        assert!(finding(&bench.streams()[0], "sequence-conflict") == 0);
+    }
+}
+
+#[test]
+fn a_forged_shutdown_and_handshakes_do_not_end_a_live_session() {
+    let material = Material::new(PASSPHRASE, 9, Some(1), None);
+    let keys = material.keys();
+    let lines = "on_unverified = \"drop\"\nencryption = \"required\"\npassphrase_file = \"/secret\"";
+    let mut bench = Bench::connected(policy(lines, PASSPHRASE), &material);
+    let other = Material::new("another-passphrase", 1, Some(3), None).block;
+    for sequence in 1..20_u32 {
+        let packet = data(sequence, LISTENER, 1, false, &keys);
+        assert_eq!(bench.up(10 + u64::from(sequence), &packet), Verdict::Return);
+    }
+    bench.up(40, &control(5, 0, LISTENER, &[0; 4]));
+    for n in 0..50 {
+        let ask = [(HSREQ, latency(200)), (KMREQ, other.clone()), stream_id("evil")];
+        bench.up(41, &handshake(5, CONCLUSION, 0x6666_0000 + n, 0, &ask));
+    }
+    for sequence in 20..40_u32 {
+        let packet = data(sequence, LISTENER, 1, false, &keys);
+        assert_eq!(bench.up(3000 + u64::from(sequence), &packet), Verdict::Return);
+    }
+    let stream = bench.only_stream();
+    assert_eq!((stream.decrypted, stream.identity.stream_id), (true, None));
+    assert_eq!(stream.srt.unwrap().undeciphered, 0);
+}
+
+#[test]
+fn key_material_that_does_not_unwrap_neither_describes_nor_blames() {
+    let material = Material::new(PASSPHRASE, 9, Some(1), None);
+    let keys = material.keys();
+    let mut forged = Material::new("another-passphrase", 77, Some(1), None).block;
+    forged[8] = 4; // AES-GCM
+    for lines in ["passphrase_file = \"/secret\"", ""] {
+        let mut bench = Bench::connected(policy(lines, PASSPHRASE), &material);
+        for sequence in 1..3000_u32 {
+            let ms = 10 + u64::from(sequence);
+            if sequence % 500 == 20 {
+                bench.up(ms, &control(0x7fff, KMREQ, LISTENER, &forged));
+            }
+            bench.up(ms, &data(sequence, LISTENER, 1, false, &keys));
+        }
+        let known = !lines.is_empty();
+        let stream = bench.only_stream();
+        assert_eq!((stream.encryption, stream.decrypted), ("aes-128-ctr", known));
+        assert!(stream.findings.is_empty(), "{:?}", stream.findings);
+        let srt = stream.srt.unwrap();
+        let state = if known { KeyState::Known } else { KeyState::None };
+        assert_eq!((srt.keys, srt.key_length), (state, Some(128)));
+        assert_eq!(srt.undeciphered, if known { 0 } else { 2999 });
+        let told = names(&bench.events());
+        assert!(!told.contains(&"stream-degraded".to_owned()), "{told:?}");
+    }
 }
