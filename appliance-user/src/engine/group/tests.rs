@@ -466,6 +466,10 @@ fn the_first_request_shows_that_there_is_longer_to_wait() {
                     fleet.send(0, at, sender(4000), receiver(5000), &media(ms, 6));
                 }
                 let asked = ms.saturating_sub(30);
+                if ms % 200 == 5 {
+                    let report = sender_report(6, u32::from(ms.min(500)));
+                    fleet.send(1, at, sender(4001), receiver(5001), &report);
+                }
                 if asks && asked < 500 && lost(asked) {
                     let request = [rtcp(0, 201, &[9]), rtcp(1, 205, &[9, 6, u32::from(asked) << 16])].concat();
                     fleet.send(1, at, receiver(5001), sender(4001), &request);
@@ -479,7 +483,13 @@ fn the_first_request_shows_that_there_is_longer_to_wait() {
             for step in 0..40 {
                 fleet.tick(1000 + step * 100);
             }
-            let (stream, _) = fleet.stream(StreamProtocol::Rist);
+            let (stream, rtp) = fleet.stream(StreamProtocol::Rist);
+            let told = rtp.rtcp.expect("RTCP");
+            assert_eq!(
+                (told.sender_reports, told.missing),
+                (5, None),
+                "what was repeated is not missing"
+            );
             let transport = stream.transport;
             assert_eq!([transport.lost, transport.late], expected, "asks: {asks}");
         }

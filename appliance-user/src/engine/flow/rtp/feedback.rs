@@ -92,14 +92,16 @@ impl Feedback {
         self.compared = None;
     }
 
-    pub(super) fn report(&self) -> RtcpReport {
+    /// Everything known. `compares`: what the sender counts is what should come.
+    pub(super) fn report(&self, compares: bool) -> RtcpReport {
         let sent = self.sent();
+        let compared = sent.compared.filter(|_| compares);
         RtcpReport {
             sender_reports: self.sender_reports,
             sent_packets: sent.packets,
             sent_octets: sent.octets,
-            compared_packets: sent.compared.map_or(0, |(packets, _)| packets),
-            missing: sent.compared.map(|(_, missing)| missing),
+            compared_packets: compared.map_or(0, |(packets, _)| packets),
+            missing: compared.map(|(_, missing)| missing),
             cname: self.cname.map(|text| text.as_str().to_owned()),
             receiver_reports: self.receiver_reports,
             fraction_lost_percent: self.block.map(|block| f64::from(block.fraction_lost) * 100.0 / 256.0),
@@ -227,16 +229,16 @@ mod tests {
     fn what_the_sender_counts_and_what_came_is_compared_past_a_wrap() {
         let mut feedback = Feedback::default();
         feedback.note(at_ms(0), &sender(u32::MAX - 9, 1), Some(50));
-        assert_eq!(feedback.report().missing, None, "what was sent before is not known");
+        assert_eq!(feedback.report(true).missing, None, "what was sent before is not known");
         feedback.note(at_ms(5000), &sender(90, 2), Some(145));
-        let report = feedback.report();
+        let report = feedback.report(true);
         assert_eq!(
             (report.sent_packets, report.sent_octets, report.missing),
             (100, 10_000, Some(5))
         );
         feedback.note(at_ms(9000), &sender(10, 3), Some(150));
         feedback.note(at_ms(9500), &sender(20, 4), Some(159));
-        let report = feedback.report();
+        let report = feedback.report(true);
         assert_eq!(
             (report.sent_packets, report.missing),
             (110, Some(6)),
@@ -249,15 +251,15 @@ mod tests {
         let mut feedback = Feedback::default();
         feedback.note(at_ms(0), &sender(100, 1), None);
         feedback.note(at_ms(1000), &sender(200, 2), None);
-        let report = feedback.report();
+        let report = feedback.report(true);
         assert_eq!((report.sent_packets, report.missing), (100, None));
         feedback.note(at_ms(2000), &sender(300, 3), Some(7));
-        assert_eq!(feedback.report().missing, None);
+        assert_eq!(feedback.report(true).missing, None);
         feedback.note(at_ms(3000), &sender(400, 4), Some(105));
         feedback.blind();
         feedback.note(at_ms(4000), &sender(500, 5), Some(105));
         feedback.note(at_ms(5000), &sender(600, 6), Some(204));
-        let report = feedback.report();
+        let report = feedback.report(true);
         assert_eq!(
             (report.sent_packets, report.compared_packets, report.missing),
             (500, 200, Some(3)),
@@ -281,7 +283,7 @@ mod tests {
             })
         };
         feedback.note(at_ms(3040), &block(0x1234_5678, 2 << 16), Some(1));
-        let report = feedback.report();
+        let report = feedback.report(true);
         assert_eq!(report.round_trip_ms, Some(40.0));
         assert_eq!(
             (
@@ -294,7 +296,7 @@ mod tests {
         feedback.note(at_ms(4000), &block(0x1234_5678, u32::MAX), Some(1));
         feedback.note(at_ms(4000), &block(0x9999_9999, 0), Some(1));
         assert_eq!(
-            feedback.report().round_trip_ms,
+            feedback.report(true).round_trip_ms,
             Some(40.0),
             "an impossible wait, an unknown report"
         );
@@ -315,11 +317,11 @@ mod tests {
             feedback.note(at_ms(n * 100), &echo(false, n, 0), Some(0));
         }
         feedback.note(at_ms(930), &echo(true, 9, 5000), Some(0));
-        assert_eq!(feedback.report().round_trip_ms, Some(25.0));
+        assert_eq!(feedback.report(true).round_trip_ms, Some(25.0));
         feedback.note(at_ms(950), &echo(true, 9, 0), Some(0));
         feedback.note(at_ms(950), &echo(true, 1, 0), Some(0));
         assert_eq!(
-            feedback.report().round_trip_ms,
+            feedback.report(true).round_trip_ms,
             Some(25.0),
             "answered already, forgotten already"
         );

@@ -31,6 +31,8 @@ pub(in crate::engine) struct RtpFigures {
     signalled_jumps: u64,
     /// Media packets and their payload that came, repeated ones left out: what a sender report is compared with.
     received: u64,
+    /// The sender repeats what was lost, and does not count that (RIST): its count says nothing of what came in the end.
+    repeats: bool,
     /// The same by the last times at which some came, copies left out.
     history: History,
     bye: Option<Timestamp>,
@@ -67,6 +69,7 @@ impl Default for RtpFigures {
             jumps: 0,
             signalled_jumps: 0,
             received: 0,
+            repeats: false,
             history: History::new(Some(0)),
             bye: None,
             feedback: None,
@@ -120,6 +123,7 @@ impl RtpFigures {
         self.payload_types |= 1 << (payload_type & 0x7f);
         self.markers += u64::from(header.marker);
         if repeated {
+            self.repeats = true;
             return [None; 2];
         }
         self.received += 1;
@@ -262,7 +266,7 @@ impl RtpFigures {
             markers: self.markers,
             timestamp_jumps: self.jumps,
             signalled_timestamp_jumps: self.signalled_jumps,
-            rtcp: self.feedback.as_ref().map(|feedback| feedback.report()),
+            rtcp: self.feedback.as_ref().map(|feedback| feedback.report(!self.repeats)),
             fec: self.fec.map(|fec| FecReport {
                 columns: fec.columns,
                 rows: fec.rows,

@@ -44,7 +44,7 @@ pub struct RtcpReport {
     /// Of those packets, how many lie between reports at which it is known what had come here.
     pub compared_packets: u64,
     /// Of those compared, how many did not come here, packets still on their way when the report came among them; `None`
-    /// where nothing could be compared, as in the report of an RTCP stream itself.
+    /// where nothing could be compared, as in the report of an RTCP stream itself, and where the sender repeats packets.
     pub missing: Option<u64>,
     /// The sender's canonical name, its first 64 bytes.
     pub cname: Option<String>,
