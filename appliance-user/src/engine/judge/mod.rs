@@ -18,6 +18,7 @@ mod forgery_tests;
 pub mod incidents;
 mod pace;
 mod pending;
+mod rewind;
 #[cfg(test)]
 mod run_tests;
 mod sequence;
@@ -714,6 +715,10 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         let tainted = self.court.docket.is_tainted(at, settling);
         let event = Event::Lost { at, count, tainted };
         self.court.docket.hold(at.after(settling), event, &mut self.court.grant);
+    }
+
+    fn suspect(&mut self) {
+        self.court.docket.taint(self.now);
     }
 
     fn conflict(&mut self) {

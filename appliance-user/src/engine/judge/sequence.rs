@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use super::arrival::{Arrival, Waiting};
 use super::pace::Pace;
 use super::pending::{History, MAX_NUMBERS, Pending, STEADY_NUMBERS};
+use super::rewind::{LEAST_BACK, Rewind};
 use super::{ResetCause, TransportCounters};
 use crate::engine::media::mpegts::PACKET_SIZE;
 use crate::engine::memory::Grant;
@@ -39,6 +40,8 @@ pub(super) trait Bench {
     fn grant(&mut self) -> &mut Grant;
     /// So many numbers are missing before the next packet.
     fn lost(&mut self, first: u64, count: u64);
+    /// A number came again with another content, which is told as a conflict unless it shows to be the sender's.
+    fn suspect(&mut self);
     /// A number came again with another content.
     fn conflict(&mut self);
     /// A packet far from the sequence was alone.
@@ -85,6 +88,7 @@ pub(super) struct Sequencer {
     /// When a digest last waited.
     last_waited: Timestamp,
     candidate: Option<Box<Candidate>>,
+    rewind: Option<Box<Rewind>>,
 }
 
 impl Sequencer {
@@ -102,6 +106,7 @@ impl Sequencer {
             last_accepted: Timestamp::default(),
             last_waited: Timestamp::default(),
             candidate: None,
+            rewind: None,
         }
     }
 
@@ -148,6 +153,7 @@ impl Sequencer {
 
     /// Gives up everything that is missing and judges everything that waits.
     pub(super) fn flush(&mut self, bench: &mut impl Bench) {
+        self.refute(bench);
         if self.started {
             self.give_up_below(self.highest + 1, bench);
         }
@@ -172,6 +178,7 @@ impl Sequencer {
         if !self.started {
             return;
         }
+        self.refute(bench);
         self.pending.clear();
         self.next = self.highest + 1;
         self.gaps.clear();
@@ -215,6 +222,9 @@ impl Sequencer {
     #[inline]
     fn forward(&mut self, packet: Arrival<'_>, ahead: u64, bench: &mut impl Bench) {
         let number = self.highest + ahead;
+        if self.rewind.is_some() {
+            self.refute(bench);
+        }
         self.pace.step(packet.at, ahead);
         self.last_accepted = packet.at;
         if packet.digest.retransmitted {
@@ -267,7 +277,8 @@ impl Sequencer {
     /// Bytes that it holds beside itself.
     pub(super) fn memory(&self) -> usize {
         let candidate = self.candidate.as_ref().map_or(0, |_| size_of::<Candidate>());
-        self.history.memory() + self.pending.memory() + self.gaps.capacity() * size_of::<Gap>() + candidate
+        let rewind = self.rewind.as_ref().map_or(0, |rewind| rewind.memory());
+        self.history.memory() + self.pending.memory() + self.gaps.capacity() * size_of::<Gap>() + candidate + rewind
     }
 
     /// What waits must fit the rings: they grow to their bound, then the oldest gaps are given up before their time.
@@ -315,12 +326,14 @@ impl Sequencer {
         let number = self.highest.saturating_sub(back);
         let known = number >= self.first && back < self.history.capacity();
         match self.history.get(number).filter(|_| known) {
+            // A sender that began anew may send what was sent under that number before: null packets are all alike.
+            Some(_) if self.confirms(&packet) => self.confirm(packet, bench),
+            Some(hash) if self.goes_back(&packet) => self.go_back(packet, hash != packet.digest.hash, bench),
             Some(hash) if hash == packet.digest.hash => {
                 self.last_accepted = packet.at;
                 count_copy(&packet, bench);
             }
-            Some(_) if self.confirms(&packet) => self.confirm(packet, bench),
-            Some(_) if back <= self.pace.jump_limit(MOST_SKIPPED) => bench.conflict(),
+            Some(_) if back <= self.pace.jump_limit(MOST_SKIPPED) => self.conflict(packet, back, bench),
             None if known && number >= self.next => self.fill(number, packet, bench),
             None if self.confirms(&packet) => self.confirm(packet, bench),
             // A number that was waited for and given up is late however late it is; one from before the first packet only
@@ -340,6 +353,7 @@ impl Sequencer {
 
     /// A missing number came in time.
     fn fill(&mut self, number: u64, packet: Arrival<'_>, bench: &mut impl Bench) {
+        self.refute(bench);
         self.last_accepted = packet.at;
         // It was sent before what showed that it is missing. By the time of its own arrival tables would be overdue that
         // have come and wait behind it.
@@ -387,6 +401,11 @@ impl Sequencer {
         {
             self.candidate = None;
             bench.out_of_window();
+        }
+        if let Some(rewind) = &self.rewind
+            && rewind.is_over(now, self.pace.silence())
+        {
+            self.refute(bench);
         }
     }
 
@@ -452,6 +471,52 @@ impl Sequencer {
         self.forward(packet, 1, bench);
     }
 
+    /// A number within the window has another content: somebody else's packet, or the first of a sender who went back.
+    fn conflict(&mut self, packet: Arrival<'_>, back: u64, bench: &mut impl Bench) {
+        self.refute(bench);
+        if back < LEAST_BACK || packet.digest.retransmitted {
+            return bench.conflict();
+        }
+        bench.suspect();
+        self.rewind = Some(Box::new(Rewind::new(self.keep(&packet, bench))));
+    }
+
+    /// Whether a packet is the next of those that may show that the sender went back.
+    fn goes_back(&self, packet: &Arrival<'_>) -> bool {
+        let mask = self.mask();
+        let rewind = self.rewind.as_ref();
+        rewind.is_some_and(|rewind| !packet.digest.retransmitted && rewind.goes_on_with(packet, mask))
+    }
+
+    /// One more of them; the last that it takes moves the sequence.
+    fn go_back(&mut self, packet: Arrival<'_>, conflict: bool, bench: &mut impl Bench) {
+        let waiting = self.keep(&packet, bench);
+        let Some(rewind) = &mut self.rewind else { return };
+        if !rewind.push(waiting, conflict) {
+            return bench.suspect();
+        }
+        let Some(rewind) = self.rewind.take() else { return };
+        let Some((first, rest)) = rewind.packets().split_first() else {
+            return;
+        };
+        self.give_up_below(self.highest + 1, bench);
+        self.reset(0, bench);
+        self.rebase_to(self.anew(first.digest.sequence));
+        self.pace.anchor(first.at);
+        self.take_first(first.arrival(), bench);
+        for packet in rest {
+            self.forward(packet.arrival(), 1, bench);
+        }
+    }
+
+    /// The sequence goes on where it was: what seemed to go back was somebody else's, or copies.
+    fn refute(&mut self, bench: &mut impl Bench) {
+        let Some(rewind) = self.rewind.take() else { return };
+        (0..rewind.conflicts()).for_each(|_| bench.conflict());
+        let copies = rewind.packets().len() - rewind.conflicts();
+        bench.counters().duplicated += copies as u64;
+    }
+
     fn reset(&mut self, lost: u64, bench: &mut impl Bench) {
         let cause = if lost > 0 {
             ResetCause::Outage
@@ -467,6 +532,7 @@ impl Sequencer {
 
     /// The sequence goes on at `number`, which is to be taken next; nothing waits.
     fn rebase_to(&mut self, number: u64) {
+        self.rewind = None;
         self.history.clear();
         self.pending.clear();
         self.gaps.clear();
