@@ -323,8 +323,9 @@ impl Judge {
         self.court.hands_on = true;
     }
 
-    /// Takes a packet that came at `now`: its digest, and the TS packets that it was made of.
-    pub fn offer(&mut self, now: Timestamp, digest: &PacketDigest, bytes: TsBytes<'_>, out: &mut impl Sink) {
+    /// Takes a packet that came at `now`: its digest, and the TS packets that it was made of. Whether it was new: no copy of
+    /// what came before, and nothing that is judged nowhere.
+    pub fn offer(&mut self, now: Timestamp, digest: &PacketDigest, bytes: TsBytes<'_>, out: &mut impl Sink) -> bool {
         self.clock = now;
         let packet = Arrival { at: now, digest, bytes };
         let settling = self.settling();
@@ -334,11 +335,15 @@ impl Judge {
             settling,
             out,
         };
-        match &mut self.sequencer {
+        let fresh = match &mut self.sequencer {
             Some(sequencer) => sequencer.offer(packet, &mut bench),
-            None => bench.in_order(packet),
-        }
+            None => {
+                bench.in_order(packet);
+                true
+            }
+        };
         self.court.docket.release(now, out);
+        fresh
     }
 
     /// Takes packets of a file, under [`Ordering::Arrival`]: as if each had been offered in a datagram of its own, at its own

@@ -89,6 +89,8 @@ pub(super) struct Sequencer {
     last_waited: Timestamp,
     candidate: Option<Box<Candidate>>,
     rewind: Option<Box<Rewind>>,
+    /// The packet under inspection was new.
+    fresh: bool,
 }
 
 impl Sequencer {
@@ -107,6 +109,7 @@ impl Sequencer {
             last_waited: Timestamp::default(),
             candidate: None,
             rewind: None,
+            fresh: false,
         }
     }
 
@@ -130,10 +133,21 @@ impl Sequencer {
         self.history.capacity()
     }
 
-    pub(super) fn offer(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) {
-        if !self.started {
-            return self.begin(packet, bench);
+    /// Takes a packet. Whether it was new: a number that the sequence goes on with, or that it missed; no copy, and none that
+    /// is judged nowhere.
+    pub(super) fn offer(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) -> bool {
+        self.fresh = false;
+        if self.started {
+            self.place(packet, bench);
+        } else {
+            self.begin(packet, bench);
         }
+        self.fresh
+    }
+
+    /// Finds the place of a packet that is not the first.
+    #[inline]
+    fn place(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) {
         self.expire(packet.at, bench);
         let distance = self.distance(packet.digest.sequence);
         match u64::try_from(distance) {
@@ -227,6 +241,7 @@ impl Sequencer {
         }
         self.pace.step(packet.at, ahead);
         self.last_accepted = packet.at;
+        self.fresh = true;
         if packet.digest.retransmitted {
             bench.counters().retransmitted += 1;
         }
@@ -355,6 +370,7 @@ impl Sequencer {
     fn fill(&mut self, number: u64, packet: Arrival<'_>, bench: &mut impl Bench) {
         self.refute(bench);
         self.last_accepted = packet.at;
+        self.fresh = true;
         // It was sent before what showed that it is missing. By the time of its own arrival tables would be overdue that
         // have come and wait behind it.
         let missed = self.gaps.iter().find(|gap| number < gap.before);
@@ -547,6 +563,7 @@ impl Sequencer {
             bench.counters().retransmitted += 1;
         }
         self.last_accepted = packet.at;
+        self.fresh = true;
         self.history.mark(self.highest, packet.digest.hash);
         bench.in_order(packet);
         self.next = self.highest + 1;

@@ -88,9 +88,14 @@ impl Rig {
 
     /// One packet, now, without time passing.
     pub(super) fn drop_in(&mut self, digest: &PacketDigest) {
+        self.is_new(digest);
+    }
+
+    /// The same; whether the judge took it for new.
+    pub(super) fn is_new(&mut self, digest: &PacketDigest) -> bool {
         self.judge.offer(self.now, digest, TsBytes::default(), &mut |event| {
             self.events.push(event)
-        });
+        })
     }
 
     pub(super) fn rebase(&mut self) {
@@ -402,6 +407,24 @@ fn copies_are_counted_by_what_they_are() {
         ([0, 0, 40, 10, 0, 0], (0, 0, 0), vec![])
     );
     assert_eq!(judge.ts().packets, 2100);
+}
+
+#[test]
+fn what_is_new_is_neither_a_copy_nor_late_nor_alone() {
+    let mut rig = Rig::rtp();
+    let sent = Sender::rtp(100).take(400);
+    assert!(sent[..100].iter().all(|digest| rig.is_new(digest)));
+    assert!(!sent[..100].iter().any(|digest| rig.is_new(digest)), "copies");
+    assert!(rig.is_new(&sent[102]), "behind a gap");
+    assert!(rig.is_new(&sent[101]), "reordered");
+    rig.pause(WINDOW * 2);
+    assert!(!rig.is_new(&sent[100]), "late");
+    let mut restarted = Sender::rtp(30_000).take(3);
+    assert!(!rig.is_new(&restarted[0]), "alone");
+    assert!(rig.is_new(&restarted[1]), "a new sequence");
+    restarted[2].hash = 1;
+    restarted[2].sequence = 30_000;
+    assert!(!rig.is_new(&restarted[2]), "a conflict");
 }
 
 #[test]

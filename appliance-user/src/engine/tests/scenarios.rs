@@ -259,6 +259,24 @@ fn silence_is_not_claimed_of_a_time_in_which_the_engine_was_blind_nor_of_compani
 }
 
 #[test]
+fn a_sender_that_repeats_its_last_second_is_silent() {
+    use crate::policy::RuleId;
+    let mut bench = Bench::new(rtp_policy("silence = \"2s\"\n"));
+    bench.flow(0..2000, sound);
+    bench.flow(2000..22_000, |ms| sound(1000 + ms % 1000));
+    let told = bench.told();
+    let raised = told.iter().find(|(_, text)| text == "+silence").map(|(ms, _)| *ms);
+    assert_eq!(raised, Some(4000), "{told:?}");
+    assert!(!told.iter().any(|(_, text)| text == "-silence"), "{told:?}");
+    assert_eq!(bench.engine.activity().last(RuleId(0)), Some(at_ms(1999)));
+    // It thaws.
+    bench.flow(22_000..34_000, |ms| sound(ms - 20_000));
+    assert!(bench.told_names().contains(&"-silence".to_owned()));
+    let stream = bench.only_stream();
+    assert_eq!((stream.transport.duplicated, stream.packets), (20_000, 34_000));
+}
+
+#[test]
 fn media_of_confirmed_streams_is_what_a_rule_is_waited_for() {
     use crate::policy::RuleId;
     let mut bench = Bench::new(rtp_policy(""));
