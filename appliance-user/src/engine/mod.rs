@@ -369,8 +369,8 @@ impl Engine {
         match inspected {
             Ok(()) => Verdict::Return,
             Err(reason) if rule.enforce => Verdict::Drop(reason),
-            Err(_) => {
-                self.counters.shadow_drops += 1;
+            Err(reason) => {
+                self.counters.shadow_dropped[reason.index()] += 1;
                 Verdict::Return
             }
         }

@@ -209,7 +209,7 @@ fn in_shadow_mode_a_block_is_told_and_every_packet_returned() {
         "degraded>healthy clear",
     ];
     assert_eq!(bench.told_names(), expected);
-    assert_eq!(bench.engine.counters().shadow_drops, 0);
+    assert_eq!(bench.engine.counters().shadow_dropped_total(), 0);
     assert_eq!(bench.only_stream().worst_state, StreamState::Degraded);
 }
 
