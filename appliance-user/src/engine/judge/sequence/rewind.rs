@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use super::arrival::{Arrival, Waiting};
+use crate::engine::judge::arrival::{Arrival, Waiting};
 use crate::engine::time::Timestamp;
 
 /// Conflicts in a row that show a restart. One more than beyond the window: here a forger need not even guess.
