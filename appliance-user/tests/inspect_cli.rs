@@ -399,6 +399,7 @@ fn a_rule_that_does_not_enforce_tells_what_it_would_drop() {
     );
     let report = told.report();
     assert_eq!((told.code, number(&report, "/shadow_drops")), (Some(1), 1));
+    assert_eq!(report["shadow_drop_reasons"], serde_json::json!({"not-rtp": 1}));
     assert_eq!(
         (
             number(&report, "/packets/dropped"),

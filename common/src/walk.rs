@@ -6,12 +6,14 @@
 //! length of the datagram or packet around it, so trailing padding is never taken for content.
 
 mod limits;
+mod steps;
 mod transport;
 
 pub use limits::{KernelLimits, Limits, UserLimits};
 
 use core::net::{IpAddr, SocketAddr};
 
+use self::steps::{bounded, inside, plus, whole, within};
 use crate::cursor::{Cursor, SliceCursor};
 use crate::drop_reason::DropReason;
 use crate::flow::Tuple;
@@ -464,42 +466,5 @@ const fn fragment(offset: u16, more: bool, id: u32) -> Fragment {
         (0, false) => Fragment::None,
         (0, true) => Fragment::First { id },
         _ => Fragment::Later { id },
-    }
-}
-
-/// Offsets cannot overflow for any packet that exists; should they, they stop at a value that no cursor reaches.
-#[inline(always)]
-const fn plus(offset: usize, length: usize) -> usize {
-    offset.saturating_add(length)
-}
-
-/// A header that the packet must hold.
-#[inline(always)]
-fn whole<const N: usize, C: Cursor>(cursor: &C, at: usize) -> Result<[u8; N], Stop> {
-    cursor.read(at).ok_or(Stop::Malformed(DropReason::Truncated))
-}
-
-/// A header that must end before `end`.
-#[inline(always)]
-fn within<const N: usize, C: Cursor>(cursor: &C, at: usize, end: usize) -> Result<[u8; N], Stop> {
-    if plus(at, N) > end {
-        return Err(Stop::Malformed(DropReason::Truncated));
-    }
-    whole(cursor, at)
-}
-
-#[inline(always)]
-fn bounded<const N: usize, C: Cursor>(cursor: &C, at: usize, limit: Option<usize>) -> Result<[u8; N], Stop> {
-    match limit {
-        Some(end) => within(cursor, at, end),
-        None => whole(cursor, at),
-    }
-}
-
-#[inline(always)]
-fn inside<C: Cursor>(cursor: &C, end: usize, limit: Option<usize>) -> bool {
-    match limit {
-        Some(limit) => end <= limit,
-        None => cursor.reaches(end),
     }
 }

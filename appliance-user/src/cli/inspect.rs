@@ -177,6 +177,7 @@ fn inspect(path: &Path, how: &How<'_>, folder: Option<&Folder>) -> InputReport {
         packets: PacketTotals::default(),
         drop_reasons: BTreeMap::new(),
         shadow_drops: 0,
+        shadow_drop_reasons: BTreeMap::new(),
         flows_refused: 0,
         expectations: Vec::new(),
         streams: Vec::new(),

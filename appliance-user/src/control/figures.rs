@@ -176,7 +176,7 @@ const WORKER_COUNTERS: &[(&str, &str, Take)] = &[
     (
         "shadow_dropped_packets",
         "Packets returned that their rule would drop if it said enforce = true",
-        |w| w.engine.shadow_drops,
+        |w| w.engine.shadow_dropped_total(),
     ),
     ("streams_created", "Streams that appeared", |w| w.engine.streams_created),
     ("streams_refused", "Streams that could not be followed", |w| {
@@ -348,6 +348,10 @@ fn worker_families(queues: &[QueueFigures]) -> Vec<Family> {
             .map(|(name, help, take)| per_queue(Family::gauge(name, help), *take)),
     );
     let mut dropped = Family::counter("worker_dropped_packets", "Packets workers dropped, by reason");
+    let mut shadow = Family::counter(
+        "shadow_dropped_packets_by_reason",
+        "Packets returned that their rule would drop if it said enforce = true, by reason",
+    );
     let mut frames = Family::gauge("frames", "Packet buffers by where they are");
     let mut up = Family::gauge("worker_running", "1 while the queue's worker runs");
     let mut dark = Family::gauge("bypass_active", "1 while the queue's packets take the failure action");
@@ -359,7 +363,8 @@ fn worker_families(queues: &[QueueFigures]) -> Vec<Family> {
         let number = label("queue", queue.queue);
         for reason in DropReason::ALL {
             let labels = vec![number.clone(), label("reason", reason.name())];
-            dropped.add(labels, queue.worker.engine.dropped[reason.index()]);
+            dropped.add(labels.clone(), queue.worker.engine.dropped[reason.index()]);
+            shadow.add(labels, queue.worker.engine.shadow_dropped[reason.index()]);
         }
         for (place, take) in FRAME_PLACES {
             frames.add(vec![number.clone(), label("place", place)], take(&queue.worker));
@@ -373,7 +378,7 @@ fn worker_families(queues: &[QueueFigures]) -> Vec<Family> {
         };
         age.samples.push((vec![number], seconds));
     }
-    families.extend([dropped, frames, up, dark, age]);
+    families.extend([dropped, shadow, frames, up, dark, age]);
     families
 }
 

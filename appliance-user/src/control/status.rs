@@ -98,6 +98,7 @@ mod tests {
         let mut worker = summary::tests::worker();
         (worker.group_messages_shed, worker.groups_refused) = (3, 4);
         worker.engine.memory_left = 5000;
+        worker.engine.shadow_dropped[DropReason::RtpPayloadType.index()] = 6;
         let figures = Figures {
             facts: Facts::default(),
             kernel: KernelFigures::zero(),
@@ -119,6 +120,8 @@ mod tests {
             "tidegate_groups_refused_total{queue=\"7\"} 4\n",
             "tidegate_engine_memory_left_bytes{queue=\"7\"} 5000.0\n",
             "tidegate_worker_dropped_packets_total{queue=\"7\",reason=\"rtmp-application\"} 0\n",
+            "tidegate_shadow_dropped_packets_total{queue=\"7\"} 6\n",
+            "tidegate_shadow_dropped_packets_by_reason_total{queue=\"7\",reason=\"rtp-payload-type\"} 6\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

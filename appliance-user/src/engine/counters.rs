@@ -13,8 +13,8 @@ pub struct Counters {
     pub passed: u64,
     /// Packets dropped, by reason.
     pub dropped: [u64; DropReason::COUNT],
-    /// Packets returned that their rule would have dropped, had it said `enforce = true`.
-    pub shadow_drops: u64,
+    /// Packets returned that their rule would have dropped, had it said `enforce = true`, by reason.
+    pub shadow_dropped: [u64; DropReason::COUNT],
     /// Bytes of the packets returned, as on the wire.
     pub returned_bytes: u64,
     /// Flows entered into the table.
@@ -44,7 +44,7 @@ impl Default for Counters {
             returned: 0,
             passed: 0,
             dropped: [0; DropReason::COUNT],
-            shadow_drops: 0,
+            shadow_dropped: [0; DropReason::COUNT],
             returned_bytes: 0,
             flows_created: 0,
             flows_evicted: 0,
@@ -67,14 +67,29 @@ impl Counters {
 
     /// Reasons that occurred, with their counts.
     pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL
-            .iter()
-            .map(|reason| (*reason, self.dropped[reason.index()]))
-            .filter(|(_, count)| *count > 0)
+        occurred(&self.dropped)
+    }
+
+    /// Packets that would have been dropped for whatever reason, had their rule said `enforce = true`.
+    pub fn shadow_dropped_total(&self) -> u64 {
+        self.shadow_dropped.iter().sum()
+    }
+
+    /// Reasons for which packets would have been dropped, with their counts.
+    pub fn shadow_drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        occurred(&self.shadow_dropped)
     }
 
     /// Whether every packet seen is accounted for.
     pub fn reconciles(&self) -> bool {
         self.seen == self.returned + self.passed + self.dropped_total()
     }
+}
+
+/// The reasons that occurred.
+fn occurred(counts: &[u64; DropReason::COUNT]) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+    DropReason::ALL
+        .iter()
+        .map(|reason| (*reason, counts[reason.index()]))
+        .filter(|(_, count)| *count > 0)
 }

@@ -34,6 +34,8 @@ pub struct InputReport {
     pub drop_reasons: BTreeMap<&'static str, u64>,
     /// Packets returned that their rule would have dropped, had it said `enforce = true`.
     pub shadow_drops: u64,
+    /// The same by reason; only reasons that occurred.
+    pub shadow_drop_reasons: BTreeMap<&'static str, u64>,
     /// Packets that were decided one by one because the flow table was full of live flows; their streams are not followed.
     pub flows_refused: u64,
     /// Rules that say `expected = true`, and whether their media was there, in the policy's order. Only captures have them.

@@ -227,7 +227,18 @@ fn what_no_rule_admits_is_dropped_under_its_own_reason() {
 fn shadow_mode_judges_and_drops_nothing() {
     let mut bench = Bench::new(rtp_policy("enforce = false\n"));
     assert_eq!(bench.send(0, b"no rtp at all"), Verdict::Return);
-    assert_eq!(bench.engine.counters().shadow_drops, 1);
+    assert_eq!(bench.engine.counters().shadow_dropped_total(), 1);
+    // What the rule would refuse goes by, so it is followed: a sound stream of a payload type that is not listed.
+    let mut bench = Bench::new(rtp_policy("enforce = false\n[rule.rtp]\npayload_type = [96]\n"));
+    for n in (0..100u16).filter(|n| *n != 50) {
+        assert_eq!(bench.send(u64::from(n), &rtp(n, 7)), Verdict::Return);
+    }
+    bench.send(100, b"no rtp at all");
+    let reasons: Vec<_> = bench.engine.counters().shadow_drops().collect();
+    assert_eq!(reasons, [(DropReason::NotRtp, 1), (DropReason::RtpPayloadType, 99)]);
+    assert_eq!(bench.engine.counters().shadow_dropped_total(), 100);
+    let stream = bench.only_stream();
+    assert_eq!((stream.packets, stream.transport.lost), (99, 1));
 }
 
 #[test]

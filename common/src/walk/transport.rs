@@ -3,9 +3,8 @@
 
 use core::net::SocketAddr;
 
-use super::{
-    Encapsulation, Fragment, Inner, Limits, Outer, Stop, Walk, fragment, inner_of_v4, inner_of_v6, plus, within,
-};
+use super::steps::{plus, within};
+use super::{Encapsulation, Fragment, Inner, Limits, Outer, Stop, Walk, fragment, inner_of_v4, inner_of_v6};
 use crate::cursor::Cursor;
 use crate::drop_reason::DropReason;
 use crate::flow::Tuple;

@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::time::Duration;
 
+use tidegate_common::drop_reason::DropReason;
+
 use super::How;
 use super::extract::Evidence;
 use crate::engine::expect::Expectations;
@@ -222,8 +224,10 @@ impl<'p> Inspection<'p> {
             dropped: counters.dropped_total(),
             passed: counters.passed + self.no_ip,
         };
-        report.drop_reasons = counters.drops().map(|(reason, count)| (reason.name(), count)).collect();
-        report.shadow_drops = counters.shadow_drops;
+        let by_name = |(reason, count): (DropReason, u64)| (reason.name(), count);
+        report.drop_reasons = counters.drops().map(by_name).collect();
+        report.shadow_drops = counters.shadow_dropped_total();
+        report.shadow_drop_reasons = counters.shadow_drops().map(by_name).collect();
         report.flows_refused = counters.flows_refused;
         let expectations = self.waiting.as_ref().map(|waiting| waiting.expectations.report());
         report.expectations = expectations.unwrap_or_default();

@@ -4,6 +4,7 @@
 mod transport;
 mod ts;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::{EXIT_CLEAN, EXIT_FINDINGS};
@@ -54,12 +55,7 @@ fn write_totals(out: &mut impl Write, report: &InputReport) -> io::Result<()> {
     } = report.packets;
     write!(out, "  {}: {returned} returned", plural(seen, "packet"))?;
     if dropped > 0 {
-        let reasons: Vec<String> = report
-            .drop_reasons
-            .iter()
-            .map(|(reason, count)| format!("{count} {reason}"))
-            .collect();
-        write!(out, ", {dropped} dropped ({})", reasons.join(", "))?;
+        write!(out, ", {dropped} dropped ({})", listed(&report.drop_reasons))?;
     }
     if passed > 0 {
         write!(out, ", {passed} not for the appliance")?;
@@ -75,11 +71,21 @@ fn write_totals(out: &mut impl Write, report: &InputReport) -> io::Result<()> {
     if report.shadow_drops > 0 {
         writeln!(
             out,
-            "  {} would have been dropped but for enforce = false",
-            plural(report.shadow_drops, "packet")
+            "  {} would have been dropped but for enforce = false ({})",
+            plural(report.shadow_drops, "packet"),
+            listed(&report.shadow_drop_reasons)
         )?;
     }
     Ok(())
+}
+
+/// Reasons with their counts.
+fn listed(reasons: &BTreeMap<&'static str, u64>) -> String {
+    let reasons: Vec<String> = reasons
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    reasons.join(", ")
 }
 
 /// A rule whose stream stayed away; what was there takes no line.

@@ -253,7 +253,7 @@ impl Flow {
         match &self.speaks {
             // A handshake cut short is refused: its extensions may say anything.
             Speaks::Srt(_) => self.srt(&datagram, context),
-            Speaks::Rtp => self.rtp_header(&datagram, context).map(drop),
+            Speaks::Rtp => self.rtp_first_part(&datagram, context),
             Speaks::Rtmp(_) if context.rule.protocol == Protocol::Rtmp => self.rtmp_first_part(&datagram, context),
             Speaks::TsUdp if datagram.payload.first() != Some(&mpegts::SYNC_BYTE) => Err(DropReason::NotTs),
             _ => Ok(()),

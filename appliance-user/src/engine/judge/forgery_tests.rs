@@ -94,3 +94,70 @@ fn a_wide_jump_takes_the_room_of_what_came_only() {
     assert!(sequencer.waiting_room() <= 8, "{}", sequencer.waiting_room());
     assert!(sequencer.remembered() <= 1024, "{}", sequencer.remembered());
 }
+
+/// Numbers from `sequence` on, with other bytes and other counters than any sender here has.
+fn forged(sequence: u32, count: usize) -> Vec<tidegate_common::digest::PacketDigest> {
+    let mut packets = Sender::new(sequence & 0xffff, 0xffff, 2).take(count);
+    for (n, digest) in packets.iter_mut().enumerate() {
+        digest.hash = 0xf000_0000 + sequence + n as u32;
+        digest.ts[0].control = 0x1d;
+    }
+    packets
+}
+
+fn conflicts(events: &[Event]) -> usize {
+    let conflict = |event: &&Event| matches!(event, Event::SequenceConflict { .. });
+    events.iter().filter(conflict).count()
+}
+
+#[test]
+fn consecutive_forgeries_between_genuine_packets_stay_conflicts() {
+    for (back, step) in [(60, 1), (60, 0), (100, 2), (30, 3), (5, 1)] {
+        let (mut rig, mut sender) = (Rig::rtp(), Sender::rtp(0));
+        rig.feed(&sender.take(1000));
+        for n in 0..6 {
+            rig.drop_in(&forged(1000 - back + n * step, 1)[0]);
+            rig.feed(&sender.take(1));
+        }
+        rig.feed(&sender.take(1000));
+        let (judge, events) = rig.finish();
+        assert_eq!(conflicts(&events), 6, "{back} {step}");
+        assert_eq!((transport(&judge), accusations(&events)), ([0; 6], 0));
+        assert_eq!(judge.ts().packets, 2006 * 7);
+    }
+}
+
+#[test]
+fn two_forgeries_in_a_row_move_nothing_and_are_told_without_another_packet() {
+    let (mut rig, mut sender) = (Rig::rtp(), Sender::rtp(0));
+    rig.feed(&sender.take(1000));
+    rig.feed(&forged(950, 2));
+    rig.pause(Duration::from_secs(3));
+    rig.feed(&sender.take(1000));
+    let (judge, events) = rig.finish();
+    assert_eq!((conflicts(&events), transport(&judge)), (2, [0; 6]));
+}
+
+#[test]
+fn forgeries_ahead_of_the_genuine_packets_stay_conflicts() {
+    let (mut rig, mut sender) = (Rig::rtp(), Sender::rtp(0));
+    rig.feed(&sender.take(1000));
+    rig.feed(&forged(1000, 6));
+    rig.feed(&sender.take(1000));
+    let (judge, events) = rig.finish();
+    assert_eq!((conflicts(&events), judge.transport().resets), (6, 0));
+    assert_eq!(accusations(&events), 0, "{events:?}");
+}
+
+#[test]
+fn forged_runs_that_move_the_sequence_back_never_feed_a_block() {
+    let (mut rig, mut sender) = (Rig::rtp(), Sender::rtp(0));
+    rig.feed(&sender.take(1000));
+    for run in 0..6 {
+        rig.feed(&forged(1000 + run * 400 - 50, 4));
+        rig.feed(&sender.take(400));
+    }
+    let (judge, events) = rig.finish();
+    assert_eq!(accusations(&events), 0, "{events:?}");
+    assert!(judge.transport().resets >= 6);
+}

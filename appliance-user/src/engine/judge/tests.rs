@@ -88,9 +88,14 @@ impl Rig {
 
     /// One packet, now, without time passing.
     pub(super) fn drop_in(&mut self, digest: &PacketDigest) {
+        self.is_new(digest);
+    }
+
+    /// The same; whether the judge took it for new.
+    pub(super) fn is_new(&mut self, digest: &PacketDigest) -> bool {
         self.judge.offer(self.now, digest, TsBytes::default(), &mut |event| {
             self.events.push(event)
-        });
+        })
     }
 
     pub(super) fn rebase(&mut self) {
@@ -292,6 +297,46 @@ fn a_restart_is_confirmed_by_its_second_packet() {
 }
 
 #[test]
+fn a_restart_a_little_way_back_is_confirmed_too() {
+    for back in [20_u32, 50, 100, 500, 1200] {
+        // The sender's null-only datagrams are those that it sent before.
+        for null_every in [u32::MAX, 2, 3] {
+            let null = |digest: &mut PacketDigest| {
+                if digest.sequence % null_every == 0 {
+                    digest.hash = 0;
+                    digest.ts = [TsDigest {
+                        head: 0x1fff,
+                        control: 0x10,
+                        ..TsDigest::default()
+                    }; MAX_TS_PACKETS];
+                }
+            };
+            let mut rig = Rig::rtp();
+            let mut sender = Sender::new(1001, 0xffff, 2);
+            let mut sent = sender.take(1500);
+            let first = sender.sequence - back | 1;
+            let mut restarted = Sender::new(first, 0xffff, 2);
+            restarted.sent = 5000;
+            let mut again = restarted.take(1000);
+            if null_every != u32::MAX {
+                // What the null packets replace is not sent, so no counter counts it.
+                for digest in sent.iter_mut().chain(&mut again) {
+                    null(digest);
+                    digest.ts_count = 0;
+                }
+            }
+            rig.feed(&sent);
+            rig.feed(&again);
+            let (judge, events) = rig.finish();
+            assert_eq!(findings(&events), (0, 0), "{back} {null_every}");
+            let [lost, .., late, resets] = transport(&judge);
+            assert_eq!((lost, late, resets), (0, 0, 1), "{back} {null_every}");
+            assert_eq!(faults(&judge), (0, 0, 0));
+        }
+    }
+}
+
+#[test]
 fn an_outage_counts_its_losses_and_no_continuity_error() {
     for missing in [60_usize, 1000, 5000] {
         let mut rig = Rig::rtp();
@@ -362,6 +407,24 @@ fn copies_are_counted_by_what_they_are() {
         ([0, 0, 40, 10, 0, 0], (0, 0, 0), vec![])
     );
     assert_eq!(judge.ts().packets, 2100);
+}
+
+#[test]
+fn what_is_new_is_neither_a_copy_nor_late_nor_alone() {
+    let mut rig = Rig::rtp();
+    let sent = Sender::rtp(100).take(400);
+    assert!(sent[..100].iter().all(|digest| rig.is_new(digest)));
+    assert!(!sent[..100].iter().any(|digest| rig.is_new(digest)), "copies");
+    assert!(rig.is_new(&sent[102]), "behind a gap");
+    assert!(rig.is_new(&sent[101]), "reordered");
+    rig.pause(WINDOW * 2);
+    assert!(!rig.is_new(&sent[100]), "late");
+    let mut restarted = Sender::rtp(30_000).take(3);
+    assert!(!rig.is_new(&restarted[0]), "alone");
+    assert!(rig.is_new(&restarted[1]), "a new sequence");
+    restarted[2].hash = 1;
+    restarted[2].sequence = 30_000;
+    assert!(!rig.is_new(&restarted[2]), "a conflict");
 }
 
 #[test]

@@ -307,7 +307,7 @@ impl Stream {
         }
     }
 
-    /// A media packet came: whatever silence was before it is over now.
+    /// A media packet came that was no copy: whatever silence was before it is over now.
     fn take_media(&mut self, now: Timestamp, outbox: &mut Outbox) {
         let silent_since = core::mem::replace(&mut self.media.quiet_since, now);
         self.media.last = now;
@@ -333,8 +333,10 @@ impl Stream {
     ) {
         self.ts_visible |= digest.ts_visible;
         self.count(now, bytes, outbox);
-        self.take_media(now, outbox);
-        self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, ts, verdicts));
+        // A frozen sender that repeats itself is as silent as a dead one.
+        if self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, ts, verdicts)) == Some(true) {
+            self.take_media(now, outbox);
+        }
     }
 
     /// Takes the next packets of a file.
@@ -426,8 +428,12 @@ impl Stream {
         }
     }
 
-    fn with_judge(&mut self, outbox: &mut Outbox, work: impl FnOnce(&mut Judge, &mut Verdicts<'_>)) {
-        let Some(judge) = &mut self.judge else { return };
+    fn with_judge<R>(
+        &mut self,
+        outbox: &mut Outbox,
+        work: impl FnOnce(&mut Judge, &mut Verdicts<'_>) -> R,
+    ) -> Option<R> {
+        let judge = self.judge.as_mut()?;
         let mut verdicts = Verdicts {
             ordinal: self.ordinal,
             identity: &self.identity,
@@ -438,7 +444,7 @@ impl Stream {
             rtp: self.rtp.as_deref_mut(),
             outbox,
         };
-        work(judge, &mut verdicts);
+        Some(work(judge, &mut verdicts))
     }
 }
 

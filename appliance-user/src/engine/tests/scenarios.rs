@@ -209,7 +209,7 @@ fn in_shadow_mode_a_block_is_told_and_every_packet_returned() {
         "degraded>healthy clear",
     ];
     assert_eq!(bench.told_names(), expected);
-    assert_eq!(bench.engine.counters().shadow_drops, 0);
+    assert_eq!(bench.engine.counters().shadow_dropped_total(), 0);
     assert_eq!(bench.only_stream().worst_state, StreamState::Degraded);
 }
 
@@ -256,6 +256,24 @@ fn silence_is_not_claimed_of_a_time_in_which_the_engine_was_blind_nor_of_compani
     bench.engine.blind();
     bench.flow(5000..6000, sound);
     assert_eq!(bench.told(), []);
+}
+
+#[test]
+fn a_sender_that_repeats_its_last_second_is_silent() {
+    use crate::policy::RuleId;
+    let mut bench = Bench::new(rtp_policy("silence = \"2s\"\n"));
+    bench.flow(0..2000, sound);
+    bench.flow(2000..22_000, |ms| sound(1000 + ms % 1000));
+    let told = bench.told();
+    let raised = told.iter().find(|(_, text)| text == "+silence").map(|(ms, _)| *ms);
+    assert_eq!(raised, Some(4000), "{told:?}");
+    assert!(!told.iter().any(|(_, text)| text == "-silence"), "{told:?}");
+    assert_eq!(bench.engine.activity().last(RuleId(0)), Some(at_ms(1999)));
+    // It thaws.
+    bench.flow(22_000..34_000, |ms| sound(ms - 20_000));
+    assert!(bench.told_names().contains(&"-silence".to_owned()));
+    let stream = bench.only_stream();
+    assert_eq!((stream.transport.duplicated, stream.packets), (20_000, 34_000));
 }
 
 #[test]

@@ -474,7 +474,7 @@ fn the_engine_tells_and_drops_by_the_rule() {
         let counters = engine.counters();
         let reason = DropReason::RtmpStreamKey.index();
         assert_eq!((counters.dropped[reason], counters.dropped_total()), (dropped, dropped));
-        assert_eq!(counters.shadow_drops, shadow);
+        assert_eq!(counters.shadow_dropped_total(), shadow);
         let told: Vec<StreamChange> = std::iter::from_fn(|| engine.next_event())
             .map(|event| event.change)
             .collect();

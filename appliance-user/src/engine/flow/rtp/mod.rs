@@ -38,6 +38,10 @@ impl Flow {
             self.rtcp_beside_media(datagram, context);
             return Ok(());
         };
+        let admitted = admit(&packet, context.rule);
+        if context.rule.enforce {
+            admitted?;
+        }
         let sender = self.sender(packet.ssrc(), datagram.direction, context.rule);
         let mut digest = PacketDigest {
             sequence: packet.sequence_number().into(),
@@ -57,7 +61,7 @@ impl Flow {
             if self.streams.iter().any(blocked) {
                 return Err(DropReason::StreamBlocked);
             }
-            return malformed(&digest, shape.is_err(), context);
+            return admitted.and(malformed(&digest, shape.is_err(), context));
         };
         if sender.rist {
             stream.speaks_rist(context.rule);
@@ -81,15 +85,17 @@ impl Flow {
             let flow = datagram.tuple.canonical().0;
             stream.tell_group(context.now, &flow, self.admission.rule, context.post);
         }
-        if stream.is_blocked() {
+        let blocked = stream.is_blocked();
+        admitted?;
+        if blocked {
             return Err(DropReason::StreamBlocked);
         }
         malformed(&digest, shape.is_err(), context)
     }
 
-    /// The media packet that a datagram is, if its rule admits it; `None` for RTCP on the media port (RFC 5761), which may
+    /// The media packet that a datagram is, if its rule has media go this way; `None` for RTCP on the media port (RFC 5761), which may
     /// go either way, is not media and changes nothing.
-    pub(super) fn rtp_header<'a>(
+    fn rtp_header<'a>(
         &self,
         datagram: &Datagram<'a>,
         context: &Context<'_>,
@@ -100,11 +106,15 @@ impl Flow {
         if datagram.direction != self.admission.forward && context.rule.protocol != Protocol::Any {
             return Err(DropReason::NotRtp);
         }
-        let packet = rtp::Packet::parse(datagram.payload).map_err(|_| DropReason::NotRtp)?;
-        if !context.rule.rtp.admits_payload_type(packet.payload_type()) {
-            return Err(DropReason::RtpPayloadType);
-        }
-        Ok(Some(packet))
+        rtp::Packet::parse(datagram.payload)
+            .map(Some)
+            .map_err(|_| DropReason::NotRtp)
+    }
+
+    /// What the first part of a media packet shows.
+    pub(super) fn rtp_first_part(&self, datagram: &Datagram<'_>, context: &Context<'_>) -> Result<(), DropReason> {
+        let packet = self.rtp_header(datagram, context)?;
+        packet.map_or(Ok(()), |packet| admit(&packet, context.rule))
     }
 
     /// Whose packet it is. RIST sets the SSRC's lowest bit in what it sends again (VSF TR-06-1); where no rule says RIST,
@@ -211,6 +221,15 @@ impl Flow {
         {
             self.streams.remove(oldest);
         }
+    }
+}
+
+/// What the rule says of a media packet, apart from its stream.
+fn admit(packet: &rtp::Packet<'_>, rule: &Rule) -> Result<(), DropReason> {
+    if rule.rtp.admits_payload_type(packet.payload_type()) {
+        Ok(())
+    } else {
+        Err(DropReason::RtpPayloadType)
     }
 }
 

@@ -31,7 +31,7 @@ use crate::engine::media::mpegts;
 use crate::engine::media::srt::{self, Control, ControlType, KeyMaterial, Packet};
 use crate::engine::report::{StreamIdentity, StreamProtocol};
 use crate::engine::stream::{Finding, Stream, rule_name};
-use crate::policy::rule::{Encryption, OnUnverified};
+use crate::policy::rule::{Encryption, OnUnverified, SrtRule};
 
 /// What tells the copies of a sequence number that were encrypted with the even key from those with the odd one; multiplied
 /// by the flag. A sender repeats a packet as it first sent it, key and all.
@@ -104,28 +104,22 @@ impl Flow {
         let verified = place
             .and_then(|place| sessions.get_mut(place))
             .is_some_and(|session| !session.is_joined());
-        let rule = &context.rule.srt;
-        if !verified && rule.on_unverified == OnUnverified::Drop {
-            return Err(DropReason::SrtUnverified);
-        }
-        if matches!(
-            (rule.encryption, data.is_encrypted()),
-            (Encryption::Required, false) | (Encryption::Forbidden, true)
-        ) {
-            return Err(DropReason::SrtEncryption);
+        let admitted = admit_data(data, verified, &context.rule.srt);
+        if context.rule.enforce {
+            admitted?;
         }
         let filters = place
             .and_then(|place| sessions.get_mut(place))
             .is_some_and(|s| s.filters);
         if filters && data.is_filter_control() {
-            return self.srt_filter_control(id, direction);
+            return admitted.and(self.srt_filter_control(id, direction));
         }
         let Some(at) = self.stream(StreamProtocol::Srt, direction, id, datagram, context) else {
-            return Ok(());
+            return admitted;
         };
         let generation = self.admission.generation;
         let (Speaks::Srt(sessions), Some(stream)) = (&mut self.speaks, self.streams.get_mut(at)) else {
-            return Ok(());
+            return admitted;
         };
         let place = place.or_else(|| {
             // A second packet shows that the first was no accident.
@@ -146,7 +140,9 @@ impl Flow {
             sessions.pay(context.allowance);
         }
         judge(data, seen, stream, datagram, context);
-        if stream.is_blocked() {
+        let blocked = stream.is_blocked();
+        admitted?;
+        if blocked {
             Err(DropReason::StreamBlocked)
         } else {
             Ok(())
@@ -170,21 +166,29 @@ impl Flow {
         datagram: &Datagram<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        let (id, direction) = (control.destination_socket_id(), datagram.direction);
         // What shows itself as a joined session's is not refused for a handshake in its name.
-        self.find_partner(control, direction);
+        self.find_partner(control, datagram.direction);
         if let Speaks::Srt(sessions) = &mut self.speaks {
-            sessions.admit_control(id, direction, context.now)?;
+            sessions.admit_control(control.destination_socket_id(), datagram.direction, context.now)?;
         }
-        if let Some(material) = control.key_material() {
-            admit_key(material, &context.rule.srt)?;
+        let material = control.key_material();
+        let admitted = material.map_or(Ok(()), |material| admit_key(material, &context.rule.srt));
+        if context.rule.enforce {
+            admitted?;
         }
+        self.follow_control(control, datagram, context);
+        admitted
+    }
+
+    /// What a control packet says of the streams of its session.
+    fn follow_control(&mut self, control: &Control<'_>, datagram: &Datagram<'_>, context: &mut Context<'_>) {
+        let (id, direction) = (control.destination_socket_id(), datagram.direction);
         let Speaks::Srt(sessions) = &mut self.speaks else {
-            return Ok(());
+            return;
         };
         let place = sessions.of_control(id, direction);
         let Some(session) = place.and_then(|place| sessions.get_mut(place)) else {
-            return Ok(());
+            return;
         };
         // Whom it is about: what goes the same way, to that socket, or what goes back, to its sender.
         let (onward, back) = ((direction, Some(id)), (direction.flipped(), session.id(direction)));
@@ -231,7 +235,6 @@ impl Flow {
             }
             ControlType::Handshake => {}
         }
-        Ok(())
     }
 
     /// Joined sessions: a report that fits the data shows which socket its sender has.
@@ -285,6 +288,17 @@ impl Flow {
         if let Some(stream) = self.srt_stream(whose) {
             stream.tell(context.now, change, context.outbox);
         }
+    }
+}
+
+/// What the rule says of a data packet.
+fn admit_data(data: &srt::Data<'_>, verified: bool, rule: &SrtRule) -> Result<(), DropReason> {
+    if !verified && rule.on_unverified == OnUnverified::Drop {
+        return Err(DropReason::SrtUnverified);
+    }
+    match (rule.encryption, data.is_encrypted()) {
+        (Encryption::Required, false) | (Encryption::Forbidden, true) => Err(DropReason::SrtEncryption),
+        _ => Ok(()),
     }
 }
 

@@ -849,3 +849,44 @@ fn key_material_that_does_not_unwrap_neither_describes_nor_blames() {
         assert!(!told.contains(&"stream-degraded".to_owned()), "{told:?}");
     }
 }
+
+#[test]
+fn what_is_refused_but_not_dropped_is_judged_under_its_reason() {
+    let rule = "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"studio\"\nprotocol = \"srt\"\nenforce = ENFORCE\n\
+                source = [\"10.0.0.1\"]\ndestination = [\"10.0.9.9\"]\ndestination_port = [5000]\n[rule.srt]\n";
+    let ts: Vec<u8> = (0..7_u8)
+        .flat_map(|n| [&[0x47, 1, 0, 0x10 | n], &[n; 184][..]].concat())
+        .collect();
+    for (lines, reason) in [
+        ("encryption = \"required\"\n", DropReason::SrtEncryption),
+        ("on_unverified = \"drop\"\n", DropReason::SrtUnverified),
+    ] {
+        for enforce in [true, false] {
+            let text = format!("{}{lines}", rule.replace("ENFORCE", &enforce.to_string()));
+            let mut bench = Bench::new(crate::policy::parse("test.toml", &text).expect("a valid policy"));
+            for n in (0..50).filter(|n| *n != 20) {
+                let data = [words(&[n, 0xe000_0001 + n, n * 1000, LISTENER]), ts.clone()].concat();
+                let packet = ip(
+                    "10.0.0.1:4000".parse().unwrap(),
+                    "10.0.9.9:5000".parse().unwrap(),
+                    &data,
+                );
+                let (verdict, _) = bench.offer(at(n.into()), &packet);
+                let expected = if enforce {
+                    Verdict::Drop(reason)
+                } else {
+                    Verdict::Return
+                };
+                assert_eq!(verdict, expected);
+            }
+            let reasons: Vec<_> = bench.engine.counters().shadow_drops().collect();
+            let streams = bench.streams();
+            if enforce {
+                assert!(reasons.is_empty() && streams.is_empty());
+            } else {
+                assert_eq!(reasons, [(reason, 49)]);
+                assert_eq!((streams[0].packets, streams[0].transport.lost), (49, 1));
+            }
+        }
+    }
+}

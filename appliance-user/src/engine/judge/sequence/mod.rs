@@ -5,9 +5,14 @@
 //! too far away to be believed is a candidate: the next consecutive number confirms it, anything else shows that it was
 //! alone.
 
+mod restart;
+mod rewind;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use self::restart::Candidate;
+use self::rewind::Rewind;
 use super::arrival::{Arrival, Waiting};
 use super::pace::Pace;
 use super::pending::{History, MAX_NUMBERS, Pending, STEADY_NUMBERS};
@@ -39,6 +44,8 @@ pub(super) trait Bench {
     fn grant(&mut self) -> &mut Grant;
     /// So many numbers are missing before the next packet.
     fn lost(&mut self, first: u64, count: u64);
+    /// A number came again with another content, which is told as a conflict unless it shows to be the sender's.
+    fn suspect(&mut self);
     /// A number came again with another content.
     fn conflict(&mut self);
     /// A packet far from the sequence was alone.
@@ -47,14 +54,6 @@ pub(super) trait Bench {
     fn late(&mut self);
     /// The next packet begins anew; `lost` numbers are missing before it.
     fn reset(&mut self, cause: ResetCause, first: u64, lost: u64);
-}
-
-/// A packet that may be the first of a new sequence.
-#[derive(Clone, Debug)]
-struct Candidate {
-    packet: Waiting,
-    /// How long the stream had been silent when it came.
-    silence: Duration,
 }
 
 /// Every number missing below `before`, and not below an earlier gap's, has been missed since `at`.
@@ -85,6 +84,9 @@ pub(super) struct Sequencer {
     /// When a digest last waited.
     last_waited: Timestamp,
     candidate: Option<Box<Candidate>>,
+    rewind: Option<Box<Rewind>>,
+    /// The packet under inspection was new.
+    fresh: bool,
 }
 
 impl Sequencer {
@@ -102,6 +104,8 @@ impl Sequencer {
             last_accepted: Timestamp::default(),
             last_waited: Timestamp::default(),
             candidate: None,
+            rewind: None,
+            fresh: false,
         }
     }
 
@@ -125,10 +129,21 @@ impl Sequencer {
         self.history.capacity()
     }
 
-    pub(super) fn offer(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) {
-        if !self.started {
-            return self.begin(packet, bench);
+    /// Takes a packet. Whether it was new: a number that the sequence goes on with, or that it missed; no copy, and none that
+    /// is judged nowhere.
+    pub(super) fn offer(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) -> bool {
+        self.fresh = false;
+        if self.started {
+            self.place(packet, bench);
+        } else {
+            self.begin(packet, bench);
         }
+        self.fresh
+    }
+
+    /// Finds the place of a packet that is not the first.
+    #[inline]
+    fn place(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) {
         self.expire(packet.at, bench);
         let distance = self.distance(packet.digest.sequence);
         match u64::try_from(distance) {
@@ -148,6 +163,7 @@ impl Sequencer {
 
     /// Gives up everything that is missing and judges everything that waits.
     pub(super) fn flush(&mut self, bench: &mut impl Bench) {
+        self.refute(bench);
         if self.started {
             self.give_up_below(self.highest + 1, bench);
         }
@@ -172,6 +188,7 @@ impl Sequencer {
         if !self.started {
             return;
         }
+        self.refute(bench);
         self.pending.clear();
         self.next = self.highest + 1;
         self.gaps.clear();
@@ -215,8 +232,12 @@ impl Sequencer {
     #[inline]
     fn forward(&mut self, packet: Arrival<'_>, ahead: u64, bench: &mut impl Bench) {
         let number = self.highest + ahead;
+        if self.rewind.is_some() {
+            self.refute(bench);
+        }
         self.pace.step(packet.at, ahead);
         self.last_accepted = packet.at;
+        self.fresh = true;
         if packet.digest.retransmitted {
             bench.counters().retransmitted += 1;
         }
@@ -267,7 +288,8 @@ impl Sequencer {
     /// Bytes that it holds beside itself.
     pub(super) fn memory(&self) -> usize {
         let candidate = self.candidate.as_ref().map_or(0, |_| size_of::<Candidate>());
-        self.history.memory() + self.pending.memory() + self.gaps.capacity() * size_of::<Gap>() + candidate
+        let rewind = self.rewind.as_ref().map_or(0, |rewind| rewind.memory());
+        self.history.memory() + self.pending.memory() + self.gaps.capacity() * size_of::<Gap>() + candidate + rewind
     }
 
     /// What waits must fit the rings: they grow to their bound, then the oldest gaps are given up before their time.
@@ -315,12 +337,14 @@ impl Sequencer {
         let number = self.highest.saturating_sub(back);
         let known = number >= self.first && back < self.history.capacity();
         match self.history.get(number).filter(|_| known) {
+            // A sender that began anew may send what was sent under that number before: null packets are all alike.
+            Some(_) if self.confirms(&packet) => self.confirm(packet, bench),
+            Some(hash) if self.goes_back(&packet) => self.go_back(packet, hash != packet.digest.hash, bench),
             Some(hash) if hash == packet.digest.hash => {
                 self.last_accepted = packet.at;
                 count_copy(&packet, bench);
             }
-            Some(_) if self.confirms(&packet) => self.confirm(packet, bench),
-            Some(_) if back <= self.pace.jump_limit(MOST_SKIPPED) => bench.conflict(),
+            Some(_) if back <= self.pace.jump_limit(MOST_SKIPPED) => self.conflict(packet, back, bench),
             None if known && number >= self.next => self.fill(number, packet, bench),
             None if self.confirms(&packet) => self.confirm(packet, bench),
             // A number that was waited for and given up is late however late it is; one from before the first packet only
@@ -340,7 +364,9 @@ impl Sequencer {
 
     /// A missing number came in time.
     fn fill(&mut self, number: u64, packet: Arrival<'_>, bench: &mut impl Bench) {
+        self.refute(bench);
         self.last_accepted = packet.at;
+        self.fresh = true;
         // It was sent before what showed that it is missing. By the time of its own arrival tables would be overdue that
         // have come and wait behind it.
         let missed = self.gaps.iter().find(|gap| number < gap.before);
@@ -388,6 +414,11 @@ impl Sequencer {
             self.candidate = None;
             bench.out_of_window();
         }
+        if let Some(rewind) = &self.rewind
+            && rewind.is_over(now, self.pace.silence())
+        {
+            self.refute(bench);
+        }
     }
 
     /// Everything missing below `end` is lost; what waits there is judged, and what follows without a gap too.
@@ -408,65 +439,9 @@ impl Sequencer {
         self.drain(bench);
     }
 
-    /// A packet beyond every window.
-    fn stray(&mut self, packet: Arrival<'_>, silence: Duration, bench: &mut impl Bench) {
-        if let Some(other) = &self.candidate {
-            if other.packet.digest.sequence == packet.digest.sequence && other.packet.digest.hash == packet.digest.hash
-            {
-                return count_copy(&packet, bench);
-            }
-            bench.out_of_window();
-        }
-        self.candidate = Some(Box::new(Candidate {
-            packet: self.keep(&packet, bench),
-            silence,
-        }));
-    }
-
-    /// Whether a packet is the one after the candidate.
-    fn confirms(&self, packet: &Arrival<'_>) -> bool {
-        self.candidate.as_ref().is_some_and(|candidate| {
-            u64::from(packet.digest.sequence) & self.mask()
-                == u64::from(candidate.packet.digest.sequence.wrapping_add(1)) & self.mask()
-        })
-    }
-
-    /// The sequence goes on with the candidate and this packet.
-    fn confirm(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) {
-        let Some(candidate) = self.candidate.take() else { return };
-        self.give_up_below(self.highest + 1, bench);
-        let first = candidate.packet.arrival();
-        let ahead = self.forward_distance(first.digest.sequence);
-        let missing = ahead.saturating_sub(1);
-        let outage = ahead > 0
-            && candidate.silence > self.pace.silence()
-            && self.pace.is_plausible(missing, candidate.silence, 1 << self.bits);
-        self.reset(if outage { missing } else { 0 }, bench);
-        self.rebase_to(if outage {
-            self.highest + ahead
-        } else {
-            self.anew(first.digest.sequence)
-        });
-        self.pace.anchor(first.at);
-        self.take_first(first, bench);
-        self.forward(packet, 1, bench);
-    }
-
-    fn reset(&mut self, lost: u64, bench: &mut impl Bench) {
-        let cause = if lost > 0 {
-            ResetCause::Outage
-        } else {
-            ResetCause::Restart
-        };
-        let counters = bench.counters();
-        counters.resets += 1;
-        counters.lost += lost;
-        // An outage's numbers follow the highest that came before it.
-        bench.reset(cause, self.highest + 1, lost);
-    }
-
     /// The sequence goes on at `number`, which is to be taken next; nothing waits.
     fn rebase_to(&mut self, number: u64) {
+        self.rewind = None;
         self.history.clear();
         self.pending.clear();
         self.gaps.clear();
@@ -481,6 +456,7 @@ impl Sequencer {
             bench.counters().retransmitted += 1;
         }
         self.last_accepted = packet.at;
+        self.fresh = true;
         self.history.mark(self.highest, packet.digest.hash);
         bench.in_order(packet);
         self.next = self.highest + 1;

@@ -1,0 +1,360 @@
+//! The court before which packets come in the order in which they were sent: continuity, the analyser, and the docket of
+//! what they found.
+
+use core::time::Duration;
+
+use tidegate_common::digest::TsDigest;
+
+use super::analysis::Analysis;
+use super::arrival::{Arrival, FilePacket};
+use super::continuity::{self, Continuity, Gap};
+use super::docket::Docket;
+use super::sequence::Bench;
+use super::{Event, Fault, ResetCause, Sink, TransportCounters, TsCounters};
+use crate::engine::media::mpegts::{PACKET_SIZE, SYNC_BYTE};
+use crate::engine::memory::Grant;
+use crate::engine::time::Timestamp;
+use crate::engine::ts::{Analyser, TsEvent};
+
+/// Bytes of packets that wait which one stream may keep: the tables and clocks of some seconds.
+const KEPT_BYTES: usize = 256 << 10;
+
+/// Everything that is told of packets once their order is known.
+#[derive(Debug)]
+pub(super) struct Court {
+    pub(super) continuity: Continuity,
+    pub(super) docket: Docket,
+    pub(super) ts: TsCounters,
+    pub(super) transport: TransportCounters,
+    pub(super) unsequenced: Option<Fault>,
+    /// A packet went by whose TS could not be seen: what a PID's counter did meanwhile is not known.
+    pub(super) unseen: bool,
+    /// The media is handed on in sequence order.
+    pub(super) hands_on: bool,
+    /// What the stream may hold beyond its first packets.
+    pub(super) grant: Grant,
+    pub(super) analysis: Analysis,
+}
+
+impl Court {
+    /// Where there are no numbers, what is counted begins anew with the next packet.
+    pub(super) fn rebase_unsequenced(&mut self) {
+        self.transport.resets += 1;
+        self.rebase();
+    }
+
+    /// Every PID and every interval begins anew.
+    fn rebase(&mut self) {
+        self.continuity.rebase();
+        if let Some(analyser) = self.analysis.analyser_mut() {
+            analyser.rebase();
+        }
+    }
+
+    /// Bytes that it holds beside itself.
+    pub(super) fn memory(&self) -> usize {
+        self.continuity.memory() + self.docket.memory()
+    }
+
+    /// Judges the TS packets of the next datagram.
+    fn judge(&mut self, moment: Moment, packet: &Arrival<'_>) {
+        let digest = packet.digest;
+        let headers = digest.ts.get(..digest.ts_count.into()).unwrap_or(&digest.ts);
+        let mut place = 0;
+        while let Some((header, next)) = headers.get(place..).and_then(<[_]>::split_first) {
+            if digest.bad_sync >> place & 1 != 0 {
+                self.bad_sync(moment);
+            } else {
+                let pid = self.packet(moment, header, || packet.bytes.packet(place));
+                let next = if digest.bad_sync == 0 { next } else { &[] };
+                place += self.run(moment, pid, header, next.iter().map(|header| (moment.came, header)));
+            }
+            place += 1;
+        }
+        self.analysis.account();
+    }
+
+    /// Judges the next packets of a file, one or more; how many.
+    #[inline]
+    pub(super) fn file_packets(
+        &mut self,
+        packet: &FilePacket<'_>,
+        next: &[FilePacket<'_>],
+        out: &mut impl Sink,
+    ) -> usize {
+        let moment = Moment::of_arrival(packet.at);
+        let mut count = 1;
+        if self.hands_on {
+            out.media(core::slice::from_ref(packet.bytes));
+        }
+        if packet.bytes[0] == SYNC_BYTE {
+            let pid = self.packet(moment, &packet.header, || Some(packet.bytes));
+            let next = next
+                .iter()
+                .take_while(|next| next.bytes[0] == SYNC_BYTE)
+                .map(|next| (next.at, &next.header));
+            if !self.hands_on {
+                count += self.run(moment, pid, &packet.header, next);
+            }
+        } else {
+            self.bad_sync(moment);
+        }
+        self.analysis.account();
+        self.docket.release(packet.at, out);
+        count
+    }
+
+    /// Judges at once the packets that only go on from a packet of the same PID, whose place is `pid`, and say nothing else:
+    /// most of a stream. How many there were.
+    #[inline]
+    fn run<'b>(
+        &mut self,
+        moment: Moment,
+        pid: Option<usize>,
+        first: &TsDigest,
+        next: impl Iterator<Item = (Timestamp, &'b TsDigest)>,
+    ) -> usize {
+        let (mut last, mut came, mut count) = (*first, moment.came, 0);
+        for (at, header) in next {
+            if !continuity::goes_on(&last, header) {
+                break;
+            }
+            (last, came, count) = (*header, at, count + 1);
+        }
+        let Some(pid) = pid.filter(|_| count > 0) else { return 0 };
+        if let Some(analyser) = self.analysis.analyser_mut()
+            && !analyser.count_run(came, pid, count)
+        {
+            return 0;
+        }
+        let milliseconds = match came == moment.came {
+            true => moment.milliseconds,
+            false => continuity::milliseconds(came),
+        };
+        self.continuity.take_run(pid, &last, count, milliseconds);
+        self.ts.packets += count;
+        count as usize
+    }
+
+    /// A packet out of sync has no PID that could be judged. The oracles leave it out too: its loss shows in the PID's next
+    /// packet.
+    #[cold]
+    fn bad_sync(&mut self, moment: Moment) {
+        self.ts.packets += 1;
+        self.ts.sync_byte_errors += 1;
+        self.analyse(moment.settling, |analyser, found| analyser.bad_sync(moment.came, found));
+    }
+
+    /// Judges a packet, whose bytes are asked for only if they say more than its header. The place of its PID, if that is
+    /// followed.
+    #[inline]
+    fn packet<'b>(
+        &mut self,
+        moment: Moment,
+        header: &TsDigest,
+        bytes: impl FnOnce() -> Option<&'b [u8; PACKET_SIZE]>,
+    ) -> Option<usize> {
+        self.ts.packets += 1;
+        // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
+        self.ts.transport_errors += u64::from(header.transport_error());
+        let judged = self
+            .continuity
+            .judge(header, moment.milliseconds, &mut self.ts.duplicates, &mut self.grant)?;
+        let gap = judged.gap == Gap::NumbersMissing || judged.error.is_some();
+        if let Some(error) = judged.error {
+            self.continuity_error(moment, header, error);
+        }
+        let place = judged.place;
+        if let Some(analyser) = self.analysis.analyser_mut()
+            && analyser.count(moment.came, place, header, gap)
+        {
+            let bytes = bytes();
+            self.analyse(moment.settling, |analyser, found| {
+                analyser.attend(place, header, bytes, gap, found);
+            });
+        }
+        Some(place)
+    }
+
+    /// Lets the analyser work, if there is one; what it finds waits in the docket.
+    pub(super) fn analyse(&mut self, settling: Duration, work: impl FnOnce(&mut Analyser, &mut Found<'_>)) {
+        let Court {
+            analysis,
+            docket,
+            grant,
+            ..
+        } = self;
+        if let Some(analyser) = analysis.analyser_mut() {
+            let mut found = |at, event| docket.hold_ts(at, event, settling, grant);
+            work(analyser, &mut (&mut found as Found<'_>));
+        }
+    }
+
+    #[cold]
+    fn continuity_error(&mut self, moment: Moment, header: &TsDigest, error: continuity::Error) {
+        let (at, settling) = (moment.judged, moment.settling);
+        let fault = match (self.unsequenced, error.gap) {
+            (Some(fault), _) => fault,
+            (None, Gap::NumbersMissing) => Fault::Network,
+            (None, Gap::Whole) => Fault::Source,
+        };
+        let counters = &mut self.ts.continuity_errors;
+        *match fault {
+            Fault::Source => &mut counters.source,
+            Fault::Network => &mut counters.network,
+            Fault::Unknown => &mut counters.unknown,
+        } += 1;
+        let reach = error.since_previous.saturating_add(settling);
+        let event = Event::ContinuityError {
+            at,
+            pid: header.pid(),
+            fault,
+            expected: error.expected,
+            got: header.continuity_counter(),
+            tainted: self.docket.is_tainted(at, reach),
+        };
+        self.docket.hold(at.after(settling), event, &mut self.grant);
+        self.analyse(settling, |analyser, found| {
+            analyser.continuity_error(moment.came, header.pid(), found);
+        });
+    }
+}
+
+/// Where what the analyser finds goes.
+type Found<'a> = &'a mut dyn FnMut(Timestamp, TsEvent);
+
+/// When packets are judged. Continuity is judged when their order is known; the analyser keeps the time at which they came.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    judged: Timestamp,
+    /// The same in milliseconds, modulo 2^32.
+    milliseconds: u32,
+    came: Timestamp,
+    /// How long what is found is held back.
+    settling: Duration,
+}
+
+impl Moment {
+    /// Judged when it came, and told at once.
+    fn of_arrival(at: Timestamp) -> Self {
+        Moment {
+            judged: at,
+            milliseconds: continuity::milliseconds(at),
+            came: at,
+            settling: Duration::ZERO,
+        }
+    }
+}
+
+/// The court at one moment.
+pub(super) struct Sitting<'a, S> {
+    pub(super) court: &'a mut Court,
+    pub(super) now: Timestamp,
+    pub(super) settling: Duration,
+    pub(super) out: &'a mut S,
+}
+
+impl<S> Sitting<'_, S> {
+    /// Somebody may be injecting packets: what is held back and what comes within the settling time stands beside it.
+    fn finding(&mut self, event: Event) {
+        self.court.docket.taint(self.now);
+        self.court.docket.tell(event);
+    }
+}
+
+impl<S: Sink> Bench for Sitting<'_, S> {
+    fn counters(&mut self) -> &mut TransportCounters {
+        &mut self.court.transport
+    }
+
+    fn worth_keeping(&self, packet: &Arrival<'_>) -> u8 {
+        if self.court.hands_on {
+            return u8::MAX;
+        }
+        let Some(analyser) = self.court.analysis.analyser() else {
+            return 0;
+        };
+        let wanted = |header: &TsDigest| u8::from(analyser.wants(header));
+        let headers = packet.digest.ts.iter().take(packet.digest.ts_count.into());
+        headers
+            .enumerate()
+            .fold(0, |keep, (place, header)| keep | wanted(header) << place)
+    }
+
+    fn room_for_bytes(&self) -> usize {
+        if self.court.hands_on { usize::MAX } else { KEPT_BYTES }
+    }
+
+    fn in_order(&mut self, packet: Arrival<'_>) {
+        let Sitting {
+            court,
+            now,
+            settling,
+            out,
+        } = self;
+        if court.hands_on {
+            out.media(packet.bytes.packets());
+        }
+        if !packet.digest.ts_visible {
+            court.unseen = true;
+            return;
+        }
+        if core::mem::take(&mut court.unseen) {
+            court.rebase();
+        }
+        court.analysis.begin();
+        let moment = Moment {
+            judged: *now,
+            milliseconds: continuity::milliseconds(*now),
+            came: packet.at,
+            settling: *settling,
+        };
+        court.judge(moment, &packet);
+    }
+
+    fn grant(&mut self) -> &mut Grant {
+        &mut self.court.grant
+    }
+
+    fn lost(&mut self, first: u64, count: u64) {
+        let first = first as u32;
+        self.court.docket.tell(Event::GivenUp { first, count });
+        let (at, settling) = (self.now, self.settling);
+        self.court.continuity.numbers_missing();
+        let tainted = self.court.docket.is_tainted(at, settling);
+        let event = Event::Lost { at, count, tainted };
+        self.court.docket.hold(at.after(settling), event, &mut self.court.grant);
+    }
+
+    fn suspect(&mut self) {
+        self.court.docket.taint(self.now);
+    }
+
+    fn conflict(&mut self) {
+        self.finding(Event::SequenceConflict { at: self.now });
+    }
+
+    fn out_of_window(&mut self) {
+        self.finding(Event::OutOfWindow { at: self.now });
+    }
+
+    fn late(&mut self) {
+        self.court.docket.tell(Event::Late { at: self.now });
+    }
+
+    fn reset(&mut self, cause: ResetCause, first: u64, lost: u64) {
+        if lost > 0 {
+            self.lost(first, lost);
+        }
+        self.court.rebase();
+        if cause == ResetCause::Restart {
+            // Two forged packets make a restart too: what stands beside one never feeds a block.
+            self.court.docket.taint(self.now);
+        }
+        self.court.docket.tell(Event::Reset {
+            at: self.now,
+            cause,
+            lost,
+        });
+    }
+}
