@@ -468,6 +468,37 @@ fn the_text_report_tells_programmes_clocks_and_cues() {
     assert_eq!((told.code, rates.len()), (Some(0), 3));
 }
 
+#[test]
+fn a_cue_that_no_programme_announces_is_a_finding_unless_the_rule_says_otherwise() {
+    let dir = TempDir::new().unwrap();
+    let mut file = transport_stream();
+    for cue in [50, 60] {
+        file[(cue * 4 + 3) * 188 + 2] = 0xf1;
+    }
+    let path = put(dir.path(), "x.ts", &file);
+    let told = inspect([path.as_os_str()]);
+    assert_eq!(told.code, Some(1), "{}", told.out);
+    for line in [
+        ": FINDINGS\n",
+        "    degraded    ",
+        "    findings    cue unannounced: 2\n",
+    ] {
+        assert!(told.out.contains(line), "{line} in {}", told.out);
+    }
+    let (from, to) = (address("10.0.2.1:4000"), address("10.0.9.9:5000"));
+    let datagrams = file.chunks(5 * 188).enumerate();
+    let packets = datagrams.map(|(n, packets)| ethernet(&udp(from, to, &rtp(33, n as u16, 7, packets))));
+    let wire = capture(&dir, timed(50_000, packets));
+    let verdict = |told: Told| (told.code, text(&told.report(), "/streams/0/worst_state").to_owned());
+    assert_eq!(verdict(inspect_json(&wire)), (Some(1), "degraded".to_owned()));
+    let by_rule = |more: &str| {
+        let rule = rule("studio", "10.0.2.0/24", &format!("[rule.ts]\nscte35 = {{ {more} }}"));
+        verdict(inspect_by(&policy(&dir, &rule), &wire))
+    };
+    assert_eq!(by_rule("bad_crc = false"), (Some(1), "degraded".to_owned()));
+    assert_eq!(by_rule("unannounced = false"), (Some(0), "healthy".to_owned()));
+}
+
 /// An FEC packet (SMPTE ST 2022-1 clause 8.4) over a row of five numbers.
 fn fec_row(sequence: u16, base: u16) -> Vec<u8> {
     let mut header = [0; 16 + 1316];

@@ -17,7 +17,8 @@ use crate::engine::report::{InputReport, PacketTotals, SCHEMA, StreamReport, Str
 use crate::io::input::Input;
 use crate::io::policy_file;
 use crate::io::ts_file::TsReader;
-use crate::policy::Policy;
+use crate::policy::rule::Scte35Rule;
+use crate::policy::{Policy, Rule};
 
 /// Exit codes: everything was read and nothing is wrong; something is; something could not be read.
 const EXIT_CLEAN: u8 = 0;
@@ -136,8 +137,9 @@ fn verdict(report: &InputReport, policy: &Policy) -> u8 {
     }
 }
 
-/// Whether a stream's figures make the exit code 1: what a viewer could see, an attacker could have done, or its rule did not
-/// allow. Priority 3, duplicates and reordering alone do not, nor do continuity errors of PIDs that the rule ignores.
+/// Whether a stream's figures make the exit code 1: what a viewer could see, an attacker could have done, or a limit of its
+/// rule, or of the defaults where it has none, did not allow. Priority 3, duplicates and reordering alone do not, nor does
+/// what the rule says is to be ignored.
 fn has_findings(stream: &StreamReport, policy: &Policy) -> bool {
     let name = stream.identity.rule.as_deref();
     let rule = policy.rules().iter().find(|rule| Some(rule.name.as_str()) == name);
@@ -146,10 +148,25 @@ fn has_findings(stream: &StreamReport, policy: &Policy) -> bool {
         ts.sync_byte_errors + ts.transport_errors + ts.crc_errors > 0
             || ts.pids.iter().any(|pid| pid.continuity_errors > 0 && !excused(pid.pid))
     });
-    // Without a rule the limits are nobody's wish.
-    let exceeded = rule.is_some() && stream.worst_state > StreamState::Healthy;
+    let exceeded = stream.state.max(stream.worst_state) > StreamState::Healthy;
     let violated = |(number, count): (&&str, &u64)| *count > 0 && is_serious(number);
-    ts || exceeded || stream.transport.lost > 0 || !stream.findings.is_empty() || stream.tr101290.iter().any(violated)
+    let mut cues = stream.splice.iter().flat_map(|splice| splice.findings.keys());
+    ts || exceeded
+        || stream.transport.lost > 0
+        || !stream.findings.is_empty()
+        || stream.tr101290.iter().any(violated)
+        || cues.any(|finding| is_cue_fault(finding, rule))
+}
+
+/// Whether what was found of splice information is a fault, where the rule does not say that it is none.
+fn is_cue_fault(finding: &str, rule: Option<&Rule>) -> bool {
+    let minds = |limit: fn(&Scte35Rule) -> bool| rule.is_none_or(|rule| limit(&rule.ts.scte35));
+    match finding {
+        "bad-crc" | "malformed" => minds(|cues| cues.bad_crc),
+        "unannounced" => minds(|cues| cues.unannounced),
+        // Whoever encrypts a cue means to. A short pre-roll is told where the rule asks for it, and then exceeds its limit.
+        _ => false,
+    }
 }
 
 /// Whether a violation of that number of ETSI TR 101 290 is a finding: priorities 1 and 2. Continuity (1.4) is told by PID,
