@@ -451,7 +451,7 @@ fn the_text_report_tells_programmes_clocks_and_cues() {
         [
             "healthy no continuity errors",
             "ts 400 packets, 24.5% null packets",
-            "programme 1: PMT 0x1000, PCR 0x0100 every 40 ms (at most 40 ms)",
+            "programme 1: PMT 0x1000, PCR 0x0100 every 40 ms (at most 40 ms, accurate to 0 ns)",
             "0x0100 h264 100 packets",
             "0x01f0 scte35 2 packets",
             "pids 0x0000 100 0x1000 100 0x1fff 98",
