@@ -42,8 +42,8 @@ pub struct InspectArgs {
     /// How to print the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Write each stream's TS (in the order it was sent, decrypted where possible) and the events as JSON lines to this
-    /// folder.
+    /// Write each stream's TS (in the order it was sent, decrypted where possible) and the events as JSON lines (in the order
+    /// of time) to this folder.
     #[arg(long, value_name = "DIR")]
     extract: Option<PathBuf>,
     /// Judge continuity alone: no tables, clocks, TR 101 290 and cues.
@@ -104,11 +104,11 @@ fn inspect_all(args: &InspectArgs) -> anyhow::Result<u8> {
         geneve_port: args.geneve_port,
         analyse: args.only.is_none(),
     };
-    let folder = args.extract.as_deref().map(Folder::create).transpose()?;
+    let mut folder = args.extract.as_deref().map(Folder::create).transpose()?;
     let mut code = EXIT_CLEAN;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for input in &args.inputs {
-        let report = inspect(input, &how, folder.as_ref());
+        let report = inspect(input, &how, folder.as_mut());
         let verdict = verdict(&report, &policy);
         code = code.max(verdict);
         match args.format {
@@ -175,7 +175,7 @@ fn is_serious(number: &str) -> bool {
     number != CONTINUITY && (number.starts_with("1.") || number.starts_with("2."))
 }
 
-fn inspect(path: &Path, how: &How<'_>, folder: Option<&Folder>) -> InputReport {
+fn inspect(path: &Path, how: &How<'_>, folder: Option<&mut Folder>) -> InputReport {
     let mut report = InputReport {
         schema: SCHEMA,
         input: path.display().to_string(),
@@ -194,7 +194,12 @@ fn inspect(path: &Path, how: &How<'_>, folder: Option<&Folder>) -> InputReport {
 }
 
 /// Fills the report with whatever could be read; the error says why that was not all.
-fn inspect_into(path: &Path, how: &How<'_>, folder: Option<&Folder>, report: &mut InputReport) -> anyhow::Result<()> {
+fn inspect_into(
+    path: &Path,
+    how: &How<'_>,
+    folder: Option<&mut Folder>,
+    report: &mut InputReport,
+) -> anyhow::Result<()> {
     let input = Input::open(path)?;
     let mut evidence = folder.map(|folder| folder.input(path)).transpose()?;
     match input {
