@@ -150,9 +150,7 @@ fn time_passes_in_a_capture_whatever_else_it_holds() {
         rule(
             "studio",
             "10.0.2.0/24",
-            &format!(
-                "expected = true\nsilence = \"3s\"\nclear_after = \"1s\"\n[rule.ts]\ntr101290 = {{ priority = 0 }}\ncontinuity = {{ window = \"1s\", on_exceed = \"block\", hold = \"1s\" }}"
-            ),
+            "expected = true\nsilence = \"3s\"\nclear_after = \"1s\"\n[rule.ts]\ntr101290 = { priority = 0 }\ncontinuity = { window = \"1s\", on_exceed = \"block\", hold = \"1s\" }",
         ),
     ];
     let policy = policy(&dir, &rules.concat());

@@ -388,12 +388,12 @@ fn a_block_that_others_prolong_is_told_once_per_hold_with_the_last_of_them() {
             (12_000, "blocked>degraded hold-over probation"),
         ]
     );
-    let prolonged = bench
+    let mut prolonged = bench
         .changes
         .iter()
         .filter(|change| matches!(change, StreamChange::BlockProlonged { .. }));
     let last = prolonged
-        .last()
+        .next_back()
         .map(|change| serde_json::to_value(change).expect("serialises"));
     let whole =
         serde_json::json!({"event": "block-prolonged", "condition": "scte35", "cause": "scte35", "hold_ms": 1000});
