@@ -224,6 +224,19 @@ fn what_is_no_input_at_all_exits_2_and_says_why() {
 }
 
 #[test]
+fn a_policy_that_is_not_there_is_told_once() {
+    let dir = TempDir::new().unwrap();
+    let missing = dir.path().join("policy.toml");
+    let told = inspect_by(&missing, &put(dir.path(), "x.ts", &sound_ts(50)));
+    assert_eq!((told.code, told.out.as_str()), (Some(2), ""));
+    let wanted = format!(
+        "cannot read the policy {}: No such file or directory (os error 2)\n",
+        missing.display()
+    );
+    assert_eq!(told.err, wanted);
+}
+
+#[test]
 fn one_bad_input_does_not_keep_the_others_from_being_reported() {
     let dir = TempDir::new().unwrap();
     let good = put(dir.path(), "good.pcap", &pcap(&framed(&sound_rtp(50), ethernet)));

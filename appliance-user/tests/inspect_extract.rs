@@ -72,6 +72,52 @@ fn media_comes_out_in_the_order_in_which_it_was_sent_without_copies_and_forgerie
 }
 
 #[test]
+fn events_come_in_the_order_of_time_whoever_waited_for_his_verdict() {
+    let dir = TempDir::new().unwrap();
+    let frame = |source: &str, payload: &[u8]| ethernet(&udp(address(source), address("10.0.0.2:5000"), payload));
+    // A sender whose losses are judged when its window is over, and others that appear meanwhile.
+    let numbers = (0..600_u16).filter(|n| n % 100 != 50);
+    let mut packets: Vec<Timed> = numbers
+        .map(|n| (u64::from(n) * 10_000, frame("10.0.0.1:5004", &rtp_ts(n, 7))))
+        .collect();
+    packets.extend((0..600_u32).map(|n| {
+        let source = format!("10.0.1.{}:5004", n / 10 + 1);
+        (u64::from(n) * 10_000 + 5000, frame(&source, &ts_datagram(n % 10)))
+    }));
+    packets.sort_by_key(|(time, _)| *time);
+    let capture = put(dir.path(), "x.pcap", &pcap(&packets));
+    let folder = dir.path().join("evidence");
+    extract(&capture, &folder);
+    let times: Vec<String> = events(&folder, "x.pcap-events.jsonl")
+        .iter()
+        .map(|event| event["time"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(times.len() > 60 && times.is_sorted(), "{times:#?}");
+}
+
+#[test]
+fn inputs_of_the_same_name_are_numbered() {
+    let dir = TempDir::new().unwrap();
+    let inputs = ["a", "b", "c"].map(|folder| {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+        put(
+            &dir.path().join(folder),
+            "x.ts",
+            ts_packet(0x100, 0, 0).repeat(20).as_slice(),
+        )
+    });
+    let folder = dir.path().join("evidence");
+    let mut arguments = vec!["--extract".as_ref(), folder.as_os_str()];
+    arguments.extend(inputs.iter().map(|input| input.as_os_str()));
+    let told = inspect(arguments);
+    assert_eq!(told.code, Some(1), "{told:?}");
+    let wanted = ["x.ts", "x.ts-2", "x.ts-3"].map(|name| [format!("{name}-1-file.ts"), format!("{name}-events.jsonl")]);
+    let mut wanted = wanted.concat();
+    wanted.sort();
+    assert_eq!(names(&folder), wanted);
+}
+
+#[test]
 fn packets_of_a_file_come_out_without_time_stamps_parity_and_what_lies_between() {
     let packets: Vec<[u8; 188]> = (0..500_u32).map(|n| ts_packet(0x100, n as u8, n as u8)).collect();
     let plain = packets.as_flattened();

@@ -126,6 +126,101 @@ fn a_stream_that_is_expected_and_stays_away_is_a_finding() {
     assert!(!text.contains("\"there\": "), "{text}");
 }
 
+/// What was told of rule `studio` or its stream: tenths of a second since the capture began, and what.
+fn story(folder: &Path, wanted: &[&str]) -> Vec<(u32, String)> {
+    let events = fs::read_to_string(folder.join("x.pcap-events.jsonl")).unwrap();
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told = events.filter_map(|event| {
+        let name = event["event"].as_str().unwrap();
+        let more = event["to"].as_str().or(event["condition"].as_str()).unwrap_or_default();
+        let rule = event.pointer("/stream/rule").or(event.get("rule"));
+        // The capture begins at 22:13:20.
+        let seconds: f64 = event["time"].as_str().unwrap()[17..23].parse().unwrap();
+        let due = wanted.contains(&name) && rule.is_some_and(|rule| rule == "studio");
+        due.then(|| (((seconds - 20.0) * 10.0).floor() as u32, format!("{name} {more}")))
+    });
+    told.collect()
+}
+
+#[test]
+fn time_passes_in_a_capture_whatever_else_it_holds() {
+    let dir = TempDir::new().unwrap();
+    let rules = [
+        rule("filler", "10.0.1.0/24", ""),
+        rule(
+            "studio",
+            "10.0.2.0/24",
+            "expected = true\nsilence = \"3s\"\nclear_after = \"1s\"\n[rule.ts]\ntr101290 = { priority = 0 }\ncontinuity = { window = \"1s\", on_exceed = \"block\", hold = \"1s\" }",
+        ),
+    ];
+    let policy = policy(&dir, &rules.concat());
+    // It sends for a second, is wrong once, and comes back after a pause of seven.
+    let mut studio = sender("10.0.2.1:4000", |ms| !(1000..8000).contains(&ms));
+    studio[95].1[14 + 20 + 8 + 12 + 188 + 3] ^= 0x08;
+    let story_of = |packets: Vec<Timed>, name: &str| {
+        let path = capture(&dir, packets);
+        let folder = dir.path().join(name);
+        by(&policy, &["--extract".as_ref(), folder.as_os_str(), path.as_os_str()]);
+        let mut told = story(
+            &folder,
+            &[
+                "state-changed",
+                "condition-raised",
+                "condition-cleared",
+                "expected-missing",
+                "expected-back",
+            ],
+        );
+        told.sort_by_key(|(tenths, _)| *tenths);
+        told
+    };
+    let alone = story_of(studio.clone(), "alone");
+    let busy = story_of([studio, sender("10.0.1.1:4000", |_| true)].concat(), "busy");
+    let told: Vec<_> = alone.iter().map(|(tenths, what)| (*tenths, what.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (9, "condition-raised continuity"),
+            (9, "state-changed blocked"),
+            (20, "condition-cleared continuity"),
+            (20, "state-changed degraded"),
+            (30, "state-changed healthy"),
+            (40, "condition-raised silence"),
+            (40, "state-changed degraded"),
+            (40, "expected-missing "),
+            (90, "condition-cleared silence"),
+            (90, "state-changed healthy"),
+            (91, "expected-back "),
+        ]
+    );
+    // A tenth of a second is the step in which time passes.
+    let same = alone
+        .iter()
+        .zip(&busy)
+        .all(|(one, other)| one.1 == other.1 && one.0.abs_diff(other.0) <= 1);
+    assert!(same && alone.len() == busy.len(), "{alone:?} {busy:?}");
+}
+
+#[test]
+fn a_capture_that_claims_centuries_is_read_at_once() {
+    let dir = TempDir::new().unwrap();
+    let policy = policy(&dir, &rule("studio", "10.0.2.0/24", EXPECTED));
+    let mut packets = sender("10.0.2.1:4000", |ms| ms < 1000);
+    let year = 365 * 86_400 * 1_000_000;
+    for (n, packet) in packets.iter_mut().enumerate().skip(50) {
+        packet.0 += (n as u64 - 49) * year;
+    }
+    let told = inspect_by(&policy, &capture(&dir, packets));
+    let report = told.report();
+    assert_eq!(
+        report["expectations"],
+        json!([expected("studio", "missing", true, 1)]),
+        "{}",
+        told.out
+    );
+    assert_eq!(number(&report, "/packets/seen"), 100);
+}
+
 #[test]
 fn a_stream_that_is_expected_and_there_is_none() {
     let dir = TempDir::new().unwrap();
@@ -372,7 +467,7 @@ fn the_text_report_tells_programmes_clocks_and_cues() {
         [
             "healthy no continuity errors",
             "ts 400 packets, 24.5% null packets",
-            "programme 1: PMT 0x1000, PCR 0x0100 every 40 ms (at most 40 ms)",
+            "programme 1: PMT 0x1000, PCR 0x0100 every 40 ms (at most 40 ms, accurate to 0 ns)",
             "0x0100 h264 100 packets",
             "0x01f0 scte35 2 packets",
             "pids 0x0000 100 0x1000 100 0x1fff 98",
@@ -387,6 +482,37 @@ fn the_text_report_tells_programmes_clocks_and_cues() {
         assert!((told / wanted - 1.0).abs() < 0.015, "{told} for {wanted}");
     }
     assert_eq!((told.code, rates.len()), (Some(0), 3));
+}
+
+#[test]
+fn a_cue_that_no_programme_announces_is_a_finding_unless_the_rule_says_otherwise() {
+    let dir = TempDir::new().unwrap();
+    let mut file = transport_stream();
+    for cue in [50, 60] {
+        file[(cue * 4 + 3) * 188 + 2] = 0xf1;
+    }
+    let path = put(dir.path(), "x.ts", &file);
+    let told = inspect([path.as_os_str()]);
+    assert_eq!(told.code, Some(1), "{}", told.out);
+    for line in [
+        ": FINDINGS\n",
+        "    degraded    ",
+        "    findings    cue unannounced: 2\n",
+    ] {
+        assert!(told.out.contains(line), "{line} in {}", told.out);
+    }
+    let (from, to) = (address("10.0.2.1:4000"), address("10.0.9.9:5000"));
+    let datagrams = file.chunks(5 * 188).enumerate();
+    let packets = datagrams.map(|(n, packets)| ethernet(&udp(from, to, &rtp(33, n as u16, 7, packets))));
+    let wire = capture(&dir, timed(50_000, packets));
+    let verdict = |told: Told| (told.code, text(&told.report(), "/streams/0/worst_state").to_owned());
+    assert_eq!(verdict(inspect_json(&wire)), (Some(1), "degraded".to_owned()));
+    let by_rule = |more: &str| {
+        let rule = rule("studio", "10.0.2.0/24", &format!("[rule.ts]\nscte35 = {{ {more} }}"));
+        verdict(inspect_by(&policy(&dir, &rule), &wire))
+    };
+    assert_eq!(by_rule("bad_crc = false"), (Some(1), "degraded".to_owned()));
+    assert_eq!(by_rule("unannounced = false"), (Some(0), "healthy".to_owned()));
 }
 
 /// An FEC packet (SMPTE ST 2022-1 clause 8.4) over a row of five numbers.

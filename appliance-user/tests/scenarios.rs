@@ -57,6 +57,7 @@ impl Outcome {
                 "condition-raised" => format!("+{}", word("condition")),
                 "condition-cleared" => format!("-{}", word("condition")),
                 "block-withheld" => format!("!{}", word("condition")),
+                "block-prolonged" => format!("..{}", word("condition")),
                 _ => return None,
             })
         });

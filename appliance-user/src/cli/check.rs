@@ -39,7 +39,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
         Err(error) => {
             match error {
-                LoadError::Unreadable { source, .. } => eprintln!("{name}: {source}"),
+                LoadError::Unreadable { error, .. } => eprintln!("{name}: {error}"),
                 LoadError::Invalid(errors) => eprintln!("{errors}"),
             }
             Ok(ExitCode::from(EXIT_INVALID))

@@ -17,7 +17,8 @@ use crate::engine::report::{InputReport, PacketTotals, SCHEMA, SeamlessReport, S
 use crate::io::input::Input;
 use crate::io::policy_file;
 use crate::io::ts_file::TsReader;
-use crate::policy::Policy;
+use crate::policy::rule::Scte35Rule;
+use crate::policy::{Policy, Rule};
 
 /// Exit codes: everything was read and nothing is wrong; something is; something could not be read.
 const EXIT_CLEAN: u8 = 0;
@@ -41,8 +42,8 @@ pub struct InspectArgs {
     /// How to print the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Write each stream's TS (in the order it was sent, decrypted where possible) and the events as JSON lines to this
-    /// folder.
+    /// Write each stream's TS (in the order it was sent, decrypted where possible) and the events as JSON lines (in the order
+    /// of time) to this folder.
     #[arg(long, value_name = "DIR")]
     extract: Option<PathBuf>,
     /// Judge continuity alone: no tables, clocks, TR 101 290 and cues.
@@ -103,11 +104,11 @@ fn inspect_all(args: &InspectArgs) -> anyhow::Result<u8> {
         geneve_port: args.geneve_port,
         analyse: args.only.is_none(),
     };
-    let folder = args.extract.as_deref().map(Folder::create).transpose()?;
+    let mut folder = args.extract.as_deref().map(Folder::create).transpose()?;
     let mut code = EXIT_CLEAN;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for input in &args.inputs {
-        let report = inspect(input, &how, folder.as_ref());
+        let report = inspect(input, &how, folder.as_mut());
         let verdict = verdict(&report, &policy);
         code = code.max(verdict);
         match args.format {
@@ -136,8 +137,9 @@ fn verdict(report: &InputReport, policy: &Policy) -> u8 {
     }
 }
 
-/// Whether a stream's figures make the exit code 1: what a viewer could see, an attacker could have done, or its rule did not
-/// allow. Of the paths of a pair what neither brought counts. Priority 3, duplicates and reordering alone do not, nor do continuity errors of PIDs that the rule ignores.
+/// Whether a stream's figures make the exit code 1: what a viewer could see, an attacker could have done, or a limit of its
+/// rule, or of the defaults where it has none, did not allow. Of the paths of a pair what neither brought counts. Priority 3,
+/// duplicates and reordering alone do not, nor does what the rule says is to be ignored.
 fn has_findings(stream: &StreamReport, policy: &Policy) -> bool {
     let name = stream.identity.rule.as_deref();
     let rule = policy.rules().iter().find(|rule| Some(rule.name.as_str()) == name);
@@ -150,10 +152,25 @@ fn has_findings(stream: &StreamReport, policy: &Policy) -> bool {
         ts.sync_byte_errors + ts.transport_errors + ts.crc_errors > 0
             || !only_of_path && ts.pids.iter().any(|pid| pid.continuity_errors > 0 && !excused(pid.pid))
     });
-    // Without a rule the limits are nobody's wish.
-    let exceeded = rule.is_some() && stream.worst_state > StreamState::Healthy;
+    let exceeded = stream.state.max(stream.worst_state) > StreamState::Healthy;
     let violated = |(number, count): (&&str, &u64)| *count > 0 && is_serious(number);
-    ts || exceeded || lost > 0 || !stream.findings.is_empty() || stream.tr101290.iter().any(violated)
+    let mut cues = stream.splice.iter().flat_map(|splice| splice.findings.keys());
+    ts || exceeded
+        || lost > 0
+        || !stream.findings.is_empty()
+        || stream.tr101290.iter().any(violated)
+        || cues.any(|finding| is_cue_fault(finding, rule))
+}
+
+/// Whether what was found of splice information is a fault, where the rule does not say that it is none.
+fn is_cue_fault(finding: &str, rule: Option<&Rule>) -> bool {
+    let minds = |limit: fn(&Scte35Rule) -> bool| rule.is_none_or(|rule| limit(&rule.ts.scte35));
+    match finding {
+        "bad-crc" | "malformed" => minds(|cues| cues.bad_crc),
+        "unannounced" => minds(|cues| cues.unannounced),
+        // Whoever encrypts a cue means to. A short pre-roll is told where the rule asks for it, and then exceeds its limit.
+        _ => false,
+    }
 }
 
 /// Whether the stream is one path of a pair (SMPTE ST 2022-7) whose merge is known in full, so that what the network did to
@@ -169,7 +186,7 @@ fn is_serious(number: &str) -> bool {
     number != CONTINUITY && (number.starts_with("1.") || number.starts_with("2."))
 }
 
-fn inspect(path: &Path, how: &How<'_>, folder: Option<&Folder>) -> InputReport {
+fn inspect(path: &Path, how: &How<'_>, folder: Option<&mut Folder>) -> InputReport {
     let mut report = InputReport {
         schema: SCHEMA,
         input: path.display().to_string(),
@@ -189,7 +206,12 @@ fn inspect(path: &Path, how: &How<'_>, folder: Option<&Folder>) -> InputReport {
 }
 
 /// Fills the report with whatever could be read; the error says why that was not all.
-fn inspect_into(path: &Path, how: &How<'_>, folder: Option<&Folder>, report: &mut InputReport) -> anyhow::Result<()> {
+fn inspect_into(
+    path: &Path,
+    how: &How<'_>,
+    folder: Option<&mut Folder>,
+    report: &mut InputReport,
+) -> anyhow::Result<()> {
     let input = Input::open(path)?;
     let mut evidence = folder.map(|folder| folder.input(path)).transpose()?;
     match input {

@@ -113,6 +113,16 @@ pub enum StreamChange {
         /// `false`.
         enforced: bool,
     },
+    /// A block did not end when it was last said to, for what blocks has exceeded its limit since; told at most once per
+    /// `hold`.
+    BlockProlonged {
+        /// What prolonged it last.
+        condition: &'static str,
+        /// The limit, by its policy key.
+        cause: &'static str,
+        /// How long the stream is blocked from now on at least, in milliseconds.
+        hold_ms: u64,
+    },
     /// The sender said that it leaves (RFC 3550 6.6). Whoever can send RTCP can say so: the stream's media tells.
     Bye,
     /// A finding; told the first time and then at most once a second per stream and kind.

@@ -13,12 +13,12 @@ use crate::policy::{self, Policy, PolicyErrors};
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The policy's own file cannot be read.
-    #[error("cannot read the policy {}: {source}", file.display())]
+    #[error("cannot read the policy {}: {error}", file.display())]
     Unreadable {
         /// The file.
         file: PathBuf,
         /// The kernel's answer.
-        source: io::Error,
+        error: io::Error,
     },
     /// The policy, or a file that it refers to, is wrong; one line per error, each with its place and remedy.
     #[error("{0}")]
@@ -29,7 +29,7 @@ impl LoadError {
     /// Each error by itself, as events tell them.
     pub fn each(&self) -> Vec<String> {
         match self {
-            LoadError::Unreadable { source, .. } => vec![source.to_string()],
+            LoadError::Unreadable { error, .. } => vec![error.to_string()],
             LoadError::Invalid(errors) => errors.iter().map(ToString::to_string).collect(),
         }
     }
@@ -40,9 +40,9 @@ impl LoadError {
 /// # Errors
 /// The file cannot be read; or all that is wrong with it, or else with the files it refers to.
 pub fn load(path: &Path) -> Result<Policy, LoadError> {
-    let text = read(path).map_err(|source| LoadError::Unreadable {
+    let text = read(path).map_err(|error| LoadError::Unreadable {
         file: path.to_owned(),
-        source,
+        error,
     })?;
     let policy = policy::parse_bytes(&path.display().to_string(), &text).map_err(LoadError::Invalid)?;
     let folder = path.parent().unwrap_or(Path::new(""));

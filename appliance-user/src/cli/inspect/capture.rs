@@ -13,11 +13,16 @@ use crate::engine::time::Timestamp;
 use crate::engine::{self, Content, Engine, Published};
 use crate::io::capture::{CaptureReader, Captured, LinkType};
 
-/// Slots of the flow table that get time to pass per packet: enough to sweep a busy table within a second of capture.
+/// Slots of the flow table that get time to pass per packet, beside the steps in which it passes for all of them.
 const TICK_BUDGET: usize = 4;
 
-/// How often streams that are waited for are looked for, in the capture's time.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// In which steps time passes for every flow and for the streams that are waited for, in the capture's time. Live it passes
+/// whether or not packets come, so here it must not depend on what else a capture holds.
+const STEP: Duration = Duration::from_millis(100);
+/// Such steps between one packet and the next (2000 s): longer than any flow is kept without a packet. What remains of a
+/// longer gap, whose length is the capture's to claim, passes in as many parts as [`COARSE_STEPS`].
+const FINE_STEPS: u32 = 20_000;
+const COARSE_STEPS: u32 = 1000;
 
 /// Packets looked at, and kept meanwhile, to tell whether a capture is of GENEVE; and their bytes.
 const PACKETS_TO_TELL: usize = 10_000;
@@ -77,16 +82,18 @@ struct Inspection<'p> {
     no_ip: u64,
     /// Number of the first packet that the capture cut, and how many it cut.
     cut: Option<(u64, u64)>,
-    /// The streams that are waited for, from the first packet on.
-    waiting: Option<Waiting>,
+    /// The streams that are waited for and the time until which all was let pass, from the first packet on.
+    passing: Option<Passing>,
     /// The newest time of a packet.
     now: Timestamp,
 }
 
-/// Waits for the streams of rules that say `expected = true`.
-struct Waiting {
+/// How time passes.
+struct Passing {
+    /// The streams of rules that say `expected = true`.
     expectations: Expectations,
-    looked: Timestamp,
+    /// The last step.
+    until: Timestamp,
 }
 
 impl<'p> Inspection<'p> {
@@ -107,7 +114,7 @@ impl<'p> Inspection<'p> {
                 generation: 1,
             },
             geneve_port: how.geneve_port,
-            waiting: None,
+            passing: None,
             place: Place::Unknown(Vec::new(), 0),
             frame: Vec::new(),
             no_ip: 0,
@@ -155,7 +162,7 @@ impl<'p> Inspection<'p> {
     fn judge(&mut self, timestamp: u64, link: LinkType, data: &[u8]) -> anyhow::Result<()> {
         let now = Timestamp::from_nanos(timestamp);
         // Before the packet counts: whoever was silent until now was missing, though it ends the silence itself.
-        self.look_for_expected(now, LOOK_EVERY)?;
+        self.let_pass(now)?;
         self.now = self.now.max(now);
         if matches!(self.place, Place::Wrapped) {
             if as_ethernet(link, data, &mut self.frame) {
@@ -175,20 +182,49 @@ impl<'p> Inspection<'p> {
         self.collect()
     }
 
-    /// Looks for streams that are waited for, if the last look was so long ago.
-    fn look_for_expected(&mut self, now: Timestamp, every: Duration) -> anyhow::Result<()> {
+    /// Lets the time until `now` pass, in steps as it does live.
+    fn let_pass(&mut self, now: Timestamp) -> anyhow::Result<()> {
         let rules = self.published.policy.rules();
-        let waiting = self.waiting.get_or_insert_with(|| Waiting {
+        let passing = self.passing.get_or_insert_with(|| Passing {
             expectations: Expectations::new(rules, now),
-            looked: now,
+            until: now,
         });
-        if now.since(waiting.looked) < every {
-            return Ok(());
+        let mut until = passing.until;
+        let (mut step, mut steps) = (STEP, 0_u32);
+        while now.since(until) >= step {
+            // Where nobody is followed and everybody missing, nothing changes any more.
+            until = match self.is_idle() {
+                true => until.after(whole_steps(now.since(until), step)),
+                false => until.after(step),
+            };
+            self.engine.tick(until, usize::MAX);
+            self.collect()?;
+            self.look_for_expected(until)?;
+            steps += 1;
+            if steps == FINE_STEPS {
+                step = STEP.max(now.since(until) / COARSE_STEPS);
+            }
         }
-        waiting.looked = now;
+        if let Some(passing) = &mut self.passing {
+            passing.until = until;
+        }
+        Ok(())
+    }
+
+    /// Whether the passing of time means nothing to anybody until the next packet comes.
+    fn is_idle(&self) -> bool {
+        let mut expected = self.passing.iter().flat_map(|passing| passing.expectations.iter());
+        self.engine.counters().flows == 0 && expected.all(|(_, missing)| missing)
+    }
+
+    /// Looks for streams that are waited for.
+    fn look_for_expected(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        let Some(passing) = &mut self.passing else {
+            return Ok(());
+        };
         let mut told = Vec::new();
         let activity = self.engine.activity();
-        waiting.expectations.check(now, activity, |change| told.push(change));
+        passing.expectations.check(now, activity, |change| told.push(change));
         let mut evidence = self.evidence.as_mut();
         told.iter()
             .try_for_each(|change| evidence.as_mut().map_or(Ok(()), |evidence| evidence.event(now, change)))
@@ -216,7 +252,7 @@ impl<'p> Inspection<'p> {
         self.engine.tick(self.now, usize::MAX);
         self.engine.finish();
         self.collect()?;
-        self.look_for_expected(self.now, Duration::ZERO)?;
+        self.look_for_expected(self.now)?;
         let counters = self.engine.counters();
         report.packets = PacketTotals {
             seen: counters.seen + self.no_ip,
@@ -229,12 +265,18 @@ impl<'p> Inspection<'p> {
         report.shadow_drops = counters.shadow_dropped_total();
         report.shadow_drop_reasons = counters.shadow_drops().map(by_name).collect();
         report.flows_refused = counters.flows_refused;
-        let expectations = self.waiting.as_ref().map(|waiting| waiting.expectations.report());
+        let expectations = self.passing.as_ref().map(|passing| passing.expectations.report());
         report.expectations = expectations.unwrap_or_default();
         report.streams = self.engine.streams();
         report.streams.sort_by_key(|stream| stream.ordinal);
         Ok(())
     }
+}
+
+/// The longest time of whole steps within `time`.
+fn whole_steps(time: Duration, step: Duration) -> Duration {
+    let rest = time.as_nanos() % step.as_nanos().max(1);
+    time.saturating_sub(Duration::from_nanos(u64::try_from(rest).unwrap_or(u64::MAX)))
 }
 
 /// Puts a captured packet into `frame` as the appliance's interface would have received it: captures of other link types

@@ -2,9 +2,10 @@
 //! what was told of the streams as JSON lines.
 //!
 //! Files are named after the input: `<input>-<n>-<protocol>-<source port>.ts` for its n-th stream, and
-//! `<input>-events.jsonl`. Nothing that exists is overwritten.
+//! `<input>-events.jsonl`; further inputs of the same name are numbered from 2. Nothing that exists is overwritten.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -22,24 +23,34 @@ use crate::engine::time::Timestamp;
 const OPEN_FILES: usize = 64;
 /// Streams written at most: a capture of forged senders must not fill the folder with files.
 const MAX_FILES: usize = 4096;
+/// How long an event waits for earlier ones, in the capture's time: what is judged in the order of sequence numbers is told
+/// when the reorder window is over, and a rule may make that 30 s.
+const SETTLING: Duration = Duration::from_secs(32);
+/// Events that wait at a time; of more the earliest does not wait any longer.
+const WAITING_EVENTS: usize = 65_536;
 
 /// The folder that evidence goes to.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    /// The names that inputs were given.
+    taken: HashSet<OsString>,
 }
 
 impl Folder {
     /// Makes the folder if it is not there.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))?;
-        Ok(Folder { path: path.to_owned() })
+        Ok(Folder {
+            path: path.to_owned(),
+            taken: HashSet::new(),
+        })
     }
 
     /// Begins the evidence of one input.
-    pub(super) fn input(&self, input: &Path) -> anyhow::Result<Evidence> {
-        let name = input.file_name().unwrap_or(input.as_os_str()).to_string_lossy();
-        let stem = self.path.join(name.as_ref());
+    pub(super) fn input(&mut self, input: &Path) -> anyhow::Result<Evidence> {
+        let name = self.name(input.file_name().unwrap_or(input.as_os_str()));
+        let stem = self.path.join(name);
         let events = create(&suffixed(&stem, "-events.jsonl"))?;
         Ok(Evidence {
             stem,
@@ -47,7 +58,22 @@ impl Folder {
             paths: HashMap::new(),
             open: VecDeque::new(),
             left_out: 0,
+            waiting: BTreeMap::new(),
+            told: 0,
+            newest: Timestamp::default(),
         })
+    }
+
+    /// A name that no other input of this run has.
+    fn name(&mut self, plain: &OsStr) -> OsString {
+        let mut name = plain.to_owned();
+        let mut number = 1_u32;
+        while !self.taken.insert(name.clone()) {
+            number += 1;
+            name = plain.to_owned();
+            name.push(format!("-{number}"));
+        }
+        name
     }
 }
 
@@ -59,13 +85,29 @@ pub(super) struct Evidence {
     /// The streams written lately, the latest last.
     open: VecDeque<(u64, BufWriter<File>)>,
     left_out: u64,
+    /// Lines that wait for earlier ones, by their time and then as they were told.
+    waiting: BTreeMap<(Timestamp, u64), String>,
+    told: u64,
+    /// The newest time of an event.
+    newest: Timestamp,
 }
 
 impl Evidence {
-    /// Writes an event as a line.
+    /// Takes an event, to be written as a line in the order of time.
     pub(super) fn event(&mut self, at: Timestamp, event: &impl Serialize) -> anyhow::Result<()> {
-        let at = UNIX_EPOCH + Duration::from_nanos(at.nanos());
-        self.events.write_all(events::line(at, event)?.as_bytes())?;
+        let time = UNIX_EPOCH + Duration::from_nanos(at.nanos());
+        self.waiting.insert((at, self.told), events::line(time, event)?);
+        self.told += 1;
+        self.newest = self.newest.max(at);
+        let mut excess = self.waiting.len().saturating_sub(WAITING_EVENTS);
+        while let Some(first) = self.waiting.first_entry() {
+            let (at, _) = *first.key();
+            if self.newest.since(at) < SETTLING && excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(1);
+            self.events.write_all(first.remove().as_bytes())?;
+        }
         Ok(())
     }
 
@@ -83,6 +125,9 @@ impl Evidence {
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
         for (_, file) in &mut self.open {
             file.flush()?;
+        }
+        for line in self.waiting.values() {
+            self.events.write_all(line.as_bytes())?;
         }
         self.events.flush()?;
         if self.left_out > 0 {

@@ -26,6 +26,7 @@ impl Bench {
                 StreamChange::ConditionRaised { condition, .. } => format!("+{condition}"),
                 StreamChange::ConditionCleared { condition, .. } => format!("-{condition}"),
                 StreamChange::BlockWithheld { condition, .. } => format!("!{condition}"),
+                StreamChange::BlockProlonged { condition, .. } => format!("..{condition}"),
                 _ => continue,
             };
             told.push(((event.at.nanos() - 1_000_000_000) / 1_000_000, text));

@@ -210,6 +210,8 @@ pub(super) struct Accuracy {
     constant: u8,
     /// PCRs that were checked.
     pub(super) checked: u64,
+    /// The furthest in nanoseconds that one of them was beside the nearer of its two lines.
+    pub(super) worst: u64,
 }
 
 impl Accuracy {
@@ -241,7 +243,9 @@ impl Accuracy {
             return false;
         }
         self.checked += 1;
-        let off = strays(before, asked, after, limit) && strays(before, asked, next, limit);
+        let beside = strays(before, asked, after).min(strays(before, asked, next));
+        self.worst = self.worst.max(beside);
+        let off = beside > limit.min(NEW_TIME_BASE);
         // Two inaccurate ones in a row are a shift of the whole line: the second one is on it.
         let trusted = if off && !self.doubted { before } else { asked };
         self.doubted = off && !self.doubted;
@@ -267,16 +271,17 @@ impl Accuracy {
     }
 }
 
-/// Whether a PCR is more than `limit` nanoseconds beside the line through two others.
-fn strays(before: (i64, u64), asked: (i64, u64), after: (i64, u64), limit: u64) -> bool {
+/// How many nanoseconds a PCR is beside the line through two others, rounded up.
+fn strays(before: (i64, u64), asked: (i64, u64), after: (i64, u64)) -> u64 {
     let whole = i128::from(after.1) - i128::from(before.1);
     let part = i128::from(asked.1) - i128::from(before.1);
     let rise = i128::from(after.0) - i128::from(before.0);
     let run = i128::from(asked.0) - i128::from(before.0);
-    // |run - rise * part / whole| > limit, without division; 27 periods are 1000 ns.
+    // |run - rise * part / whole|, divided at the end; 27 periods are 1000 ns.
     // Four steps of a PCR and the packets between them leave room in 128 bits.
-    let allowed = u128::from(limit.min(NEW_TIME_BASE)) * 27 * whole.unsigned_abs();
-    (run * whole - rise * part).unsigned_abs() * 1000 > allowed
+    let beside = (run * whole - rise * part).unsigned_abs() * 1000;
+    let scale = (27 * whole.unsigned_abs()).max(1);
+    u64::try_from(beside.div_ceil(scale)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

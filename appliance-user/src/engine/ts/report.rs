@@ -64,7 +64,7 @@ pub struct PidAnalysis {
     pub pcr: Option<PcrReport>,
 }
 
-/// The PCRs of a PID. Times are in microseconds.
+/// The PCRs of a PID. Times are in microseconds unless said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PcrReport {
     /// Intervals that were measured, by the PCR's own values.
@@ -84,6 +84,9 @@ pub struct PcrReport {
     /// PCRs whose accuracy could be checked by their place; `None` live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy_checked: Option<u64>,
+    /// The furthest that one of them was from what its place says, in nanoseconds; `None` where none was checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_accuracy_ns: Option<u64>,
 }
 
 impl Analyser {
@@ -149,6 +152,7 @@ impl Analyser {
 
 fn of_pcr(pcr: &pcr::Pcr, in_file: bool) -> PcrReport {
     let figures = pcr.figures;
+    let measured = pcr.accuracy.as_ref().filter(|accuracy| accuracy.checked > 0);
     let live = |nanos: u64| (!in_file).then_some(nanos / 1000);
     PcrReport {
         intervals: figures.intervals,
@@ -158,5 +162,6 @@ fn of_pcr(pcr: &pcr::Pcr, in_file: bool) -> PcrReport {
         max_jitter_us: live(figures.worst),
         discontinuities: figures.discontinuities,
         accuracy_checked: pcr.accuracy.as_ref().map(|accuracy| accuracy.checked),
+        max_accuracy_ns: measured.map(|accuracy| accuracy.worst),
     }
 }

@@ -459,7 +459,8 @@ fn a_file_is_measured_by_its_own_clock() {
 
 #[test]
 fn one_inaccurate_pcr_of_a_file() {
-    for (periods, count) in [(13, 0), (14, 1), (27_000, 1)] {
+    // 27 periods are a microsecond.
+    for (periods, count, nanos) in [(0, 0, 0), (13, 0, 482), (14, 1, 519), (27_000, 1, 1_000_000)] {
         let mut packets = stream(4, false);
         let packet = packets
             .iter_mut()
@@ -475,6 +476,7 @@ fn one_inaccurate_pcr_of_a_file() {
             pcr.accuracy_checked.is_some_and(|checked| (70..100).contains(&checked)),
             "{pcr:?}"
         );
+        assert_eq!(pcr.max_accuracy_ns, Some(nanos), "{periods}");
     }
 }
 

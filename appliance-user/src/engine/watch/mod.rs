@@ -48,8 +48,6 @@ const SRT_NOTE: &str = "an SRT session whose data is blocked for about 5 s break
 
 /// The phase between a block and health, by its name in events.
 const PROBATION: &str = "probation";
-/// What the end of a block is put down to, unless a new policy ended it.
-const HOLD_OVER: &str = "hold-over";
 
 /// The state machine of one stream.
 #[derive(Debug)]
@@ -266,6 +264,7 @@ impl Watch {
         }
         self.clear(now, media, out);
         self.end_hold(now, flowing, out);
+        self.tell_prolonged(now, out);
         if self.raised.is_empty() && self.probation.is_some_and(|until| now >= until) {
             self.settle_with(now, Trigger::time("clear"), |watch| watch.probation = None, out);
         }
@@ -377,16 +376,13 @@ impl Watch {
     fn block(&mut self, at: Timestamp, cause: Cause, figures: Figures, out: &mut impl FnMut(Timestamp, StreamChange)) {
         let until = at.after(figures.hold);
         if let Some(hold) = &mut self.hold {
-            hold.until = hold.until.max(until);
+            if until > hold.until {
+                (hold.until, hold.latest) = (until, cause);
+            }
             return;
         }
         let enforced = self.limits.enforce;
-        self.hold = Some(Hold {
-            until,
-            cause,
-            enforced,
-            over: HOLD_OVER,
-        });
+        self.hold = Some(Hold::new(at, cause, figures.hold, enforced));
         if !enforced {
             out(at, figures.withheld(cause));
         }
@@ -405,10 +401,8 @@ impl Watch {
                 .map(|limit| limit.hold())
                 .unwrap_or_default();
             self.hold = Some(Hold {
-                until: now.after(more),
-                cause: level.cause,
-                enforced: hold.enforced,
-                over: HOLD_OVER,
+                tell_from: hold.tell_from,
+                ..Hold::new(now, level.cause, more, hold.enforced)
             });
             return;
         }
@@ -418,6 +412,17 @@ impl Watch {
             watch.probation = watch.probation.max(probation);
         };
         self.settle_with(now, Trigger::time(hold.over), end, out);
+    }
+
+    /// Tells that a block goes on after the time that it was last said to last.
+    fn tell_prolonged(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, StreamChange)) {
+        let due = |hold: &&mut Hold| hold.enforced && now >= hold.tell_from && hold.until > now;
+        let Some(hold) = self.hold.as_mut().filter(due) else {
+            return;
+        };
+        let lasts = self.limits.of(hold.latest).map(|limit| limit.hold());
+        hold.tell_from = now.after(lasts.unwrap_or_default().max(hold.until.since(now)));
+        out(now, hold.prolonged(now));
     }
 
     /// The name of the phase that the stream is in, where its state does not say it.

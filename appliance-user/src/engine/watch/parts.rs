@@ -7,6 +7,9 @@ use super::limits::millis;
 use crate::engine::event::StreamChange;
 use crate::engine::time::Timestamp;
 
+/// What the end of a block is put down to, unless a new policy ended it.
+const HOLD_OVER: &str = "hold-over";
+
 /// A figure and the limit that it was compared with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Figures {
@@ -106,6 +109,34 @@ pub(super) struct Hold {
     pub enforced: bool,
     /// What its end is put down to.
     pub over: &'static str,
+    /// What prolonged it last, or what it is for.
+    pub latest: Cause,
+    /// When it is told that it goes on, if it does: no earlier than it was last said to end.
+    pub tell_from: Timestamp,
+}
+
+impl Hold {
+    /// It begins, or begins anew.
+    pub(super) fn new(at: Timestamp, cause: Cause, lasts: Duration, enforced: bool) -> Self {
+        let until = at.after(lasts);
+        Hold {
+            until,
+            cause,
+            enforced,
+            over: HOLD_OVER,
+            latest: cause,
+            tell_from: until,
+        }
+    }
+
+    /// The event that it goes on.
+    pub(super) fn prolonged(&self, now: Timestamp) -> StreamChange {
+        StreamChange::BlockProlonged {
+            condition: self.latest.name(),
+            cause: self.latest.key(),
+            hold_ms: millis(self.until.since(now)),
+        }
+    }
 }
 
 /// When media of a stream came.

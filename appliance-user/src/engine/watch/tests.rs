@@ -47,7 +47,7 @@ fn media(ms: u64) -> Option<Media> {
     })
 }
 
-/// A watch and what it told, in short: `+` raised, `-` cleared, `!` withheld, `from>to` with the cause.
+/// A watch and what it told, in short: `+` raised, `-` cleared, `!` withheld, `..` prolonged, `from>to` with the cause.
 struct Bench {
     watch: Watch,
     told: Vec<(u64, String)>,
@@ -74,6 +74,7 @@ impl Bench {
                 StreamChange::ConditionRaised { condition, .. } => format!("+{condition}"),
                 StreamChange::ConditionCleared { condition, .. } => format!("-{condition}"),
                 StreamChange::BlockWithheld { condition, .. } => format!("!{condition}"),
+                StreamChange::BlockProlonged { condition, .. } => format!("..{condition}"),
                 StreamChange::StateChanged {
                     from, to, cause, phase, ..
                 } => format!("{}>{} {cause} {}", from.name(), to.name(), phase.unwrap_or("-")),
@@ -300,6 +301,7 @@ fn a_block_is_held_then_on_probation_then_healthy() {
         [
             (0, "+continuity"),
             (0, "healthy>blocked continuity -"),
+            (3000, "..continuity"),
             (5000, "blocked>degraded hold-over probation"),
             (6000, "-continuity"),
             (6050, "+continuity"),
@@ -330,12 +332,18 @@ fn a_condition_blocks_as_long_as_it_holds_and_packets_come() {
     bench.pass(100..=20_000);
     assert_eq!(
         bench.told(),
-        [(2000, "+bitrate-high"), (2000, "healthy>blocked bitrate -")],
-        "nothing is told of a hold that goes on"
+        [
+            (2000, "+bitrate-high"),
+            (2000, "healthy>blocked bitrate -"),
+            (7000, "..bitrate-high"),
+            (12_000, "..bitrate-high"),
+            (17_000, "..bitrate-high"),
+        ],
+        "a hold that goes on is told once per hold"
     );
     bench.level(20_000, Cause::BitrateHigh, false, 0);
     bench.pass(20_100..=40_000);
-    assert_eq!(bench.told()[2], (22_000, "blocked>degraded hold-over probation"));
+    assert_eq!(bench.told()[5], (22_000, "blocked>degraded hold-over probation"));
     // The sender gave up: what it sent before says nothing any more.
     let mut bench = Bench::new(&rule);
     bench.level(0, Cause::BitrateHigh, true, 40_000_000);
@@ -347,6 +355,49 @@ fn a_condition_blocks_as_long_as_it_holds_and_packets_come() {
         bench.told().last(),
         Some(&(7000, "blocked>degraded hold-over probation"))
     );
+}
+
+#[test]
+fn a_block_that_others_prolong_is_told_once_per_hold_with_the_last_of_them() {
+    let rule = rule(|rule| {
+        let ts = Arc::make_mut(&mut rule.ts);
+        ts.continuity.on_exceed = OnExceed::Block;
+        ts.continuity.hold = 3 * SECOND;
+        ts.scte35.on_exceed = OnExceed::Block;
+        ts.scte35.hold = 4 * SECOND;
+    });
+    let mut bench = Bench::new(&rule);
+    bench.count(0, Cause::Continuity, 1, false);
+    for ms in (100..=8000).step_by(100) {
+        bench.count(ms, Cause::Scte35, 1, false);
+        bench.pass(ms..=ms);
+    }
+    bench.pass(8100..=13_000);
+    let told: Vec<_> = bench
+        .told()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with(['+', '-']))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (0, "healthy>blocked continuity -"),
+            (3000, "..scte35"),
+            (7000, "..scte35"),
+            (11_000, "..scte35"),
+            (12_000, "blocked>degraded hold-over probation"),
+        ]
+    );
+    let mut prolonged = bench
+        .changes
+        .iter()
+        .filter(|change| matches!(change, StreamChange::BlockProlonged { .. }));
+    let last = prolonged
+        .next_back()
+        .map(|change| serde_json::to_value(change).expect("serialises"));
+    let whole =
+        serde_json::json!({"event": "block-prolonged", "condition": "scte35", "cause": "scte35", "hold_ms": 1000});
+    assert_eq!(last, Some(whole));
 }
 
 #[test]
@@ -365,7 +416,7 @@ fn a_condition_does_not_block_while_somebody_injects() {
     }
     bench.pass(60_000..=80_000);
     // Ten seconds after the last finding, and the second that the rate is averaged over.
-    assert_eq!(bench.told()[2..], [(70_000, "degraded>blocked bitrate -")]);
+    assert_eq!(bench.told()[2], (70_000, "degraded>blocked bitrate -"));
     // Without a finding it blocks when findings have had time to show.
     let mut bench = Bench::new(&rule);
     bench.level(0, Cause::BitrateHigh, true, 40_000_000);
@@ -622,6 +673,7 @@ proptest! {
                     state = *to;
                 }
                 StreamChange::BlockWithheld { .. } => prop_assert!(!enforce),
+                StreamChange::BlockProlonged { .. } => prop_assert!(enforce && state == StreamState::Blocked),
                 other => prop_assert!(false, "{:?}", other),
             }
         }

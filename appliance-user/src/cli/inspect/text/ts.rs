@@ -85,7 +85,18 @@ fn pcr_intervals(ts: &TsReport, pid: u16) -> Option<String> {
     let [mean, most] = [pcr.mean_interval_us, pcr.max_interval_us].map(|micros| micros as f64 / 1e3);
     let jitter = pcr.max_jitter_us.map(|jitter| jitter as f64 / 1e3);
     let jitter = jitter.map_or(String::new(), |jitter| format!(", jitter up to {jitter:.1} ms"));
-    Some(format!(" every {mean:.0} ms (at most {most:.0} ms{jitter})"))
+    let accuracy = pcr.max_accuracy_ns;
+    let accuracy = accuracy.map_or(String::new(), |ns| format!(", accurate to {}", fine_time(ns)));
+    Some(format!(" every {mean:.0} ms (at most {most:.0} ms{jitter}{accuracy})"))
+}
+
+/// Nanoseconds as people say them.
+fn fine_time(ns: u64) -> String {
+    match ns {
+        0..10_000 => format!("{ns} ns"),
+        10_000..10_000_000 => format!("{:.1} us", ns as f64 / 1e3),
+        _ => format!("{:.1} ms", ns as f64 / 1e6),
+    }
 }
 
 fn component_line(component: &ComponentReport, own: Option<&PidReport>) -> String {
