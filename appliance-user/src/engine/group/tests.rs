@@ -460,7 +460,7 @@ fn the_first_request_shows_that_there_is_longer_to_wait() {
         for (asks, expected) in [(true, [2, 0]), (false, [2 + 14, 14])] {
             let mut fleet = Fleet::new(workers, Policy::observe_all());
             for ms in 0..1000u16 {
-                let lost = |n: u16| n % 10 == 0 && n > 50;
+                let lost = |n: u16| n.is_multiple_of(10) && n > 50;
                 let at = u64::from(ms);
                 if ms < 500 && !lost(ms) {
                     fleet.send(0, at, sender(4000), receiver(5000), &media(ms, 6));
