@@ -6,6 +6,7 @@
 //!
 //! The key is a secret. It is compared and forgotten: neither report nor event has it, nor does any `Debug` here.
 
+mod line;
 mod reading;
 mod reassembly;
 mod session;
