@@ -92,6 +92,10 @@ impl Flow {
             session.reply(tcp);
             return Ok(());
         }
+        if named && !context.remembers && session::binds(&context.rule.rtmp) {
+            // Nothing is known of it at the next packet, nor its SYN when there is room again.
+            return Err(DropReason::NotRtmp);
+        }
         let (inspected, news) = session.segment(tcp, datagram.payload, &context.rule.rtmp, context.allowance);
         let shown = named || session.is_open();
         let figures = session.fresh_figures().cloned().map(Box::new);

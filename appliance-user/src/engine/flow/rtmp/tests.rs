@@ -613,3 +613,62 @@ fn the_engine_tells_and_drops_by_the_rule() {
         assert!(!format!("{told:?} {:?}", engine.streams()).contains(key));
     }
 }
+
+#[test]
+fn where_no_connection_can_be_remembered_none_that_a_rule_binds_passes() {
+    for (bound, dropped) in [("application = [\"live\"]\n", 4), ("", 0)] {
+        let text = format!(
+            "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"a\"\nprotocol = \"rtmp\"\n\
+             source = [\"10.0.0.1\"]\ndestination_port = [1935]\n[rule.rtmp]\n{bound}[[rule]]\nname = \"b\"\n\
+             protocol = \"rtp\"\nsource = [\"10.0.0.2\"]\ndestination_port = [5000]\n"
+        );
+        let policy = crate::policy::parse("a.toml", &text).unwrap();
+        let published = crate::engine::Published {
+            policy: &policy,
+            generation: 1,
+        };
+        let config = crate::engine::Config {
+            max_flows: 4,
+            ..crate::engine::Config::default()
+        };
+        let mut engine = crate::engine::Engine::new(config);
+        let now = crate::engine::time::Timestamp::from_nanos(1);
+        for port in 0..4u16 {
+            for number in 0..4u16 {
+                let mut datagram = vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 61, 17, 0, 0, 10, 0, 0, 2, 10, 9, 9, 9];
+                for word in [
+                    2000 + port,
+                    5000,
+                    208,
+                    0,
+                    0x8021,
+                    number,
+                    0,
+                    0,
+                    0,
+                    7,
+                    0x4701,
+                    0x0010 | number,
+                ] {
+                    datagram.extend_from_slice(&word.to_be_bytes());
+                }
+                datagram.resize(228, 0);
+                datagram[2..4].copy_from_slice(&228u16.to_be_bytes());
+                engine.process_bare(now, &published, &datagram);
+            }
+        }
+        let bytes = publication("vod", "hijack");
+        engine.process_bare(now, &published, &packet(SYN, ISN, b""));
+        for (n, piece) in bytes.chunks(1400).enumerate() {
+            let sequence = ISN.wrapping_add(1 + n as u32 * 1400);
+            engine.process_bare(now, &published, &packet(ACK, sequence, piece));
+        }
+        let counters = engine.counters();
+        assert_eq!(bytes.chunks(1400).count(), 3);
+        assert_eq!(
+            (counters.flows_refused, counters.dropped_total()),
+            (4, dropped),
+            "{bound}"
+        );
+    }
+}
