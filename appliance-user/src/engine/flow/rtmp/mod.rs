@@ -6,6 +6,7 @@
 //!
 //! The key is a secret. It is compared and forgotten: neither report nor event has it, nor does any `Debug` here.
 
+mod line;
 mod reading;
 mod reassembly;
 mod session;
@@ -90,6 +91,10 @@ impl Flow {
         if datagram.direction != client {
             session.reply(tcp);
             return Ok(());
+        }
+        if named && !context.remembers && session::binds(&context.rule.rtmp) {
+            // Nothing is known of it at the next packet, nor its SYN when there is room again.
+            return Err(DropReason::NotRtmp);
         }
         let (inspected, news) = session.segment(tcp, datagram.payload, &context.rule.rtmp, context.allowance);
         let shown = named || session.is_open();

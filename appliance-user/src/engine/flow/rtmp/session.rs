@@ -1,21 +1,22 @@
-//! One TCP connection that carries RTMP: from its SYN to the decision, and what is remembered of it afterwards.
+//! The TCP connections that a flow's ports carry with RTMP in them: which one a segment is of, and what becomes of it.
+//!
+//! A client may send what its server never gets, so several SYNs are several connections. Each is followed and decided by
+//! itself; what could be of two must be allowed by both, and what is of none is dropped where the rule asks for something.
 
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::Direction;
 use tidegate_common::wire::tcp::{self, Tcp};
 
 use super::RtmpFigures;
-use super::reading::{CLEAR, Decision, Following};
-use super::reassembly::{Reassembly, Refused};
+use super::line::{Line, State};
 use crate::engine::flow::Datagram;
 use crate::engine::memory::{Allowance, Grant};
 use crate::policy::rule::{OnUnverified, RtmpRule};
 
-/// How far from the connection's first byte a segment before the decision may be: what a receiver may allow a sender to
-/// send ahead. What is further off is of another connection, or made to look like it.
-const WINDOW: i32 = 1 << 20;
+/// Connections with the same ports that are known at a time: one that goes on, one that follows it, and as many decoys.
+pub(super) const MAX_LINES: usize = 4;
 /// The report's word for a connection that was not followed from its beginning.
-const UNVERIFIED: &str = "unverified";
+pub(super) const UNVERIFIED: &str = "unverified";
 
 /// Something to be told of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,41 +32,22 @@ pub(super) enum News {
 /// What becomes of a segment, and what is to be told.
 pub(super) type Inspected = (Result<(), DropReason>, Option<News>);
 
-/// What is known of a connection.
+/// What is known of a flow's connections.
 #[derive(Debug, Default)]
 pub(in crate::engine::flow) struct Session {
-    state: State,
-    /// Number of the client's first byte: its SYN's, plus one.
-    first: u32,
-    /// The first byte's number of a connection that may follow on the same ports.
-    next: Option<u32>,
+    /// The connections whose beginning was seen, oldest first.
+    lines: Vec<Line>,
+    /// There may be one whose beginning was not seen.
+    joined: bool,
     /// What the receiver sends is seen here.
     hears_replies: bool,
     client: Option<Direction>,
-    /// What a report says of it.
+    /// What a report says of the connection that was looked at last.
     pub(super) figures: RtmpFigures,
     /// The figures are others than they were when somebody last asked.
     changed: bool,
-    /// Pays for what is kept of the stream.
+    /// Pays for what is kept of the streams.
     grant: Option<Grant>,
-}
-
-#[derive(Debug, Default)]
-enum State {
-    /// Nothing was seen of it.
-    #[default]
-    New,
-    /// Not decided yet.
-    Following(Box<Following>),
-    /// Admitted. The bytes that were decided about are kept until the receiver has acknowledged them: it may have got
-    /// another copy of them.
-    Admitted(Option<Box<Reassembly>>),
-    /// Not to be looked into: encrypted, or it asks for nothing that the rule binds.
-    Passing,
-    /// Not followed from its beginning: what it asked for is not known.
-    Unverified,
-    /// Dropped, for its life.
-    Refused(DropReason),
 }
 
 impl Session {
@@ -87,38 +69,43 @@ impl Session {
 
     /// Whether it has shown itself to be RTMP: its handshake is complete.
     pub(super) fn is_open(&self) -> bool {
-        match &self.state {
-            State::Following(following) => following.is_open(),
-            State::Admitted(_) => true,
-            State::New | State::Passing | State::Unverified | State::Refused(_) => self.figures.application.is_some(),
-        }
+        self.lines.iter().any(Line::is_open)
     }
 
-    /// Packets may have gone by unseen: what is missing of an undecided connection will never be seen.
+    /// Packets may have gone by unseen: what is missing of an undecided connection will never be seen, nor the beginning of
+    /// another one.
     pub(in crate::engine::flow) fn blind(&mut self) {
-        if let State::Following(_) = self.state {
-            self.lose();
+        if self.lines.is_empty() {
+            return;
+        }
+        self.lines.iter_mut().for_each(Line::lose);
+        self.joined = true;
+        if let Some(figures) = self.lines.last().map(|line| line.figures.clone()) {
+            self.show(figures);
         }
     }
 
     /// Whether a segment in parts may pass. Its flags and bytes are not looked at, so it may not be what opens a connection
-    /// either.
+    /// either, which only the server's answer would tell.
     pub(super) fn fragment(&self, rule: &RtmpRule) -> Result<(), DropReason> {
-        match self.state {
-            State::Refused(reason) => Err(reason),
-            State::New | State::Following(_) => Err(DropReason::NotRtmp),
-            State::Unverified => unverified(rule),
-            State::Admitted(_) | State::Passing => Ok(()),
+        if let Some(reason) = self.lines.iter().find_map(Line::refusal) {
+            return Err(reason);
+        }
+        let unknown = self.joined || self.lines.iter().any(|line| matches!(line.state, State::Unverified));
+        if unknown {
+            unverified(rule)?;
+        }
+        let decided = unknown || !self.lines.is_empty() && self.lines.iter().all(Line::passes);
+        if decided && (self.hears_replies || !binds(rule)) {
+            Ok(())
+        } else {
+            Err(DropReason::NotRtmp)
         }
     }
 
     /// Heap bytes that the client's bytes take.
     pub(super) fn memory(&self) -> usize {
-        match &self.state {
-            State::Following(following) => following.memory(),
-            State::Admitted(Some(kept)) => kept.memory(),
-            State::New | State::Admitted(None) | State::Passing | State::Unverified | State::Refused(_) => 0,
-        }
+        self.lines.iter().map(Line::memory).sum()
     }
 
     /// A segment from the server: it confirms which connection this is, and what of it has arrived.
@@ -128,209 +115,204 @@ impl Session {
         }
         self.hears_replies = true;
         let expected = tcp.acknowledgement();
-        if tcp.flags() & tcp::SYN != 0 && self.next == Some(expected) {
-            self.begin(expected);
+        if tcp.flags() & tcp::SYN != 0 {
+            self.answered(expected);
         }
-        if let State::Admitted(kept @ Some(_)) = &mut self.state {
-            let decided = kept.as_ref().map_or(0, |kept| kept.in_order().len());
-            let arrived = expected.wrapping_sub(self.first) as i32;
-            if usize::try_from(arrived).is_ok_and(|arrived| arrived >= decided) {
-                *kept = None;
-                self.grant = None;
-            }
-        }
+        self.lines.iter_mut().for_each(|line| line.arrived(expected));
+        self.settle();
     }
 
     /// A segment from the client. `Err` is the reason for which the rule would have it dropped.
     pub(super) fn segment(&mut self, tcp: Tcp, payload: &[u8], rule: &RtmpRule, allowance: &Allowance) -> Inspected {
         let inspected = self.inspect(tcp, payload, rule, allowance);
+        self.settle();
+        inspected
+    }
+
+    /// Pays for what is held now: less than was asked for, so it is granted.
+    fn settle(&mut self) {
         if self.grant.is_some() {
             let held = self.memory();
-            // Less than was asked for, so it is granted.
             self.grant = self.grant.take().filter(|_| held > 0).map(|mut grant| {
                 grant.hold(held);
                 grant
             });
         }
-        inspected
     }
 
     fn inspect(&mut self, tcp: Tcp, payload: &[u8], rule: &RtmpRule, allowance: &Allowance) -> Inspected {
         let mut data = tcp.sequence();
         if tcp.flags() & tcp::SYN != 0 {
             data = data.wrapping_add(1);
-            self.opened(data);
+            if let Err(reason) = self.opened(data, rule) {
+                return (Err(reason), None);
+            }
         }
-        if matches!(self.state, State::New) {
-            self.lose();
+        if self.lines.is_empty() && !self.joined {
+            self.joined = true;
+            self.show(RtmpFigures {
+                encryption: UNVERIFIED,
+                ..RtmpFigures::default()
+            });
         }
-        if let State::Refused(reason) = self.state {
-            return (Err(reason), None);
-        }
-        if payload.is_empty() {
-            // An empty segment of a connection that may not go on tells the server nothing either.
-            let unknown = matches!(self.state, State::Unverified);
-            return (if unknown { unverified(rule) } else { Ok(()) }, None);
-        }
-        self.follow_port_reuse(data);
-        if matches!(self.state, State::Unverified) {
-            return (unverified(rule), None);
-        }
-        if matches!(self.state, State::Admitted(None) | State::Passing) {
-            return (Ok(()), None);
-        }
-        let from = data.wrapping_sub(self.first) as i32;
         let urgent = tcp.flags() & tcp::URG != 0;
-        match &mut self.state {
-            State::Following(following) => {
-                // A receiver takes an urgent byte out of the stream (RFC 6093 3.1), so what it reads is not this.
-                if urgent {
-                    return (Err(DropReason::NotRtmp), None);
-                }
-                let grant = self.grant.get_or_insert_with(|| allowance.grant());
-                if !grant.hold(following.memory_with(from, payload)) {
-                    return self.starve(rule);
-                }
-                if let Err(refusal) = keep(following, from, payload) {
-                    return refusal;
-                }
-                self.read(rule)
-            }
-            State::Admitted(Some(kept)) => check(kept, from, payload),
-            _ => (Ok(()), None),
+        let settled = self.is_settled();
+        let mut of_some = false;
+        let mut inspected = (Ok(()), None);
+        for place in 0..self.lines.len() {
+            let Some(line) = self
+                .lines
+                .get(place)
+                .filter(|line| (!settled || line.answered) && line.fits(data))
+            else {
+                continue;
+            };
+            of_some = true;
+            let (verdict, news) = if payload.is_empty() {
+                // An empty segment of a connection that may not go on tells the server nothing either.
+                (line.refusal().map_or(Ok(()), Err), None)
+            } else {
+                self.take(place, data, urgent, payload, rule, allowance)
+            };
+            inspected = (inspected.0.and(verdict), news.or(inspected.1));
+        }
+        if of_some {
+            inspected
+        } else {
+            (self.of_none(payload, rule), None)
         }
     }
 
-    /// A SYN of the client. Where it is not the one that is known, another connection may begin on the same ports; that is
-    /// believed when the server says so, for the client may send whatever it likes.
-    fn opened(&mut self, first: u32) {
-        match self.state {
-            State::New => self.begin(first),
-            _ if first != self.first => self.next = Some(first),
-            _ => {}
-        }
-    }
-
-    /// Where the server is not heard, the data shows which of two connections goes on. A refused one stays refused.
-    fn follow_port_reuse(&mut self, data: u32) {
-        let near = |first: u32| (0..WINDOW).contains(&(data.wrapping_sub(first) as i32));
-        if let Some(next) = self
-            .next
-            .filter(|next| !self.hears_replies && near(*next) && !near(self.first))
-        {
-            self.begin(next);
-        }
-    }
-
-    fn begin(&mut self, first: u32) {
-        self.first = first;
-        self.next = None;
-        self.figures = RtmpFigures {
-            encryption: CLEAR,
-            ..RtmpFigures::default()
-        };
-        self.changed = true;
-        self.state = State::Following(Box::default());
-    }
-
-    /// Its beginning was not seen, or what was seen of it is of no use any more.
-    fn lose(&mut self) {
-        self.pass(UNVERIFIED);
-        self.state = State::Unverified;
-    }
-
-    fn pass(&mut self, encryption: &'static str) {
-        self.figures.encryption = encryption;
-        self.changed = true;
-        self.state = State::Passing;
-    }
-
-    /// Reads on, after bytes came.
-    fn read(&mut self, rule: &RtmpRule) -> Inspected {
-        let State::Following(following) = &mut self.state else {
-            return (Ok(()), None);
-        };
-        let before = self.figures.clone();
-        let read = following.read(rule, &mut self.figures);
-        self.changed |= self.figures != before;
-        match read {
-            Ok(None) => (Ok(()), None),
-            Ok(Some(Decision::Admit)) => {
-                self.figures.verified = true;
-                self.changed = true;
-                let kept = core::mem::take(&mut following.stream);
-                self.state = State::Admitted(Some(Box::new(kept)));
-                (Ok(()), Some(News::Admitted))
-            }
-            Ok(Some(Decision::Pass(encryption))) => {
-                self.figures.verified = encryption == CLEAR && following.connected;
-                self.pass(encryption);
-                (Ok(()), None)
-            }
-            Ok(Some(Decision::Refuse(reason))) => self.refuse(reason),
-            Err(_) => self.refuse(DropReason::NotRtmp),
-        }
-    }
-
-    /// There is no memory to follow it. Where the rule asks for something, the segment is dropped, and repeated by its sender
-    /// until there is.
-    fn starve(&mut self, rule: &RtmpRule) -> Inspected {
-        if rule.applications.is_some() || rule.stream_keys.is_some() {
+    fn take(
+        &mut self,
+        place: usize,
+        data: u32,
+        urgent: bool,
+        payload: &[u8],
+        rule: &RtmpRule,
+        allowance: &Allowance,
+    ) -> Inspected {
+        let others = self.memory();
+        let Some(line) = self.lines.get_mut(place) else {
             return (Err(DropReason::NotRtmp), None);
+        };
+        let undecided = matches!(line.state, State::Following(_));
+        let paid = !undecided || {
+            let grant = self.grant.get_or_insert_with(|| allowance.grant());
+            grant.hold(others - line.memory() + line.memory_with(data, payload))
+        };
+        let inspected = if paid {
+            line.take(data, urgent, payload, rule)
+        } else {
+            line.starve(rule)
+        };
+        if undecided && self.figures != line.figures {
+            let figures = line.figures.clone();
+            self.show(figures);
         }
-        self.lose();
-        (unverified(rule), None)
+        inspected
     }
 
-    fn refuse(&mut self, reason: DropReason) -> Inspected {
-        self.figures.refused = Some(reason);
-        self.changed = true;
-        self.state = State::Refused(reason);
-        (Err(reason), Some(News::Refused))
+    /// What becomes of a segment that is of no connection whose beginning was seen.
+    fn of_none(&self, payload: &[u8], rule: &RtmpRule) -> Result<(), DropReason> {
+        let undecided = || self.lines.iter().any(|line| matches!(line.state, State::Following(_)));
+        if self.joined {
+            unverified(rule)
+        } else if !payload.is_empty() && (binds(rule) || undecided()) {
+            Err(DropReason::NotRtmp)
+        } else {
+            Ok(())
+        }
     }
+
+    /// A SYN of the client: another connection may begin. `Err` where there is no room for it, for one that is not followed
+    /// may not begin.
+    fn opened(&mut self, first: u32, rule: &RtmpRule) -> Result<(), DropReason> {
+        let all_refused = self.lines.iter().all(|line| line.refusal().is_some());
+        if let Some(reason) = self.lines.last().filter(|_| all_refused).and_then(Line::refusal) {
+            // The server's answer would make it a connection, and it gets nothing to answer.
+            return Err(reason);
+        }
+        if !self.hears_replies && binds(rule) {
+            self.joined = false;
+        }
+        if let Some(line) = self.lines.iter_mut().find(|line| line.first == first) {
+            if !(self.hears_replies && line.answered) {
+                line.begin_anew();
+            }
+            return Ok(());
+        }
+        if self.lines.len() >= MAX_LINES && !self.make_room() {
+            return Err(DropReason::NotRtmp);
+        }
+        self.add(Line::new(first, false));
+        Ok(())
+    }
+
+    /// The server has answered a SYN. What it has answered before and could be mistaken for this one stays: a server that
+    /// keeps nothing of a SYN (RFC 4987 3.6) answers several.
+    fn answered(&mut self, first: u32) {
+        self.joined = false;
+        self.lines
+            .retain(|line| line.first == first || line.answered && line.is_near(first));
+        if let Some(line) = self.lines.iter_mut().find(|line| line.first == first) {
+            if line.answered {
+                line.begin_anew();
+            }
+            line.answered = true;
+            return;
+        }
+        if self.lines.len() < MAX_LINES || self.make_room() {
+            self.add(Line::new(first, true));
+        } else if let Some(line) = self.lines.last_mut() {
+            let _ = line.refuse(DropReason::NotRtmp);
+        }
+    }
+
+    /// Forgets a connection, if it can be done without taking its data for another's: one that the server will name if it
+    /// answers it, or one that was allowed, where another stays.
+    fn make_room(&mut self) -> bool {
+        let unanswered = self
+            .lines
+            .iter()
+            .position(|line| !line.answered)
+            .filter(|_| self.is_settled());
+        let allowed = || {
+            let mut allowed = self.lines.iter().enumerate().filter(|(_, line)| line.passes());
+            let oldest = allowed.next();
+            allowed.next().and(oldest).map(|(place, _)| place)
+        };
+        let place = unanswered.or_else(allowed);
+        place.map(|place| self.lines.remove(place)).is_some()
+    }
+
+    /// Whether the server says which connections there are.
+    fn is_settled(&self) -> bool {
+        self.hears_replies && self.lines.iter().any(|line| line.answered)
+    }
+
+    fn add(&mut self, line: Line) {
+        if self.lines.is_empty() || line.answered {
+            self.show(line.figures.clone());
+        }
+        self.lines.push(line);
+    }
+
+    fn show(&mut self, figures: RtmpFigures) {
+        self.changed |= self.figures != figures;
+        self.figures = figures;
+    }
+}
+
+/// Whether a rule asks for something that only a connection's beginning tells.
+pub(super) fn binds(rule: &RtmpRule) -> bool {
+    rule.applications.is_some() || rule.stream_keys.is_some()
 }
 
 /// What becomes of a connection whose beginning was not seen.
-fn unverified(rule: &RtmpRule) -> Result<(), DropReason> {
+pub(super) fn unverified(rule: &RtmpRule) -> Result<(), DropReason> {
     match rule.on_unverified {
         OnUnverified::Return => Ok(()),
         OnUnverified::Drop => Err(DropReason::RtmpUnverified),
-    }
-}
-
-/// Before the decision: keeps a segment's bytes to be read in order. `Err` says what becomes of a segment that is not kept.
-fn keep(following: &mut Following, from: i32, payload: &[u8]) -> Result<(), Inspected> {
-    let keep_alive = from == -1 && payload.len() == 1;
-    let Some((at, data)) = clipped(from, payload).filter(|(_, data)| from < WINDOW && !data.is_empty()) else {
-        // A probe of RFC 9293 3.8.4 repeats one byte before the window, whatever it is.
-        return Err((if keep_alive { Ok(()) } else { Err(DropReason::NotRtmp) }, None));
-    };
-    following.insert(at, data).map_err(|refused| {
-        // What is not kept must not arrive: the sender repeats it.
-        let conflict = refused == Refused::Conflict;
-        (Err(DropReason::NotRtmp), conflict.then_some(News::Conflict))
-    })
-}
-
-/// After the decision: what repeats the bytes that were decided about must say the same.
-fn check(kept: &Reassembly, from: i32, payload: &[u8]) -> Inspected {
-    let Some((at, data)) = clipped(from, payload) else {
-        return (Ok(()), None);
-    };
-    let decided = kept.in_order();
-    let repeated = data.len().min(decided.len().saturating_sub(at));
-    let same = repeated == 0 || decided.get(at..at + repeated) == data.get(..repeated);
-    if same {
-        (Ok(()), None)
-    } else {
-        (Err(DropReason::NotRtmp), Some(News::Conflict))
-    }
-}
-
-/// The part of a segment at or behind the stream's first byte, and its place.
-fn clipped(from: i32, payload: &[u8]) -> Option<(usize, &[u8])> {
-    match usize::try_from(from) {
-        Ok(at) => Some((at, payload)),
-        Err(_) => Some((0, payload.get(from.unsigned_abs() as usize..)?)),
     }
 }

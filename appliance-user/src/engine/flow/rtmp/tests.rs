@@ -44,7 +44,7 @@ struct Bench {
 }
 
 /// Memory for any session.
-const PLENTY: usize = 1 << 20;
+const PLENTY: usize = 1 << 21;
 
 impl Bench {
     fn new(rule: RtmpRule) -> Bench {
@@ -64,7 +64,7 @@ impl Bench {
             .segment(header(flags, sequence, 1), payload, &self.rule, &self.allowance);
         self.news.extend(news);
         let held = self.session.memory();
-        assert!(held <= 4 * BUDGET, "{held}");
+        assert!(held <= super::session::MAX_LINES * 4 * BUDGET, "{held}");
         assert_eq!(self.allowance.left(), PLENTY - held, "what is held is paid for");
         verdict
     }
@@ -347,6 +347,11 @@ fn fragments_hide_nothing() {
     assert_eq!(bench.session.fragment(&RtmpRule::default()), Err(DropReason::NotRtmp));
     assert_eq!(bench.send(&publication("live", "cam-1"), 1400), Ok(()));
     assert_eq!(bench.session.fragment(&RtmpRule::default()), Ok(()));
+    assert_eq!(
+        bench.session.fragment(&studio()),
+        Err(DropReason::NotRtmp),
+        "it may be a SYN, and nobody would tell"
+    );
     let _ = bench.raw(SYN, 9, b"");
     bench.session.reply(header(SYN | ACK, 1, 10));
     assert_eq!(bench.raw(ACK, 10, b"HTTP"), Err(DropReason::NotRtmp));
@@ -370,6 +375,127 @@ fn without_memory_a_bound_connection_waits_and_another_passes_unverified() {
         assert_eq!(send(&bytes, ACK, &allowance), verdict);
         assert_eq!((session.figures.encryption, allowance.left()), (encryption, 1000));
     }
+}
+
+/// A publication that the rule refuses, in segments from a number on: whether it was ever complete.
+fn hijacks(bench: &mut Bench, first: u32) -> bool {
+    let bytes = publication("vod", "hijack");
+    let pieces = bytes.chunks(1400).enumerate();
+    pieces
+        .map(|(n, piece)| bench.raw(ACK, first.wrapping_add(n as u32 * 1400), piece))
+        .filter(Result::is_err)
+        .count()
+        == 0
+}
+
+fn unopened() -> Bench {
+    Bench {
+        session: Session::default(),
+        rule: studio(),
+        allowance: Allowance::new(PLENTY),
+        news: Vec::new(),
+    }
+}
+
+#[test]
+fn a_stray_segment_before_the_syn_hides_no_connection() {
+    for (isn, heard) in [
+        (u32::MAX, true),
+        (u32::MAX, false),
+        (1000, true),
+        (1000, false),
+        (0x5000_0000, false),
+    ] {
+        let mut bench = unopened();
+        let _ = bench.raw(ACK, 5, b"");
+        assert_eq!(bench.raw(SYN, isn, b""), Ok(()));
+        let first = isn.wrapping_add(1);
+        if heard {
+            bench.session.reply(header(SYN | ACK, 9, first));
+        }
+        assert!(!hijacks(&mut bench, first), "{isn} {heard}");
+    }
+}
+
+#[test]
+fn a_decoy_connection_vouches_for_no_other() {
+    let good = publication("live", "cam-1");
+    for (decoy, heard) in [
+        (0x4000_0001, false),
+        (0x4000_0001, true),
+        (1501, false),
+        (1501, true),
+        (1001, false),
+    ] {
+        for real_first in [true, false] {
+            let mut bench = unopened();
+            for isn in if real_first {
+                [1000, decoy - 1]
+            } else {
+                [decoy - 1, 1000]
+            } {
+                assert_eq!(bench.raw(SYN, isn, b""), Ok(()));
+            }
+            if heard {
+                bench.session.reply(header(SYN | ACK, 9, 1001));
+            }
+            for (n, piece) in good.chunks(1400).enumerate() {
+                let _ = bench.raw(ACK, decoy + n as u32 * 1400, piece);
+            }
+            // What was sent to the decoy does not arrive at the real one's server, which therefore acknowledges nothing of it.
+            assert!(!hijacks(&mut bench, 1001), "{decoy:#x} {heard} {real_first}");
+        }
+    }
+}
+
+#[test]
+fn a_number_used_again_is_another_connection() {
+    for heard in [false, true] {
+        let mut bench = Bench::new(studio());
+        let first = ISN.wrapping_add(1);
+        let good = publication("live", "cam-1");
+        if heard {
+            bench.session.reply(header(SYN | ACK, 9, first));
+        }
+        assert_eq!(bench.send(&good, 1400), Ok(()));
+        if heard {
+            bench
+                .session
+                .reply(header(ACK, 9, first.wrapping_add(good.len() as u32)));
+        }
+        assert_eq!(bench.raw(SYN, ISN, b""), Ok(()));
+        if heard {
+            bench.session.reply(header(SYN | ACK, 9, first));
+        }
+        assert!(!hijacks(&mut bench, first));
+    }
+}
+
+#[test]
+fn many_syns_push_out_none_that_is_undecided() {
+    for heard in [false, true] {
+        let mut bench = unopened();
+        let _ = bench.raw(ACK, 5, b"");
+        assert_eq!(bench.raw(SYN, 1000, b""), Ok(()));
+        let decoys = (1..20u32).filter(|n| bench.raw(SYN, n << 27, b"").is_ok()).count();
+        assert_eq!(decoys, super::session::MAX_LINES - 1);
+        if heard {
+            bench.session.reply(header(SYN | ACK, 9, 1001));
+        }
+        assert!(!hijacks(&mut bench, 1001));
+        assert!(!heard || bench.session.memory() == 0);
+    }
+}
+
+#[test]
+fn after_the_decision_far_numbers_are_of_another_connection() {
+    let mut bench = Bench::new(studio());
+    let good = publication("live", "cam-1");
+    assert_eq!(bench.send(&good, 1400), Ok(()));
+    for n in 1..100 {
+        assert_eq!(bench.piece(good.len() + n * 50_000_000, b"media"), Ok(()), "it goes on");
+    }
+    assert_eq!(bench.piece(0, b"far behind by now"), Err(DropReason::NotRtmp));
 }
 
 /// Cuts bytes at some places, repeats some pieces, and shuffles what lies within a few pieces of each other.
@@ -485,5 +611,64 @@ fn the_engine_tells_and_drops_by_the_rule() {
         };
         assert_eq!(told.iter().filter(|change| expected(change)).count(), 1, "{told:?}");
         assert!(!format!("{told:?} {:?}", engine.streams()).contains(key));
+    }
+}
+
+#[test]
+fn where_no_connection_can_be_remembered_none_that_a_rule_binds_passes() {
+    for (bound, dropped) in [("application = [\"live\"]\n", 4), ("", 0)] {
+        let text = format!(
+            "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"a\"\nprotocol = \"rtmp\"\n\
+             source = [\"10.0.0.1\"]\ndestination_port = [1935]\n[rule.rtmp]\n{bound}[[rule]]\nname = \"b\"\n\
+             protocol = \"rtp\"\nsource = [\"10.0.0.2\"]\ndestination_port = [5000]\n"
+        );
+        let policy = crate::policy::parse("a.toml", &text).unwrap();
+        let published = crate::engine::Published {
+            policy: &policy,
+            generation: 1,
+        };
+        let config = crate::engine::Config {
+            max_flows: 4,
+            ..crate::engine::Config::default()
+        };
+        let mut engine = crate::engine::Engine::new(config);
+        let now = crate::engine::time::Timestamp::from_nanos(1);
+        for port in 0..4u16 {
+            for number in 0..4u16 {
+                let mut datagram = vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 61, 17, 0, 0, 10, 0, 0, 2, 10, 9, 9, 9];
+                for word in [
+                    2000 + port,
+                    5000,
+                    208,
+                    0,
+                    0x8021,
+                    number,
+                    0,
+                    0,
+                    0,
+                    7,
+                    0x4701,
+                    0x0010 | number,
+                ] {
+                    datagram.extend_from_slice(&word.to_be_bytes());
+                }
+                datagram.resize(228, 0);
+                datagram[2..4].copy_from_slice(&228u16.to_be_bytes());
+                engine.process_bare(now, &published, &datagram);
+            }
+        }
+        let bytes = publication("vod", "hijack");
+        engine.process_bare(now, &published, &packet(SYN, ISN, b""));
+        for (n, piece) in bytes.chunks(1400).enumerate() {
+            let sequence = ISN.wrapping_add(1 + n as u32 * 1400);
+            engine.process_bare(now, &published, &packet(ACK, sequence, piece));
+        }
+        let counters = engine.counters();
+        assert_eq!(bytes.chunks(1400).count(), 3);
+        assert_eq!(
+            (counters.flows_refused, counters.dropped_total()),
+            (4, dropped),
+            "{bound}"
+        );
     }
 }

@@ -255,12 +255,8 @@ impl ChunkReader {
                 size @ 1..=0x7fff_ffff => self.chunk_size = size,
                 size => return Err(Error::ChunkSize(size)),
             },
-            ABORT => {
-                let id = word();
-                if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) {
-                    stream.partial = None;
-                }
-            }
+            // Servers differ: some drop the chunk stream's message, some ignore it and read on.
+            ABORT => return Err(Error::Abort(word())),
             _ => {}
         }
         Ok(())

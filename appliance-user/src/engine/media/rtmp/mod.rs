@@ -30,6 +30,9 @@ pub enum Error {
     /// Set Chunk Size outside of 1 to 0x7FFFFFFF, or cut short (5.4.1).
     #[error("a chunk size of {0}")]
     ChunkSize(u32),
+    /// Abort Message (5.4.2), which servers do not agree about, and no encoder sends before its media.
+    #[error("chunk stream {0} is aborted")]
+    Abort(u32),
     /// A message longer than [`chunk::MAX_MESSAGE`].
     #[error("a message of {0} bytes before any media")]
     MessageLength(u32),
