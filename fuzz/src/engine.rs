@@ -69,6 +69,8 @@ source = ["10.0.0.0/24"]
 destination_port = [5050]
 "##;
 const PORTS: [u16; 8] = [5000, 5010, 5012, 5020, 5030, 5040, 1935, 5050];
+/// Where whole tables are sent, and their table_ids.
+const TABLE_PIDS: [(u16, u8); 6] = [(0, 0), (256, 2), (257, 2), (1, 1), (17, 0x42), (258, 0xfc)];
 const FLOWS: usize = 8;
 /// What streams may hold beyond their first packets; little, so that running out of it is found too.
 const MEMORY: usize = 1 << 20;
@@ -92,6 +94,8 @@ struct Bench {
     policies: [&'static Policy; 2],
     generation: u64,
     now: u64,
+    /// Continuity counters of the PIDs that carry tables.
+    counters: [u8; TABLE_PIDS.len()],
 }
 
 impl Bench {
@@ -110,6 +114,7 @@ impl Bench {
             },
             generation: 1,
             now: 1_000_000_000,
+            counters: [0; TABLE_PIDS.len()],
         }
     }
 
@@ -123,6 +128,13 @@ impl Bench {
                 self.bare(input.bytes(length));
             }
             1 => self.datagram(choice, &payload(input)),
+            2 if what & 8 != 0 && choice & 0x20 != 0 => {
+                let sequence = input.word();
+                for (place, datagram) in self.tables(input).chunks(7).enumerate() {
+                    let sequence = sequence.wrapping_add(place as u16);
+                    self.datagram(choice, &packets::rtp(33, sequence, 1, &datagram.concat()));
+                }
+            }
             2 => {
                 let (sequence, ssrc) = (input.word(), u32::from(input.byte() & 3));
                 let kind = if what & 8 == 0 { 33 } else { 96 };
@@ -152,6 +164,35 @@ impl Bench {
             }
         }
         self.now += u64::from(what >> 4) * 100_000;
+    }
+
+    /// Whole tables: a PAT, PMTs, a CAT, an SDT and splice sections of what the input says, each with its CRC-32.
+    fn tables(&mut self, input: &mut Take<'_>) -> Vec<[u8; 188]> {
+        let mut tables = Vec::new();
+        for _ in 0..input.byte() & 15 {
+            let (kind, version) = (usize::from(input.byte()), input.byte());
+            let place = kind % TABLE_PIDS.len();
+            let (pid, table_id) = TABLE_PIDS[place];
+            let programme = u16::from(input.byte() & 3);
+            let length = usize::from(input.byte()) << (kind >> 6);
+            let listed = input.bytes(length);
+            let body = match table_id {
+                0 => listed.iter().flat_map(|n| [0, n & 3, 0xe1, n >> 7]).collect(),
+                // Components of any type on a few PIDs, without descriptors.
+                2 => [0xe1, version & 3, 0xf0, 0]
+                    .into_iter()
+                    .chain(
+                        listed
+                            .chunks(2)
+                            .flat_map(|c| [c[0], 0xe1, *c.last().unwrap_or(&2), 0xf0, 0]),
+                    )
+                    .collect(),
+                _ => listed.to_vec(),
+            };
+            let section = packets::section(table_id, programme, version, &body);
+            tables.extend(packets::ts_section(pid, &mut self.counters[place], &section));
+        }
+        tables
     }
 
     fn datagram(&mut self, choice: u8, payload: &[u8]) {
@@ -297,6 +338,40 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [&[2][..], &ts.repeat(5), &[14, 0], &ts].concat(),
         [&[0][..], &opened, &client, &pause, &[6, 0], &client].concat(),
     ];
+    // PAT and PMTs of two programmes, then PMTs that change, once every few milliseconds.
+    let whole = |n: u8| {
+        let sections = [
+            &[0, 0, 1, 2, 1, 0x82][..],
+            &[1, n, 1, 4, 0x1b, 2, 0x0f, 3],
+            &[2, n, 2, 2, 6, n],
+        ]
+        .concat();
+        [&[0x2a, 0x20, 0, n, 3][..], &sections].concat()
+    };
+    seeds.push([&[1][..], &(0..40).flat_map(whole).collect::<Vec<_>>()].concat());
     seeds.extend(ciphered);
     seeds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_with_whole_tables_reaches_them() {
+        let components = |seed: Vec<u8>| {
+            let mut input = Take(&seed);
+            let mut bench = Bench::new(input.byte());
+            while !input.0.is_empty() {
+                bench.step(&mut input);
+            }
+            let streams = bench.engine.streams();
+            let analyses = streams
+                .iter()
+                .filter_map(|stream| stream.ts.as_ref()?.analysis.as_ref());
+            let programmes = analyses.flat_map(|analysis| &analysis.tables.programmes);
+            programmes.map(|programme| programme.components.len()).sum::<usize>()
+        };
+        assert_eq!(seeds().into_iter().map(components).max(), Some(3));
+    }
 }

@@ -1,5 +1,7 @@
 //! Packets around what is fuzzed: IP, UDP, TCP and GENEVE as they should be, so that the input reaches what is behind them.
 
+use tidegate::engine::media::mpegts::section::crc32;
+
 /// An IPv4 packet.
 pub fn ipv4(protocol: u8, source: [u8; 4], destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let length = (20 + payload.len()).min(usize::from(u16::MAX)) as u16;
@@ -48,6 +50,29 @@ pub fn ts_packet(pid: u16, unit_start: bool, counter: u8, payload: &[u8]) -> [u8
         *place = *byte;
     }
     packet
+}
+
+/// A whole section of the long form: length and CRC-32 are right, whatever it says. A PAT section takes this for its
+/// transport_stream_id, a PMT section for its program_number.
+pub fn section(table_id: u8, extension: u16, version: u8, body: &[u8]) -> Vec<u8> {
+    let body = body.get(..1000).unwrap_or(body);
+    let [length_high, length_low] = (5 + body.len() as u16 + 4).to_be_bytes();
+    let [high, low] = extension.to_be_bytes();
+    let version = 0xc1 | version << 1 & 0x3e;
+    let mut section = vec![table_id, 0xb0 | length_high, length_low, high, low, version, 0, 0];
+    section.extend_from_slice(body);
+    section.extend_from_slice(&crc32(&section).to_be_bytes());
+    section
+}
+
+/// The TS packets of a section; the counter goes on.
+pub fn ts_section(pid: u16, counter: &mut u8, section: &[u8]) -> Vec<[u8; 188]> {
+    let bytes = [&[0], section].concat();
+    let packets = bytes.chunks(184).enumerate().map(|(place, part)| {
+        *counter = counter.wrapping_add(1);
+        ts_packet(pid, place == 0, *counter, part)
+    });
+    packets.collect()
 }
 
 /// RTP around a payload.

@@ -12,6 +12,9 @@ const MAX_WAITING: usize = 512;
 /// Times that all waiting FEC packets are looked at in one call. A burst in an ordinary matrix takes four or five, and what
 /// is left over goes on with the next call.
 const PASSES: usize = 8;
+/// Numbers that are looked at in one call: five passes over the rows and columns of two matrices of 20 by 20 with nothing
+/// left out. What is left over goes on with the next call.
+const LOOKS: usize = 8192;
 /// How far FEC may be ahead of the media, whose numbers travel in batches.
 const MOST_AHEAD: i16 = 2 * MAX_SPAN as i16;
 
@@ -85,8 +88,9 @@ impl Solver {
 
     /// Rebuilds what can be rebuilt and says how many more lost numbers are among it.
     pub(super) fn settle(&mut self) -> u64 {
+        let mut looks = LOOKS;
         for _ in 0..PASSES {
-            if !self.pass() {
+            if !self.pass(&mut looks) {
                 break;
             }
         }
@@ -95,7 +99,7 @@ impl Solver {
 
     /// The input ends: goes on until nothing more can be rebuilt. Each pass uses up at least one waiting FEC packet.
     pub(super) fn finish(&mut self) -> u64 {
-        while self.pass() {}
+        while self.pass(&mut { usize::MAX }) {}
         core::mem::take(&mut self.found)
     }
 
@@ -113,41 +117,48 @@ impl Solver {
         3 * Numbers::MEMORY + self.waiting.capacity() * size_of::<Protected>()
     }
 
-    /// Looks at every waiting FEC packet once; whether one of them rebuilt something.
-    fn pass(&mut self) -> bool {
+    /// Looks at every waiting FEC packet once, as far as so many looks at numbers suffice; whether one of them rebuilt
+    /// something and there may be more to do.
+    fn pass(&mut self, looks: &mut usize) -> bool {
         let mut progress = false;
-        let mut waiting = core::mem::take(&mut self.waiting);
-        waiting.retain(|protected| match self.standing(*protected) {
-            Standing::Over => false,
-            Standing::Waits => true,
-            Standing::Rebuilds(number) => {
-                progress = true;
-                if self.rebuilt.insert(number) && self.lost.has(number) {
-                    self.found += 1;
-                }
-                false
+        // Those that go on waiting come behind the others. So a whole pass leaves them in order, and one that is cut short
+        // leaves those in front that were not looked at.
+        for _ in 0..self.waiting.len() {
+            if *looks == 0 {
+                return false;
             }
-        });
-        self.waiting = waiting;
+            let Some(protected) = self.waiting.pop_front() else {
+                break;
+            };
+            match self.standing(protected, looks) {
+                Standing::Over => {}
+                Standing::Waits => self.waiting.push_back(protected),
+                Standing::Rebuilds(number) => {
+                    progress = true;
+                    if self.rebuilt.insert(number) && self.lost.has(number) {
+                        self.found += 1;
+                    }
+                }
+            }
+        }
         progress
     }
 
-    fn standing(&self, protected: Protected) -> Standing {
+    /// The numbers come in order, so the first one shows whether the window has gone past them, and where one is ahead of
+    /// the media so are all that follow.
+    fn standing(&self, protected: Protected, looks: &mut usize) -> Standing {
         let mut missing = None;
-        let mut several = false;
         for number in protected.numbers() {
+            *looks = looks.saturating_sub(1);
             match self.head.distance(number) {
-                Some(distance) if distance > 0 => several = true,
+                Some(distance) if distance > 0 => return Standing::Waits,
                 _ if !self.head.holds(number) => return Standing::Over,
                 _ if self.received.has(number) || self.rebuilt.has(number) => {}
-                _ => several |= missing.replace(number).is_some(),
+                _ if missing.is_some() => return Standing::Waits,
+                _ => missing = Some(number),
             }
         }
-        match missing {
-            _ if several => Standing::Waits,
-            Some(number) => Standing::Rebuilds(number),
-            None => Standing::Over,
-        }
+        missing.map_or(Standing::Over, Standing::Rebuilds)
     }
 }
 
@@ -234,6 +245,51 @@ mod tests {
         }
         assert_eq!(solver.waiting.len(), MAX_WAITING);
         assert!(solver.memory() < 16 * 1024);
+    }
+
+    #[test]
+    fn the_second_missing_number_ends_the_look() {
+        let mut solver = Solver::new();
+        (0..100).step_by(2).for_each(|n| solver.media(n));
+        let mut looks = 1000;
+        for base in 0..10 {
+            solver.fec(strided(base * 2, 1, 50));
+        }
+        assert!(!solver.pass(&mut looks));
+        assert_eq!(
+            (1000 - looks, solver.waiting.len()),
+            (40, 10),
+            "there, missing, there, missing"
+        );
+        let mut ahead = Solver::new();
+        ahead.media(100);
+        ahead.fec(strided(101, 1, 50));
+        assert!(!ahead.pass(&mut looks));
+        assert_eq!((960 - looks, ahead.waiting.len()), (1, 1));
+    }
+
+    #[test]
+    fn one_call_looks_at_so_many_numbers_and_the_next_goes_on() {
+        let mut solver = Solver::new();
+        for n in (0..2000).filter(|n| n % 50 < 48) {
+            solver.media(n);
+        }
+        // Each has two holes at its end, but for the last one, which has one.
+        for n in 0..511 {
+            solver.fec(strided(n % 38 * 50, 1, 50));
+        }
+        solver.given_up(1948, 1);
+        solver.fec(strided(1900, 1, 49));
+        let mut looks = LOOKS;
+        assert!(!solver.pass(&mut looks));
+        assert_eq!((looks, solver.waiting.len()), (0, 512));
+        let mut calls = 1;
+        while solver.settle() == 0 {
+            calls += 1;
+            assert!(calls < 10);
+        }
+        assert_eq!(calls, 511 * 50 / LOOKS, "one had been before");
+        assert_eq!(solver.waiting.len(), 511);
     }
 
     proptest! {

@@ -13,13 +13,16 @@ const EXTENSION: usize = 4;
 /// for most receivers; senders with larger ones are known, and 20 by 20 several times over fits here.
 pub const MAX_SPAN: u32 = 2048;
 
+/// The most packets that one FEC packet protects. ST 2022-1 ends at 20, in a row as in a column; senders with 50 are known.
+pub const MAX_PACKETS: u8 = 50;
+
 /// Why an RTP payload is no FEC packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Error {
     /// Shorter than its header.
     #[error("FEC packet is cut short")]
     Truncated,
-    /// It protects nothing, or a span beyond [`MAX_SPAN`].
+    /// It protects nothing, more than [`MAX_PACKETS`], or a span beyond [`MAX_SPAN`].
     #[error("FEC packet protects {packets} packets, {offset} apart")]
     Dimensions {
         /// ST 2022-1's NA, or the packets of an RFC 2733 mask.
@@ -130,7 +133,7 @@ impl Header {
             count,
             mask: 0,
         };
-        if offset == 0 || count == 0 || protected.span() > MAX_SPAN {
+        if offset == 0 || !(1..=MAX_PACKETS).contains(&count) || protected.span() > MAX_SPAN {
             return Err(Error::Dimensions { packets: count, offset });
         }
         Ok(Header {
@@ -153,8 +156,8 @@ impl Header {
             offset, count, mask, ..
         } = self.protected;
         let shape = match self.dimension {
-            Dimension::Column => offset <= 50 && (4..=50).contains(&count),
-            Dimension::Row => offset == 1 && (4..=50).contains(&count),
+            Dimension::Column => offset <= MAX_PACKETS && count >= 4,
+            Dimension::Row => offset == 1 && count >= 4,
         };
         mask == 0 && shape && self.index == 0 && self.base_extension == 0
     }
@@ -223,7 +226,7 @@ mod tests {
     fn what_cannot_be_protected_is_named() {
         assert_eq!(Header::parse(&header(0, false, 5, 4)[..15]), Err(Error::Truncated));
         assert_eq!(Header::parse(&[]), Err(Error::Truncated));
-        for (offset, packets) in [(0, 4), (5, 0), (255, 255)] {
+        for (offset, packets) in [(0, 4), (5, 0), (1, 51), (1, 255), (50, 50), (255, 255)] {
             let refused = Header::parse(&header(0, false, offset, packets));
             assert_eq!(refused, Err(Error::Dimensions { packets, offset }));
         }
@@ -245,7 +248,7 @@ mod tests {
         fn arbitrary_bytes_are_harmless(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             if let Ok(read) = Header::parse(&bytes) {
                 let numbers = read.protected.numbers().count();
-                prop_assert!((1..=255).contains(&numbers));
+                prop_assert!((1..=usize::from(MAX_PACKETS)).contains(&numbers));
                 prop_assert!(read.protected.span() <= MAX_SPAN);
             }
         }

@@ -11,6 +11,9 @@ use super::{Analyser, DISCONTINUITY_OR_PCR, HASTE, MAX_MORE, PCR_FLAG, SET_BACK,
 use crate::engine::media::mpegts::{self, PACKET_SIZE};
 use crate::engine::time::Timestamp;
 
+/// Components of a programme that are asked for their PTS: video and audio are among them, whatever else is listed.
+const MAX_CLOCKS: usize = 64;
+
 impl Analyser {
     /// The packet that was counted last is more than one to be counted. `bytes` is `None` where it had to wait and was not
     /// kept.
@@ -171,7 +174,7 @@ impl Analyser {
             tables, monitor, cues, ..
         } = self;
         let min_preroll = self.min_preroll;
-        tables.section_packet(pid, bytes, gap, &mut |event| {
+        tables.section_packet(now, pid, bytes, gap, &mut |event| {
             monitor.table(now, &event, out);
             match event {
                 TableEvent::Section { .. } => {}
@@ -193,6 +196,14 @@ impl Analyser {
                 _ => out(now, TsEvent::Table(event)),
             }
         });
+        self.take_roles();
+        if self.tables.is_behind() {
+            self.next_tick = self.next_tick.min(now.after(HASTE));
+        }
+    }
+
+    /// Roles may have changed.
+    pub(super) fn take_roles(&mut self) {
         let generation = self.tables.generation();
         if generation != self.generation {
             self.generation = generation;
@@ -209,13 +220,18 @@ impl Analyser {
         ) {
             return None;
         }
-        let lists = |programme: &&Programme| programme.components.iter().any(|component| component.pid == pid);
+        let lists = |programme: &&Programme| {
+            let own = programme
+                .components
+                .binary_search_by_key(&pid, |component| component.pid);
+            own.is_ok()
+        };
         let programme = self
             .tables
             .programmes()
             .find(lists)
             .or_else(|| self.tables.programmes().next())?;
-        programme.components.iter().find_map(|component| {
+        programme.components.iter().take(MAX_CLOCKS).find_map(|component| {
             let place = self
                 .monitor
                 .components

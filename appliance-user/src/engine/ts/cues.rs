@@ -23,6 +23,10 @@ const REPEATED_WITHIN: Duration = Duration::from_secs(60);
 const TICKS_PER_MS: u64 = 90;
 /// Cues of one section that are looked at; honest ones have a few, a hostile one hundreds. The rest is counted.
 const MAX_CUES_PER_SECTION: usize = 32;
+/// Cues that are looked at within a second, each of which is compared with all that are kept. Twenty programmes that leave for
+/// a break at once, and repeat it thrice, have fewer. The rest is counted.
+const MAX_CUES_PER_SECOND: u32 = 64;
+const SECOND: Duration = Duration::from_secs(1);
 /// Bytes of a UPID that are kept, in hexadecimal: all standard types but the free-form ones fit.
 const MAX_UPID: usize = 32;
 
@@ -85,6 +89,11 @@ impl Cue {
             )
         };
         key(self) == key(other)
+    }
+
+    /// Heap bytes held.
+    fn held(&self) -> usize {
+        self.upid.as_ref().map_or(0, String::capacity)
     }
 
     /// Whether this only repeats what the other said. A changed time or duration is news.
@@ -171,6 +180,11 @@ pub(in crate::engine) struct Told<'a> {
 pub(in crate::engine) struct Cues {
     /// The last [`MAX_CUES`], oldest first.
     last: VecDeque<Cue>,
+    /// Heap bytes of their UPIDs.
+    upids: usize,
+    /// When the current second began, and cues that were looked at since.
+    second: Timestamp,
+    entered: u32,
     total: u64,
     repeats: u64,
     cancels: u64,
@@ -187,11 +201,11 @@ pub struct CueReport {
     pub sections: u64,
     /// Sections by command.
     pub commands: BTreeMap<&'static str, u64>,
-    /// Cues, repeats included.
+    /// Cues, repeats included, and those that came too fast to be looked at.
     pub total: u64,
-    /// Cues that repeat an earlier one.
+    /// Cues that repeat an earlier one, among those that were looked at.
     pub repeats: u64,
-    /// Cues that take an event back.
+    /// Cues that take an event back, among those that were looked at.
     pub cancels: u64,
     /// What was wrong, and how often.
     pub findings: BTreeMap<&'static str, u64>,
@@ -224,17 +238,28 @@ impl Cues {
             Command::Insert(insert) => Some(of_insert(told, info, insert)),
             _ => None,
         };
-        let mut cues = inserted
+        let all = usize::from(inserted.is_some()) + scheduled.len() + info.segmentations().count();
+        let cues = inserted
             .into_iter()
             .chain(scheduled.iter().map(|event| of_schedule(told, info, event)))
             .chain(
                 info.segmentations()
                     .map(|segmentation| of_segmentation(told, info, segmentation)),
             );
-        for cue in cues.by_ref().take(MAX_CUES_PER_SECTION) {
+        // The total counts all, also those of which nothing else is done.
+        self.total += all as u64;
+        for cue in cues.take(self.room(told.at)) {
             self.enter(cue, told, out);
         }
-        self.total += cues.count() as u64;
+    }
+
+    /// Cues of a section that there is time for.
+    fn room(&mut self, now: Timestamp) -> usize {
+        if now < self.second || now.since(self.second) >= SECOND {
+            (self.second, self.entered) = (now, 0);
+        }
+        let left = MAX_CUES_PER_SECOND.saturating_sub(self.entered);
+        MAX_CUES_PER_SECTION.min(left as usize)
     }
 
     /// What is known, for reports.
@@ -252,19 +277,14 @@ impl Cues {
 
     /// Bytes held on the heap, nearly: the two small maps by what their entries take.
     pub(in crate::engine) fn memory(&self) -> usize {
-        let upids = self
-            .last
-            .iter()
-            .filter_map(|cue| cue.upid.as_ref())
-            .map(String::capacity);
         self.last.capacity() * size_of::<Cue>()
-            + upids.sum::<usize>()
+            + self.upids
             + (self.commands.len() + self.findings.len()) * size_of::<(&str, u64)>()
     }
 
     /// Enters a cue: counts its repeats, marks what it takes back, and judges its pre-roll when it is news.
     fn enter(&mut self, mut cue: Cue, told: &Told<'_>, out: &mut impl FnMut(CueEvent)) {
-        self.total += 1;
+        self.entered += 1;
         self.cancels += u64::from(cue.cancels);
         let before = self.last.iter().rev().find(|before| cue.is_of_same_event(before));
         cue.repeat = before
@@ -287,8 +307,10 @@ impl Cues {
         }
         out(CueEvent::Cue(Box::new(cue.clone())));
         if self.last.len() >= MAX_CUES {
-            self.last.pop_front();
+            let gone = self.last.pop_front();
+            self.upids -= gone.map_or(0, |cue| cue.held());
         }
+        self.upids += cue.held();
         self.last.push_back(cue);
     }
 

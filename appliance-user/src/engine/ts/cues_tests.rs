@@ -366,6 +366,28 @@ fn a_hostile_section_costs_no_more_than_its_share() {
     assert_eq!((cues.len(), feed.cues.report().total), (MAX_CUES_PER_SECTION, 255));
 }
 
+#[test]
+fn cues_by_the_hundred_are_counted_and_no_more() {
+    let mut feed = Feed::default();
+    let signal = |id: u32| info(Command::TimeSignal(Some(7)), vec![segmentation(id, 0x34)]);
+    for second in 1..8_u32 {
+        let looked_at: usize = (0..490)
+            .map(|n| feed.at(second.into(), &signal(second * 1000 + n)).0.len())
+            .sum();
+        assert_eq!(looked_at, 64);
+        assert_eq!(feed.cues.report().total, u64::from(second) * 490);
+    }
+    assert_eq!(feed.cues.last.len(), MAX_CUES, "some have made room");
+    let held: usize = feed
+        .cues
+        .last
+        .iter()
+        .map(|cue| cue.upid.as_ref().map_or(0, String::capacity))
+        .sum();
+    assert_eq!(feed.cues.upids, held);
+    assert!(held >= MAX_CUES * 16);
+}
+
 proptest! {
     #[test]
     fn the_books_are_bounded_and_add_up(sections in vec((0_u32..4, any::<bool>(), 0_u64..3, 0_u64..300), 0..600)) {

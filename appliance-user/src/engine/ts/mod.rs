@@ -338,6 +338,8 @@ impl Analyser {
             self.checks.reset(now);
             self.second_began = now;
         }
+        self.tables.renew(now);
+        self.take_roles();
         if self.awaited != self.generation {
             self.awaited = self.generation;
             self.grown = true;

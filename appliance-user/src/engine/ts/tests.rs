@@ -29,6 +29,42 @@ fn without(drop: impl Fn(&Timed) -> bool) -> Vec<Timed> {
     })
 }
 
+/// Two hundred PMTs at once, each with thirty other components: what the last one says is true ten milliseconds later, when
+/// any packet comes.
+#[test]
+fn roles_that_changed_too_often_are_there_soon() {
+    let mut packets: Vec<Timed> = (0..202_u16)
+        .map(|n| {
+            let components: Vec<_> = (0..30).map(|place| (6, 0x200 + n * 30 + place)).collect();
+            Timed {
+                at: Duration::ZERO,
+                frame: 0,
+                bytes: if n == 0 { pat() } else { pmt(&components) },
+            }
+        })
+        .collect();
+    let last = 0x200 + 201 * 30;
+    for at in [9, 10] {
+        let at = Duration::from_millis(at);
+        let bytes = payload(0x100, 0);
+        packets.push(Timed { at, frame: 0, bytes });
+    }
+    number(&mut packets);
+    let (mut analyser, mut feeder) = (Analyser::new(Axis::Live), Feeder::default());
+    let mut roles = Vec::new();
+    for packet in &packets {
+        feeder.feed(&mut analyser, packet, &mut |_, _| ());
+        roles.push(analyser.tables.role(last));
+    }
+    let [.., before, there] = roles.as_slice() else {
+        panic!("no packets")
+    };
+    assert_eq!(
+        [*before, *there],
+        [tables::Role::Unreferenced, tables::Role::Component(6)]
+    );
+}
+
 /// Both count the same, and this.
 fn agree(packets: &[Timed], expected: &[(&'static str, u64)]) {
     let expected: BTreeMap<_, _> = expected.iter().copied().collect();

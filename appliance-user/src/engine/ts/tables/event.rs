@@ -123,4 +123,7 @@ pub enum TableError {
     /// More programmes, components or PIDs than are followed; those within the bound are.
     #[error("more than is followed")]
     Bound,
+    /// Tables change more often than they are read; told once a second.
+    #[error("more changes within a second than are read")]
+    TooMany,
 }

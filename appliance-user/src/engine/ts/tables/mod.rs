@@ -1,8 +1,10 @@
 //! The tables of one transport stream: what PAT, CAT and PMTs say each PID is for, and what changes in them.
 //!
 //! A table that repeats itself costs its CRC-32 and one comparison. What a sender can make grow here is bounded, so that a
-//! hostile one takes some hundred kilobytes at most ([`Tables::memory`]).
+//! hostile one takes some hundred kilobytes at most ([`Tables::memory`]); how often one can have it all read and sorted anew
+//! is bounded too ([`budget`]).
 
+mod budget;
 mod event;
 mod programme;
 mod progress;
@@ -10,6 +12,7 @@ pub(in crate::engine) mod report;
 mod roles;
 mod service;
 
+use self::budget::{Budget, Reading};
 use self::progress::Progress;
 use self::roles::{Roles, SPLICE_STREAM_TYPE};
 use crate::engine::media::mpegts::psi::{self, TableSyntaxError};
@@ -17,6 +20,7 @@ use crate::engine::media::mpegts::section::{Assembler, Section, SectionError};
 use crate::engine::media::mpegts::si;
 use crate::engine::media::mpegts::{self, PACKET_SIZE};
 use crate::engine::media::scte35::{self, SpliceInfo};
+use crate::engine::time::Timestamp;
 
 pub(in crate::engine) use self::event::{TableError, TableEvent};
 pub(in crate::engine) use self::programme::{Component, Programme};
@@ -91,6 +95,9 @@ pub(in crate::engine) fn starts_splice(packet: &[u8; PACKET_SIZE]) -> bool {
 pub(in crate::engine) struct Tables {
     generation: u32,
     roles: Roles,
+    /// The tables say something else than when the roles were made.
+    stale: bool,
+    budget: Budget,
     pat: Progress,
     /// A PAT was complete.
     has_pat: bool,
@@ -98,6 +105,10 @@ pub(in crate::engine) struct Tables {
     network_pid: Option<u16>,
     /// In the order of their numbers.
     programmes: Vec<Programme>,
+    /// Components of all programmes.
+    components: usize,
+    /// Heap bytes that the programmes hold.
+    described: usize,
     cat: Progress,
     /// The CAT's section and the PID.
     emm_pids: Vec<(u8, u16)>,
@@ -150,7 +161,7 @@ impl Tables {
         Tables::default()
     }
 
-    /// What PAT, CAT and PMTs say that the PID is for, now.
+    /// What PAT, CAT and PMTs say that the PID is for. See [`Tables::is_behind`].
     pub(in crate::engine) fn role(&self, pid: u16) -> Role {
         self.roles.of(pid)
     }
@@ -178,9 +189,8 @@ impl Tables {
 
     /// Bytes held on the heap.
     pub(in crate::engine) fn memory(&self) -> usize {
-        let programmes: usize = self.programmes.iter().map(Programme::memory).sum();
         self.programmes.capacity() * size_of::<Programme>()
-            + programmes
+            + self.described
             + [&self.pat, &self.cat, &self.sdt]
                 .map(Progress::memory)
                 .iter()
@@ -204,6 +214,7 @@ impl Tables {
     /// duplicate does no harm. Scrambled packets and packets with transport_error_indicator are not read.
     pub(in crate::engine) fn section_packet(
         &mut self,
+        now: Timestamp,
         pid: u16,
         packet: &[u8; PACKET_SIZE],
         gap: bool,
@@ -219,6 +230,7 @@ impl Tables {
         if role == Role::Table && !self.is_read(pid) {
             return;
         }
+        self.budget.advance(now);
         let Some(mut assembler) = self.take_assembler(pid) else {
             let error = TableError::Bound;
             out(TableEvent::Malformed {
@@ -233,6 +245,44 @@ impl Tables {
         assembler.packet(packet, gap, room, &mut |section| self.section(pid, role, section, out));
         self.held = self.held - before + assembler.memory();
         self.put_back(pid, assembler);
+        self.renew(now);
+    }
+
+    /// Whether tables were read that the roles do not show yet, because too much has changed of late.
+    pub(in crate::engine) fn is_behind(&self) -> bool {
+        self.stale
+    }
+
+    /// Makes the roles anew from what the tables say, where that has changed and it is time for it.
+    pub(in crate::engine) fn renew(&mut self, now: Timestamp) {
+        self.budget.advance(now);
+        if !self.stale || !self.budget.may_renew() {
+            return;
+        }
+        self.stale = false;
+        let emm_pids = self.emm_pids.iter().map(|(_, pid)| *pid);
+        let renewal = self.roles.renew(self.network_pid, emm_pids, &self.programmes);
+        self.budget.renewed(renewal.claims);
+        if !renewal.changed {
+            return;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let (roles, held) = (&self.roles, &mut self.held);
+        self.assemblers.retain(|(pid, assembler)| {
+            let stays = roles.of(*pid).carries_sections();
+            *held -= if stays { 0 } else { assembler.memory() };
+            stays
+        });
+    }
+
+    /// Whether there is time to read a section with new content. If not, it is as if it had not come, and read when it
+    /// comes again.
+    fn may_change(&mut self, place: Place, out: &mut impl FnMut(TableEvent)) -> bool {
+        let reading = self.budget.change();
+        if reading == Reading::Exhausted {
+            out(place.malformed(TableError::TooMany));
+        }
+        reading == Reading::Granted
     }
 
     /// Whether sections are known to be on a PID kept for tables: in streams of other standards anything may be on the rest.
@@ -257,10 +307,8 @@ impl Tables {
 
     fn put_back(&mut self, pid: u16, assembler: Assembler) {
         let place = self.assemblers.binary_search_by_key(&pid, |(pid, _)| *pid);
-        match place.ok().and_then(|place| self.assemblers.get_mut(place)) {
-            Some((_, empty)) => *empty = assembler,
-            // The section has taken its own PID's role away.
-            None => self.held -= assembler.memory(),
+        if let Some((_, empty)) = place.ok().and_then(|place| self.assemblers.get_mut(place)) {
+            *empty = assembler;
         }
     }
 
@@ -353,21 +401,6 @@ impl Tables {
             (EIT_PID, si::EIT_ACTUAL) => self.eit(section),
             _ => Ok(()),
         }
-    }
-
-    /// Makes the roles anew from what the tables say.
-    fn renew_roles(&mut self) {
-        let emm_pids: Vec<u16> = self.emm_pids.iter().map(|(_, pid)| *pid).collect();
-        if !self.roles.renew(self.network_pid, &emm_pids, &self.programmes) {
-            return;
-        }
-        self.generation = self.generation.wrapping_add(1);
-        let (roles, held) = (&self.roles, &mut self.held);
-        self.assemblers.retain(|(pid, assembler)| {
-            let stays = roles.of(*pid).carries_sections();
-            *held -= if stays { 0 } else { assembler.memory() };
-            stays
-        });
     }
 }
 

@@ -172,9 +172,10 @@ impl Tables {
         let Some(crc) = section.crc.filter(|_| header.current) else {
             return Ok(());
         };
-        let Step::Fresh { complete } = self.pat.take(&header, crc) else {
+        if self.pat.knows(&header, crc) || !self.may_change(place, out) {
             return Ok(());
-        };
+        }
+        let complete = self.pat.take(&header, crc) == Step::Fresh { complete: true };
         let mut refused = false;
         for (number, pid) in pat.programmes() {
             refused |= !self.list(number, pid);
@@ -192,6 +193,8 @@ impl Tables {
             self.programmes.retain(|programme| {
                 let stays = programme.stamp == stamp;
                 if !stays {
+                    self.components -= programme.components.len();
+                    self.described -= programme.memory();
                     programme.tell_gone(out);
                 }
                 stays
@@ -204,7 +207,7 @@ impl Tables {
                 initial,
             });
         }
-        self.renew_roles();
+        self.stale = true;
         Ok(())
     }
 
@@ -252,12 +255,16 @@ impl Tables {
         if !header.current || !listed.is_some_and(|programme| programme.awaits(place.pid, section.crc)) {
             return Ok(());
         }
-        let total: usize = self.programmes.iter().map(|programme| programme.components.len()).sum();
+        let pmt = Pmt::read(section)?;
+        if !self.may_change(place, out) {
+            return Ok(());
+        }
+        let total = self.components;
         let Some(programme) = self.programme_mut(header.extension) else {
             return Ok(());
         };
-        let pmt = Pmt::read(section)?;
-        let room = (MAX_COMPONENTS + programme.components.len()).saturating_sub(total);
+        let before = (programme.components.len(), programme.memory());
+        let room = (MAX_COMPONENTS + before.0).saturating_sub(total);
         let components = pmt.components().take(room).map(|stream| Component {
             pid: stream.pid,
             stream_type: stream.stream_type,
@@ -267,13 +274,16 @@ impl Tables {
         });
         programme.take(&pmt, components.collect(), place.pid, out);
         programme.crc = section.crc;
+        let after = (programme.components.len(), programme.memory());
+        self.components = self.components - before.0 + after.0;
+        self.described = self.described - before.1 + after.1;
         if pmt.components().nth(room).is_some() {
             out(place.malformed(TableError::Bound));
         }
         if !pmt.has_sound_descriptors() {
             out(place.malformed(TableError::Descriptors));
         }
-        self.renew_roles();
+        self.stale = true;
         Ok(())
     }
 }

@@ -30,12 +30,16 @@ pub(super) enum Step {
 }
 
 impl Progress {
+    /// Whether a section repeats what is known.
+    pub(super) fn knows(&self, header: &LongHeader, crc: u32) -> bool {
+        self.is_of_same_table(header) && self.known(header.number) == Some(crc)
+    }
+
     /// Takes note of a section that applies now.
     pub(super) fn take(&mut self, header: &LongHeader, crc: u32) -> Step {
         let number = usize::from(header.number);
-        let same_table = self.stamp > 0
-            && (self.extension, self.version, self.last) == (header.extension, header.version, header.last_number);
-        let known = self.crcs.get(number).copied().filter(|_| self.has(header.number));
+        let same_table = self.is_of_same_table(header);
+        let known = self.known(header.number);
         if same_table && known == Some(crc) {
             return Step::Known;
         }
@@ -68,6 +72,17 @@ impl Progress {
     /// Bytes held on the heap.
     pub(super) fn memory(&self) -> usize {
         self.crcs.capacity() * size_of::<u32>()
+    }
+
+    fn is_of_same_table(&self, header: &LongHeader) -> bool {
+        self.stamp > 0
+            && (self.extension, self.version, self.last) == (header.extension, header.version, header.last_number)
+    }
+
+    /// The CRC-32 of a section of the table as it is now, where that was seen.
+    fn known(&self, number: u8) -> Option<u32> {
+        let crc = self.crcs.get(usize::from(number)).copied();
+        crc.filter(|_| self.has(number))
     }
 
     fn has(&self, number: u8) -> bool {

@@ -16,6 +16,8 @@ pub struct TablesReport {
     pub network_name: Option<String>,
     /// UTC of the last TDT or TOT, in seconds since 1970-01-01.
     pub utc: Option<i64>,
+    /// Sections that say something else than the one before and were not read, for more came within a second than are.
+    pub unread_sections: u64,
     /// Programmes in the order of their numbers.
     pub programmes: Vec<ProgrammeReport>,
 }
@@ -63,6 +65,7 @@ impl Tables {
             network_id: network.map(|network| network.id),
             network_name: network.and_then(|network| network.name.as_deref()).map(str::to_owned),
             utc: self.utc,
+            unread_sections: self.budget.unread(),
             programmes: self.programmes.iter().map(programme).collect(),
         }
     }

@@ -25,6 +25,15 @@ pub(super) struct Roles {
     entries: Vec<Entry>,
 }
 
+/// What came of making the roles anew.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Renewal {
+    /// They are other ones.
+    pub(super) changed: bool,
+    /// Claims on PIDs that were sorted for it: the work that it was.
+    pub(super) claims: usize,
+}
+
 impl Roles {
     /// What a PID is for.
     pub(super) fn of(&self, pid: u16) -> Role {
@@ -42,8 +51,13 @@ impl Roles {
         self.entry(pid).is_some_and(|entry| entry.pcr)
     }
 
-    /// Takes over what the tables say now, and tells whether that is something else.
-    pub(super) fn renew(&mut self, network_pid: Option<u16>, emm_pids: &[u16], programmes: &[Programme]) -> bool {
+    /// Takes over what the tables say now.
+    pub(super) fn renew(
+        &mut self,
+        network_pid: Option<u16>,
+        emm_pids: impl Iterator<Item = u16>,
+        programmes: &[Programme],
+    ) -> Renewal {
         let mut entries = Vec::with_capacity(self.entries.len());
         let mut claim = |pid, role| {
             entries.push(Entry {
@@ -53,7 +67,7 @@ impl Roles {
             });
         };
         network_pid.into_iter().for_each(|pid| claim(pid, Role::Table));
-        emm_pids.iter().for_each(|pid| claim(*pid, Role::Ca));
+        emm_pids.for_each(|pid| claim(pid, Role::Ca));
         for programme in programmes {
             claim(programme.pmt_pid, Role::Pmt);
             programme.pcr_pid.into_iter().for_each(|pid| claim(pid, Role::PcrOnly));
@@ -63,6 +77,7 @@ impl Roles {
                 .iter()
                 .for_each(|component| claim(component.pid, component.role()));
         }
+        let claims = entries.len();
         entries.sort_unstable_by_key(|entry| (entry.pid, rank(entry.role)));
         entries.dedup_by(|later, first| {
             let same = later.pid == first.pid;
@@ -72,7 +87,7 @@ impl Roles {
         entries.shrink_to_fit();
         let changed = entries != self.entries;
         self.entries = entries;
-        changed
+        Renewal { changed, claims }
     }
 
     /// Bytes held on the heap.

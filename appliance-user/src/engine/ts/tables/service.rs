@@ -19,9 +19,10 @@ impl Tables {
             return Ok(());
         };
         self.version(place, header, out);
-        if self.cat.take(&header, crc) == Step::Known {
+        if self.cat.knows(&header, crc) || !self.may_change(place, out) {
             return Ok(());
         }
+        self.cat.take(&header, crc);
         self.emm_pids
             .retain(|(number, _)| *number != header.number && *number <= header.last_number);
         let room = MAX_EMM_PIDS.saturating_sub(self.emm_pids.len());
@@ -33,7 +34,7 @@ impl Tables {
         if !cat.descriptors.is_sound() {
             out(place.malformed(TableError::Descriptors));
         }
-        self.renew_roles();
+        self.stale = true;
         Ok(())
     }
 
@@ -80,8 +81,11 @@ impl Tables {
         }
         for service in sdt.services() {
             if let Some(programme) = self.programme_mut(service.id) {
+                let before = programme.memory();
                 programme.name = service.name().map(String::into_boxed_str);
                 programme.may_be_scrambled = service.scrambled;
+                let after = programme.memory();
+                self.described = self.described - before + after;
             }
         }
         Ok(())

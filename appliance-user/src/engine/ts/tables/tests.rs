@@ -16,6 +16,7 @@ const NULL_BODY: [u8; 13] = [0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xf0, 0, 0, 0, 0];
 struct Feed {
     tables: Tables,
     counters: std::collections::HashMap<u16, u8>,
+    now: Timestamp,
 }
 
 impl Feed {
@@ -33,10 +34,23 @@ impl Feed {
     fn send_all(&mut self, pid: u16, sections: &[&[u8]]) -> Vec<TableEvent> {
         let mut told = Vec::new();
         for packet in self.packets(pid, sections) {
+            self.now = self.now.after(core::time::Duration::from_millis(10));
             self.tables
-                .section_packet(pid, &packet, false, &mut |event| told.push(event));
+                .section_packet(self.now, pid, &packet, false, &mut |event| told.push(event));
         }
         told
+    }
+
+    /// Components and heap bytes of the programmes, as they are kept.
+    fn books(&self) -> (usize, usize) {
+        (self.tables.components, self.tables.described)
+    }
+
+    /// The same, counted anew.
+    fn recounted(&self) -> (usize, usize) {
+        let programmes = || self.tables.programmes();
+        let components = programmes().map(|programme| programme.components.len()).sum();
+        (components, programmes().map(Programme::memory).sum())
     }
 
     /// A programme with video, audio, and splice information announced as such.
@@ -351,7 +365,7 @@ fn errors_are_told_and_change_nothing() {
     packet[4] = 200;
     let mut told = Vec::new();
     feed.tables
-        .section_packet(0, &packet, false, &mut |event| told.push(event));
+        .section_packet(feed.now, 0, &packet, false, &mut |event| told.push(event));
     let error = TableError::Section(SectionError::Pointer);
     assert_eq!(
         told,
@@ -395,9 +409,9 @@ fn a_long_pmt_survives_interleaving_and_not_a_gap() {
     let mut told = Vec::new();
     for (place, (one, two)) in one.iter().zip(&two).enumerate() {
         feed.tables
-            .section_packet(0x1000, one, false, &mut |event| told.push(event));
+            .section_packet(feed.now, 0x1000, one, false, &mut |event| told.push(event));
         feed.tables
-            .section_packet(0x1001, two, place == 2, &mut |event| told.push(event));
+            .section_packet(feed.now, 0x1001, two, place == 2, &mut |event| told.push(event));
     }
     let count = |number| {
         told.iter()
@@ -415,11 +429,11 @@ fn nothing_is_put_together_across_packets_that_went_by_unseen() {
     let packets = feed.packets(0x1000, &[&long]);
     let mut told = Vec::new();
     feed.tables
-        .section_packet(0x1000, &packets[0], false, &mut |event| told.push(event));
+        .section_packet(feed.now, 0x1000, &packets[0], false, &mut |event| told.push(event));
     assert!(feed.tables.held > 0);
     feed.tables.rebase();
     feed.tables
-        .section_packet(0x1000, &packets[1], false, &mut |event| told.push(event));
+        .section_packet(feed.now, 0x1000, &packets[1], false, &mut |event| told.push(event));
     assert_eq!((told, feed.tables.held), (vec![], 0));
     assert_eq!(feed.tables.role(0x101), Role::Component(0x0f), "what is known stays");
 }
@@ -640,7 +654,7 @@ fn a_hostile_multiplex_is_bounded() {
     for pid in 0..0x1fff {
         if feed.tables.role(pid).carries_sections() {
             let packet = feed.packets(pid, &[&long(0xfc, 1, 0, (0, 0), &[0; 4000])])[0];
-            feed.tables.section_packet(pid, &packet, false, &mut |_| {});
+            feed.tables.section_packet(feed.now, pid, &packet, false, &mut |_| {});
         }
     }
     assert!(
@@ -650,6 +664,7 @@ fn a_hostile_multiplex_is_bounded() {
     );
     assert_eq!(feed.tables.assemblers.len(), MAX_ASSEMBLED);
     assert!(feed.tables.memory() < 320 * 1024, "{}", feed.tables.memory());
+    assert_eq!(feed.books(), feed.recounted());
     // And it all goes when the multiplex becomes an honest one.
     feed.send(0, &[&pat(1, (0, 0), &[(1, 0x1000)])]);
     feed.send(0x1000, &[&pmt(1, 1, 0x100, &[], &[(0x1b, 0x100, &[])])]);
@@ -661,6 +676,90 @@ fn a_hostile_multiplex_is_bounded() {
         .map(|(_, assembler)| assembler.memory())
         .sum();
     assert_eq!(feed.tables.held, held);
+    assert_eq!(feed.books(), feed.recounted());
+}
+
+/// A multiplex of 2,040 components and ten programmes without any, of which the PMTs change with every section.
+#[test]
+fn changes_by_the_hundred_sort_the_roles_twice() {
+    let mut feed = Feed::default();
+    let small = 10..20_u16;
+    let programmes: Vec<(u16, u16)> = (1..=3).chain(small.clone()).map(|number| (number, 0x1f00)).collect();
+    feed.send(0, &[&pat(0, (0, 0), &programmes)]);
+    for number in 1..=3_u16 {
+        let components: Vec<_> = (0..680).map(|n| (6, 0x20 + number * 700 + n, &[][..])).collect();
+        feed.send(0x1f00, &[&pmt(number, 0, 0x1fff, &[], &components)]);
+    }
+    assert!(!feed.tables.is_behind());
+    let before = feed.tables.generation();
+    feed.now = feed.now.after(core::time::Duration::from_millis(10));
+    for round in 0..7_u16 {
+        let sections: Vec<_> = small
+            .clone()
+            .map(|n| pmt(n, 0, 0x1800 + round * 10 + n, &[], &[]))
+            .collect();
+        for section in &sections {
+            for packet in feed.packets(0x1f00, &[section]) {
+                feed.tables
+                    .section_packet(feed.now, 0x1f00, &packet, false, &mut |_| {});
+            }
+        }
+    }
+    assert_eq!(feed.tables.generation().wrapping_sub(before), 2, "70 sections were new");
+    assert!(feed.tables.is_behind() && feed.tables.role(0x1800 + 79) == Role::Unreferenced);
+    feed.tables.renew(feed.now.after(core::time::Duration::from_millis(9)));
+    assert!(feed.tables.is_behind());
+    feed.tables.renew(feed.now.after(core::time::Duration::from_millis(10)));
+    assert!(!feed.tables.is_behind() && feed.tables.role(0x1800 + 79) == Role::PcrOnly);
+    assert_eq!(feed.tables.generation().wrapping_sub(before), 3);
+}
+
+#[test]
+fn an_ordinary_stream_may_change_as_often_as_it_likes() {
+    let mut feed = Feed::programme();
+    for n in 0..200_u16 {
+        for packet in feed.packets(0x1000, &[&pmt(1, n as u8, 0x100, &[], &[(0x1b, 0x200 + n, &[])])]) {
+            feed.tables
+                .section_packet(feed.now, 0x1000, &packet, false, &mut |_| {});
+        }
+        assert_eq!(feed.tables.role(0x200 + n), Role::Component(0x1b), "at once");
+    }
+}
+
+#[test]
+fn what_changes_too_often_is_told_once_and_read_later() {
+    let mut feed = Feed::programme();
+    let mut told = Vec::new();
+    let mut send = |feed: &mut Feed, n: u16| {
+        for packet in feed.packets(0x1000, &[&pmt(1, 1, 0x100, &[], &[(0x1b, 0x200 + n, &[])])]) {
+            let out = &mut |event| told.push(event);
+            feed.tables.section_packet(feed.now, 0x1000, &packet, false, out);
+        }
+    };
+    (0..1000).for_each(|n| send(&mut feed, n));
+    let read = u16::try_from(budget::MAX_CHANGES).unwrap() - 2;
+    assert_eq!(
+        feed.tables.report().unread_sections,
+        u64::from(1000 - read),
+        "after a PAT and a PMT"
+    );
+    assert_eq!(feed.tables.role(0x200 + read - 1), Role::Component(0x1b));
+    send(&mut feed, read - 1);
+    assert_eq!(
+        feed.tables.report().unread_sections,
+        u64::from(1000 - read),
+        "a repeat costs nothing"
+    );
+    feed.now = feed.now.after(core::time::Duration::from_secs(1));
+    send(&mut feed, 999);
+    assert_eq!(feed.tables.role(0x200 + 999), Role::Component(0x1b));
+    let refusals = told.iter().filter(|event| {
+        let error = TableError::TooMany;
+        matches!(event, TableEvent::Malformed { error: e, .. } if *e == error)
+    });
+    assert_eq!(refusals.count(), 1);
+    let sections = told.iter().filter(|event| matches!(event, TableEvent::Section { .. }));
+    assert_eq!(sections.count(), 1002, "that they came counts for the timing");
 }
 
 proptest! {
@@ -681,7 +780,7 @@ proptest! {
             }
             for packet in packets {
                 let mut told = Vec::new();
-                feed.tables.section_packet(pid, &packet, false, &mut |event| told.push(event));
+                feed.tables.section_packet(feed.now, pid, &packet, false, &mut |event| told.push(event));
                 for event in told {
                     match event {
                         TableEvent::ComponentAdded { programme, pid, stream_type, .. } => {
@@ -700,6 +799,7 @@ proptest! {
         prop_assert_eq!(listed.collect::<std::collections::HashSet<_>>(), known);
         let held: usize = feed.tables.assemblers.iter().map(|(_, assembler)| assembler.memory()).sum();
         prop_assert_eq!(feed.tables.held, held);
+        prop_assert_eq!(feed.books(), feed.recounted());
     }
 
     #[test]
@@ -709,8 +809,8 @@ proptest! {
             let mut packet = [fill; PACKET_SIZE];
             packet[4..28].copy_from_slice(&head);
             packet[..4].copy_from_slice(&[0x47, 0x40, pid as u8, 0x10 | fill & 0x0f]);
-            tables.section_packet(pid, &packet, gap, &mut |_| {});
-            tables.section_packet(0x300, &packet, gap, &mut |_| {});
+            tables.section_packet(Timestamp::default(), pid, &packet, gap, &mut |_| {});
+            tables.section_packet(Timestamp::default(), 0x300, &packet, gap, &mut |_| {});
         }
         prop_assert!(tables.held <= MAX_HELD);
     }
