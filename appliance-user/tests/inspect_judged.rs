@@ -230,6 +230,13 @@ const SRT: [(&str, &[u8], &str); 2] = [
     ),
 ];
 
+/// A classic pcap file without its first packets.
+fn without_first(file: &[u8], packets: usize) -> Vec<u8> {
+    let length = |at: usize| u32::from_le_bytes(file[at + 8..at + 12].try_into().unwrap()) as usize;
+    let start = (0..packets).fold(24, |at, _| at + 16 + length(at));
+    [&file[..24], &file[start..]].concat()
+}
+
 #[test]
 fn a_policys_passphrase_deciphers_a_capture() {
     for (cipher, file, received) in SRT {
@@ -269,10 +276,21 @@ fn a_policys_passphrase_deciphers_a_capture() {
             srt.starts_with("handshake v5, caller-listener, 1.5.7 to 1.5.") && srt.contains("latency 400 ms, RTT "),
             "{srt}"
         );
+        assert!(srt.ends_with(" ms, verified"), "{srt}");
         assert_eq!(line("keys"), "3 key refreshes");
         assert!(line("repair").contains("NAK") && line("repair").contains("% retransmitted"));
         assert!(line("stream id").contains("r=\"live/ch1\""), "{}", told.out);
         assert!(!told.out.contains("horse"));
+        let late = by(
+            &policy,
+            &[put(dir.path(), "late.pcap", &without_first(file, 20)).as_os_str()],
+        );
+        let unverified = |line: &str| line.contains(" handshake not seen, ") && line.ends_with(" ms, unverified");
+        assert!(
+            late.out.contains(&format!("{cipher} decrypted")) && late.out.lines().any(unverified),
+            "{}",
+            late.out
+        );
 
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
         let refused = by(&policy, &[path.as_os_str()]);

@@ -63,9 +63,9 @@ drop_reasons! {
     NotSrt = 18 => "not-srt",
     /// The rule says TS over UDP and the datagram does not begin with a TS packet (ISO/IEC 13818-1 2.4.3.2).
     NotTs = 19 => "not-ts",
-    /// An SRT handshake whose stream id the rule does not match.
+    /// An SRT handshake whose stream id the rule does not match, or a packet of the session that it asked for.
     SrtStreamId = 20 => "srt-stream-id",
-    /// An SRT handshake or data packet that breaks the rule's encryption policy.
+    /// An SRT handshake or data packet that breaks the rule's encryption policy, or a packet of a session so refused.
     SrtEncryption = 21 => "srt-encryption",
     /// An SRT session joined without its handshake, under `on_unverified = "drop"`.
     SrtUnverified = 22 => "srt-unverified",

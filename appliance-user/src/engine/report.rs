@@ -164,7 +164,8 @@ pub struct StreamReport {
     /// Who it is.
     #[serde(flatten)]
     pub identity: StreamIdentity,
-    /// `none`, or the cipher by name, or `unverified` when the session was joined without its handshake.
+    /// `none`, or the cipher by name, or `unverified` where the session was joined without its handshake and its cipher is
+    /// unknown so far. Of SRT, [`SrtReport::verified`] says whether the handshake was seen.
     pub encryption: &'static str,
     /// The TS was judged after decryption.
     pub decrypted: bool,

@@ -134,11 +134,12 @@ fn write_srt(out: &mut impl Write, srt: &SrtReport) -> io::Result<()> {
     if let Some(rtt) = srt.rtt_us {
         parts.push(format!("RTT {:.1} ms", rtt as f64 / 1e3));
     }
+    parts.push(if srt.verified { "verified" } else { "unverified" }.to_owned());
     line(out, "srt", &parts.join(", "))?;
     let mut parts = Vec::new();
     match srt.keys {
         KeyState::None | KeyState::Known => {}
-        KeyState::Missing => parts.push("key not seen yet".to_owned()),
+        KeyState::Missing => parts.push("no key yet".to_owned()),
         KeyState::WrongPassphrase => parts.push("the rule's passphrase is not the session's".to_owned()),
     }
     if srt.key_refreshes > 0 {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::session::Session;
 use crate::engine::media::srt::{
     Acknowledgement, DropRequest, FLAG_NAMES, Group, KeyFlag, Latency, LossReport, Measured, SEQUENCE_MASK, stream_id,
 };
@@ -64,7 +65,8 @@ pub enum KeyState {
     /// Nothing is encrypted, or no passphrase was given.
     #[default]
     None,
-    /// The key has not come by yet: the session was joined after its handshake.
+    /// The rule has passphrases, but there is no key yet: none has come by since the session was joined, it waits its turn to
+    /// be unwrapped, or none of the passphrases is for this stream id.
     Missing,
     /// The rule's passphrase does not unwrap the key.
     WrongPassphrase,
@@ -76,6 +78,9 @@ pub enum KeyState {
 #[derive(Debug, Default)]
 pub(in crate::engine) struct SrtFigures {
     terms: Option<Arc<Terms>>,
+    verified: bool,
+    /// Bytes of the stream encrypting key, which a refresh may say where the handshake was not seen.
+    key_length: Option<usize>,
     /// The newest sequence number that was sent.
     newest: Option<u32>,
     /// A number far ahead, which the next consecutive one confirms.
@@ -127,9 +132,13 @@ const fn distance(from: u32, to: u32) -> u32 {
 }
 
 impl SrtFigures {
-    /// Takes over what the handshake settled.
-    pub(super) fn describe(&mut self, terms: Option<Arc<Terms>>) {
-        self.terms = terms.or_else(|| self.terms.take());
+    /// Takes over what a stream's session knows. What its handshake settled stays, should the session be joined again.
+    pub(super) fn describe(&mut self, session: &Session) {
+        self.key_length = session.terms.key_length.or(self.key_length);
+        if !session.is_joined() {
+            self.terms = Some(Arc::clone(&session.terms));
+            self.verified = session.admitted;
+        }
     }
 
     /// A data packet.
@@ -253,7 +262,8 @@ impl SrtFigures {
         SrtReport {
             handshake: terms.map(HandshakeReport::of),
             stream_id: terms.and_then(|terms| terms.stream_id.clone()),
-            key_length: terms.and_then(|terms| terms.key_length).map(|bytes| bytes * 8),
+            verified: self.verified,
+            key_length: self.key_length.map(|bytes| bytes * 8),
             keys: self.keys,
             key_refreshes: counted.key_refreshes,
             undeciphered: counted.undeciphered,
@@ -288,7 +298,10 @@ pub struct SrtReport {
     pub handshake: Option<HandshakeReport>,
     /// Keys and values of a stream id that follows the `#!::` convention.
     pub stream_id: Option<BTreeMap<String, String>>,
-    /// Bits of the stream encrypting key.
+    /// The handshake was seen and the rule admits it. Else stream id and encryption policy are unverified, whatever key was
+    /// learnt since.
+    pub verified: bool,
+    /// Bits of the stream encrypting key, by the handshake or by a refresh; `None` in the clear, or where none was seen.
     pub key_length: Option<usize>,
     /// How the keys stand.
     pub keys: KeyState,

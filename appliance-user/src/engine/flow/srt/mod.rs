@@ -6,12 +6,11 @@
 
 mod figures;
 mod keys;
+mod refusals;
 mod session;
 mod sessions;
 #[cfg(test)]
 mod tests;
-
-use std::sync::Arc;
 
 use tidegate_common::digest::PacketDigest;
 use tidegate_common::drop_reason::DropReason;
@@ -99,6 +98,9 @@ impl Flow {
         };
         let (id, direction) = (data.destination_socket_id(), datagram.direction);
         let place = sessions.of_data(id, direction, context.now);
+        if place.is_none() {
+            sessions.admit_data(id, data.sequence_number(), direction, context.now)?;
+        }
         let verified = place
             .and_then(|place| sessions.get_mut(place))
             .is_some_and(|session| !session.is_joined());
@@ -112,7 +114,9 @@ impl Flow {
         ) {
             return Err(DropReason::SrtEncryption);
         }
-        let filters = place.and_then(|place| sessions.get_mut(place)).is_some_and(|s| s.filters);
+        let filters = place
+            .and_then(|place| sessions.get_mut(place))
+            .is_some_and(|s| s.filters);
         if filters && data.is_filter_control() {
             return self.srt_filter_control(id, direction);
         }
@@ -159,18 +163,22 @@ impl Flow {
         }
     }
 
-    /// A control packet that is no handshake. One that fits no session changes nothing.
+    /// A control packet that is no handshake. One that fits no session changes nothing; a refused party's is refused.
     fn srt_control(
         &mut self,
         control: &Control<'_>,
         datagram: &Datagram<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
+        let (id, direction) = (control.destination_socket_id(), datagram.direction);
+        // What shows itself as a joined session's is not refused for a handshake in its name.
+        self.find_partner(control, direction);
+        if let Speaks::Srt(sessions) = &mut self.speaks {
+            sessions.admit_control(id, direction, context.now)?;
+        }
         if let Some(material) = control.key_material() {
             admit_key(material, &context.rule.srt)?;
         }
-        let (id, direction) = (control.destination_socket_id(), datagram.direction);
-        self.find_partner(control, direction);
         let Speaks::Srt(sessions) = &mut self.speaks else {
             return Ok(());
         };
@@ -303,8 +311,7 @@ fn describe(stream: &mut Stream, session: Option<&mut Session>, data: &srt::Data
         );
     }
     session.changed = false;
-    let terms = (!session.is_joined()).then(|| Arc::clone(&session.terms));
-    stream.srt.get_or_insert_default().describe(terms);
+    stream.srt.get_or_insert_default().describe(session);
 }
 
 /// Deciphers a packet of a session, if it has to be and can be.
@@ -381,6 +388,9 @@ fn judge(data: &srt::Data<'_>, seen: Seen, stream: &mut Stream, datagram: &Datag
         figures.data(sequence, retransmitted, data.key_flag());
         if matches!(seen, Seen::Hidden) {
             figures.tick(Tick::Undeciphered);
+            if figures.keys == KeyState::None && !context.rule.srt.passphrases.is_empty() {
+                figures.keys = KeyState::Missing;
+            }
         }
     }
     stream.decrypted |= visible && matches!(seen, Seen::Deciphered);
@@ -389,13 +399,7 @@ fn judge(data: &srt::Data<'_>, seen: Seen, stream: &mut Stream, datagram: &Datag
 }
 
 /// A control packet of an extension: the terms of version 4, new keys.
-fn extend(
-    session: &mut Session,
-    control: &Control<'_>,
-    direction: Direction,
-    request: bool,
-    context: &Context<'_>,
-) {
+fn extend(session: &mut Session, control: &Control<'_>, direction: Direction, request: bool, context: &Context<'_>) {
     if let Some(latency) = control.latency() {
         session.negotiate(latency, request);
     }
@@ -411,11 +415,7 @@ fn tell_unlocked(unlocked: Unlocked, stream: &mut Stream, context: &mut Context<
         return;
     };
     match unlocked {
-        Unlocked::Nothing => {
-            if figures.keys == KeyState::None && !context.rule.srt.passphrases.is_empty() {
-                figures.keys = KeyState::Missing;
-            }
-        }
+        Unlocked::Nothing => {}
         Unlocked::Keys => {
             let late = figures.undeciphered() > 0;
             figures.keys = KeyState::Known;

@@ -77,6 +77,8 @@ pub(super) struct Session {
     pub(super) terms: Arc<Terms>,
     /// The handshake negotiated a packet filter: what carries message number 0 is the filter's own.
     pub(super) filters: bool,
+    /// The rule admits what the initiator asked for. Without enforcement others are followed too.
+    pub(super) admitted: bool,
     /// The initiator's keys, until the responder takes them.
     offered: Option<StoredKeyMaterial>,
     pub(super) keys: Option<Box<Keys>>,
@@ -109,6 +111,7 @@ impl Session {
             latency: None,
             terms: Arc::default(),
             filters: false,
+            admitted: false,
             offered: None,
             keys: None,
             changed: true,

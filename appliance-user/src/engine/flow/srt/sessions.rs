@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::Direction;
 
+use super::refusals::Refusals;
 use super::session::{Session, Standing};
 use crate::engine::media::srt::{Handshake, HandshakeType, KeyMaterial};
 use crate::engine::memory::Allowance;
@@ -20,10 +21,13 @@ use crate::policy::rule::{Encryption, SrtRule};
 const MAX_SESSIONS: usize = 8;
 /// An established session this long without data may make room for another.
 const SESSION_SILENCE: Duration = Duration::from_secs(10);
+
 /// What the handshakes of a flow have established.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Sessions {
     list: Vec<Session>,
+    /// Parties that the rule did not admit.
+    refusals: Refusals,
     /// When a rejection was last told, and how many there were.
     pub(super) rejections: (Option<Timestamp>, u64),
 }
@@ -61,16 +65,19 @@ impl Sessions {
         way: Way,
         rule: &Rule,
     ) -> Result<Option<Refused>, DropReason> {
+        // A caller does not know its listener's id. In rendezvous both do, and only a request has an HSREQ.
+        let asks = way.destination == 0 || message.request().is_some();
+        match message.kind() {
+            // They settle nothing, and a refused party may yet ask for what it is admitted to.
+            HandshakeType::WaveAHand | HandshakeType::Induction => {}
+            HandshakeType::Conclusion if asks => {}
+            _ if self.of_control(way.destination, way.direction).is_some() => {}
+            _ => self.refusals.handshake(message, way).map_or(Ok(()), Err)?,
+        }
         match message.kind() {
             HandshakeType::WaveAHand => self.waved(message, way),
-            HandshakeType::Conclusion => {
-                // A caller does not know its listener's id. In rendezvous both do, and only a request has an HSREQ.
-                if way.destination == 0 || message.request().is_some() {
-                    self.asked(message, way, rule)?;
-                } else {
-                    self.answered(message, way);
-                }
-            }
+            HandshakeType::Conclusion if asks => self.asked(message, way, rule)?,
+            HandshakeType::Conclusion => self.answered(message, way),
             HandshakeType::Agreement => self.agreed(message, way),
             HandshakeType::Rejection(code) => return Ok(self.refused(message, code, way)),
             HandshakeType::Induction | HandshakeType::Done | HandshakeType::Other(_) => {}
@@ -100,12 +107,19 @@ impl Sessions {
     fn asked(&mut self, message: &Handshake<'_>, way: Way, rule: &Rule) -> Result<(), DropReason> {
         let stream_id = message.stream_id();
         let admitted = admit(message, stream_id.as_deref(), &rule.srt);
-        if rule.enforce {
-            // Nothing of it is remembered, or data could pass for its own.
-            admitted?;
-        }
         let id = message.socket_id();
         let own = |session: &Session| *session.ids.at(way.direction) == Some(id);
+        if let Err(reason) = admitted
+            && rule.enforce
+        {
+            // No session is made of it, or data could pass for its own. One that stands stays: anyone may ask in its name.
+            let stands = |session: &Session| own(session) && session.standing != Standing::Greeting;
+            if !self.list.iter().any(stands) {
+                self.refusals.remember(message, way, reason);
+            }
+            return admitted;
+        }
+        self.refusals.lift(id, way.direction);
         let place = match self.list.iter().position(own) {
             // A repetition, or a forgery: the first one stands.
             Some(place) if self.list.get(place).is_some_and(|s| s.standing != Standing::Greeting) => return admitted,
@@ -118,6 +132,7 @@ impl Sessions {
         };
         if let Some(session) = self.list.get_mut(place) {
             session.ask(message, stream_id, way);
+            session.admitted = admitted.is_ok();
         }
         admitted
     }
@@ -205,18 +220,46 @@ impl Sessions {
     /// way), the caller's data is of the session that waits for it; what names the listener's socket id is its answer alone,
     /// for anyone may send data.
     pub(super) fn of_data(&mut self, id: u32, direction: Direction, now: Timestamp) -> Option<usize> {
-        let known = self.of_control(id, direction);
-        let place = known.or_else(|| {
-            let pending = |session: &Session| {
-                session.standing == Standing::Pending
-                    && session.initiator == direction
-                    && session.ids.at(direction.flipped()).is_none()
-            };
-            self.list.iter().rposition(pending)
-        })?;
+        let place = self.of_control(id, direction).or_else(|| self.waiting(direction))?;
         let session = self.list.get_mut(place)?;
         (session.last_seen, session.closed) = (now, false);
         Some(place)
+    }
+
+    /// The place of the newest session whose initiator sends in `direction` and waits for an answer.
+    fn waiting(&self, direction: Direction) -> Option<usize> {
+        let pending = |session: &Session| {
+            session.standing == Standing::Pending
+                && session.initiator == direction
+                && session.ids.at(direction.flipped()).is_none()
+        };
+        self.list.iter().rposition(pending)
+    }
+
+    /// A data packet that is of no session.
+    ///
+    /// # Errors
+    /// Why its party was refused, where it is of one that was.
+    pub(super) fn admit_data(
+        &mut self,
+        id: u32,
+        sequence: u32,
+        direction: Direction,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        let refused = self.refusals.data(id, sequence, (direction, now));
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// A control packet that is no handshake.
+    ///
+    /// # Errors
+    /// Why its party was refused, where it is of no session and of a party that was.
+    pub(super) fn admit_control(&mut self, id: u32, direction: Direction, now: Timestamp) -> Result<(), DropReason> {
+        if self.of_control(id, direction).is_some() || self.waiting(direction).is_some() {
+            return Ok(());
+        }
+        self.refusals.control(id, direction, now).map_or(Ok(()), Err)
     }
 
     /// The place of the session that a control packet is addressed to.
@@ -279,6 +322,7 @@ impl Sessions {
     /// Holds the sessions' memory out of the allowance. Where that is used up, sessions that have shown nothing go, and those
     /// that stand are followed without their keys: the flow's own place pays for what is left of them.
     pub(super) fn pay(&mut self, allowance: &Allowance) {
+        self.refusals.pay(allowance);
         let alone = self.list.len() == 1;
         self.list.retain_mut(|session| {
             if session.pay(allowance) {

@@ -15,9 +15,15 @@ pub(super) const PASSPHRASE: &str = "correct-horse-battery";
 
 /// A policy of one SRT rule with these lines in `[rule.srt]`; where they name a file, it holds `passphrase`.
 pub(super) fn policy(lines: &str, passphrase: &str) -> Policy {
+    policy_where("", lines, passphrase)
+}
+
+/// The same, with `more` in the rule itself.
+pub(super) fn policy_where(more: &str, lines: &str, passphrase: &str) -> Policy {
     let rule = "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"studio\"\nprotocol = \"srt\"\n\
-                source = [\"10.0.0.1\"]\ndestination = [\"10.0.9.9\"]\ndestination_port = [5000]\n[rule.srt]\n";
-    let policy = policy::parse("test.toml", &format!("{rule}{lines}\n")).expect("a valid policy");
+                source = [\"10.0.0.1\"]\ndestination = [\"10.0.9.9\"]\ndestination_port = [5000]\n";
+    let text = format!("{rule}{more}\n[rule.srt]\n{lines}\n");
+    let policy = policy::parse("test.toml", &text).expect("a valid policy");
     policy
         .with_secrets(&mut |_| Ok(Zeroizing::new(passphrase.as_bytes().to_vec())))
         .expect("a passphrase")

@@ -6,8 +6,8 @@ use aes_kw::KeyInit;
 
 use tidegate_common::drop_reason::DropReason;
 
-use super::bench::{Bench, PASSPHRASE, finding, ip, names, policy, with_passphrase};
 use super::super::KeyState;
+use super::bench::{Bench, PASSPHRASE, finding, ip, names, policy, policy_where, with_passphrase};
 use crate::engine::media::srt::cipher::{Dialect, KeyEncryptingKey, StreamKey};
 use crate::engine::media::srt::{Data, Packet, StoredKeyMaterial};
 use crate::engine::report::StreamReport;
@@ -590,7 +590,10 @@ fn message_number_0_is_data_where_no_filter_was_negotiated() {
     let mut bench = Bench::new(policy("", PASSPHRASE));
     bench.connect(&[], &[]);
     for sequence in 1..20 {
-        bench.up(sequence.into(), &filter_control(data(sequence, LISTENER, 0, false, &NO_KEYS)));
+        bench.up(
+            sequence.into(),
+            &filter_control(data(sequence, LISTENER, 0, false, &NO_KEYS)),
+        );
     }
     let stream = bench.only_stream();
     assert_eq!((stream.packets, stream.srt.unwrap().filter_packets), (19, 0));
@@ -682,4 +685,163 @@ fn key_material_that_does_not_unwrap_neither_describes_nor_blames() {
         let told = names(&bench.events());
         assert!(!told.contains(&"stream-degraded".to_owned()), "{told:?}");
     }
+}
+
+/// What a refused party's session is dropped for, and what its caller asks for besides the latency.
+fn refused_cases() -> Vec<(Policy, Vec<(u16, Vec<u8>)>, DropReason)> {
+    let keys = (KMREQ, Material::new(PASSPHRASE, 4, Some(1), None).block);
+    vec![
+        (
+            policy("stream_id = [\"nope\"]", PASSPHRASE),
+            vec![stream_id("live/1")],
+            DropReason::SrtStreamId,
+        ),
+        (
+            policy("key_length = [256]", PASSPHRASE),
+            vec![keys.clone()],
+            DropReason::SrtEncryption,
+        ),
+        (
+            policy("encryption = \"required\"", PASSPHRASE),
+            vec![],
+            DropReason::SrtEncryption,
+        ),
+        (
+            policy("encryption = \"forbidden\"", PASSPHRASE),
+            vec![keys],
+            DropReason::SrtEncryption,
+        ),
+    ]
+}
+
+fn asks(from: u32, blocks: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    handshake(5, CONCLUSION, from, 0, &[&[(HSREQ, latency(200))], blocks].concat())
+}
+
+fn answers(from: u32, to: u32) -> Vec<u8> {
+    handshake(5, CONCLUSION, from, to, &[(HSRSP, latency(300))])
+}
+
+#[test]
+fn a_refused_session_stays_refused_whoever_answers_it() {
+    for answer_is_seen in [true, false] {
+        for (policy, blocks, reason) in refused_cases() {
+            // Whether this packet's encryption is against the rule by itself is not the question.
+            let flag = u32::from(!blocks.is_empty() && reason == DropReason::SrtEncryption);
+            let refused = Verdict::Drop(reason);
+            let mut bench = Bench::new(policy);
+            assert_eq!(bench.up(0, &asks(CALLER, &blocks)), refused);
+            if answer_is_seen {
+                assert_eq!(bench.down(1, &answers(LISTENER, CALLER)), refused, "{reason:?}");
+            }
+            // The handshake says that data begins with 100.
+            for sequence in 100..120 {
+                let ms = u64::from(sequence - 100) * 1000 + 2;
+                assert_eq!(bench.up(ms, &data(sequence, LISTENER, flag, false, &NO_KEYS)), refused);
+                assert_eq!(bench.down(ms, &data(sequence, CALLER, flag, false, &NO_KEYS)), refused);
+                assert_eq!(bench.up(ms, &control(1, 0, LISTENER, &[])), refused);
+                assert_eq!(bench.down(ms, &control(1, 0, CALLER, &[])), refused);
+            }
+            assert!(bench.streams().is_empty(), "{reason:?}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_handshake_in_anothers_name_refuses_nobody() {
+    let evil = [stream_id("evil")];
+    let live = [stream_id("live/1")];
+    let refused = Verdict::Drop(DropReason::SrtStreamId);
+    let passes = |bench: &mut Bench, ms: u64| {
+        for sequence in 100..110 {
+            let ms = ms + u64::from(sequence);
+            assert_eq!(
+                bench.up(ms, &data(sequence, LISTENER, 0, false, &NO_KEYS)),
+                Verdict::Return
+            );
+            assert_eq!(bench.up(ms, &control(1, 0, LISTENER, &[])), Verdict::Return);
+        }
+    };
+    // Of whom the answer comes by another path, of whom it is seen, and of a session that was joined on the way.
+    for (asked, answered) in [(true, false), (true, true), (false, false)] {
+        let mut bench = Bench::new(policy("stream_id = [\"live/*\"]", PASSPHRASE));
+        assert_eq!(bench.up(0, &asks(CALLER, &evil)), refused, "it comes first");
+        if asked {
+            assert_eq!(bench.up(1, &asks(CALLER, &live)), Verdict::Return);
+        }
+        if answered {
+            assert_eq!(bench.down(2, &answers(LISTENER, CALLER)), Verdict::Return);
+        }
+        if !asked {
+            // Its numbers are others than those that the forger could know.
+            for sequence in 50_000..50_003 {
+                let packet = data(sequence, LISTENER, 0, false, &NO_KEYS);
+                assert_eq!(bench.up(3, &packet), Verdict::Return);
+            }
+        }
+        // In the caller's name, and in one whom the listener seems to answer.
+        assert_eq!(bench.up(4, &asks(CALLER, &evil)), refused);
+        assert_eq!(bench.up(5, &asks(99, &evil)), refused);
+        assert_eq!(bench.down(6, &answers(LISTENER, 99)), refused);
+        passes(&mut bench, 10);
+        // Of a joined session's reports the second one shows whose they are.
+        let report = control(
+            2,
+            1,
+            CALLER,
+            &words(&[if asked { 110 } else { 50_003 }, 1000, 100, 8000]),
+        );
+        let reports = [1, 2, 3].map(|ms| bench.down(200 + ms, &report));
+        assert_eq!(reports[1..], [Verdict::Return; 2], "{asked} {answered}");
+        let stream = bench.only_stream();
+        assert_eq!(stream.identity.stream_id.is_some(), asked);
+        // Also of a session in the clear that was joined on the way.
+        assert_eq!(
+            (stream.srt.map(|srt| srt.verified), stream.encryption),
+            (Some(asked), "none")
+        );
+    }
+}
+
+#[test]
+fn without_enforcement_a_refused_session_is_followed() {
+    let mut bench = Bench::new(policy_where("enforce = false", "stream_id = [\"nope\"]", PASSPHRASE));
+    bench.connect(&[stream_id("live/1")], &[]);
+    for sequence in 100..110 {
+        assert_eq!(
+            bench.up(sequence.into(), &data(sequence, LISTENER, 0, false, &NO_KEYS)),
+            Verdict::Return
+        );
+    }
+    let stream = bench.only_stream();
+    assert_eq!(
+        stream.srt.as_ref().map(|srt| srt.verified),
+        Some(false),
+        "its handshake was not admitted"
+    );
+    assert_eq!(
+        (stream.packets, stream.identity.stream_id.as_deref()),
+        (10, Some("live/1"))
+    );
+}
+
+#[test]
+fn refusals_are_few_and_end_with_silence() {
+    let mut bench = Bench::new(policy("stream_id = [\"nope\"]", PASSPHRASE));
+    let refused = Verdict::Drop(DropReason::SrtStreamId);
+    let left = bench.engine.counters().memory_left;
+    bench.up(0, &asks(CALLER, &[]));
+    bench.down(1, &answers(LISTENER, CALLER));
+    for id in 1000..3000 {
+        bench.up(2, &asks(id, &[]));
+    }
+    assert!(left - bench.engine.counters().memory_left < 1000, "they are bounded");
+    let packet = data(90_000, LISTENER, 0, false, &NO_KEYS);
+    assert_eq!(
+        bench.up(59_000, &packet),
+        refused,
+        "what was answered is not forgotten for a flood"
+    );
+    assert_eq!(bench.up(118_000, &packet), refused, "it goes on");
+    assert_eq!(bench.up(180_000, &packet), Verdict::Return, "an id may come again");
 }

@@ -9,9 +9,12 @@ use std::collections::BTreeMap;
 
 use sha1::{Digest, Sha1};
 
+use tidegate_common::drop_reason::DropReason;
+
 use super::bench::{Bench, PASSPHRASE, finding, names, policy, with_passphrase};
+use crate::engine::Verdict;
 use crate::engine::media::srt::Packet;
-use crate::engine::report::StreamReport;
+use crate::engine::report::{KeyState, StreamReport};
 use crate::engine::time::Timestamp;
 use crate::policy::Policy;
 
@@ -156,7 +159,11 @@ fn without_the_passphrase_and_with_a_wrong_one_transport_figures_go_on() {
 fn joined_on_the_way_the_key_comes_with_the_next_refresh() {
     for capture in &CAPTURES {
         let all = packets(capture.file);
-        let whole = deciphered(&mut Bench::new(with_passphrase(PASSPHRASE)), all.iter().copied());
+        let mut first = Bench::new(with_passphrase(PASSPHRASE));
+        let whole = deciphered(&mut first, all.iter().copied());
+        let known = first.streams().remove(0).srt.expect("it is SRT");
+        let known_bits = capture.encryption.split('-').nth(1).and_then(|bits| bits.parse().ok());
+        assert_eq!((known.verified, known.key_length), (true, known_bits));
         // Past the handshake, before the first refresh.
         let mut bench = Bench::new(with_passphrase(PASSPHRASE));
         let late = deciphered(&mut bench, all.iter().copied().skip(20));
@@ -170,6 +177,11 @@ fn joined_on_the_way_the_key_comes_with_the_next_refresh() {
         assert!(stream.identity.stream_id.is_none(), "nobody said it");
         let srt = stream.srt.expect("it is SRT");
         assert!(srt.handshake.is_none() && srt.undeciphered > 0);
+        assert_eq!(
+            (srt.verified, srt.key_length),
+            (false, known_bits),
+            "the key alone verifies nothing"
+        );
         assert!(srt.acks > 3, "the sender's socket shows itself by its reports: {srt:?}");
         assert_eq!(stream.ts.map(|ts| ts.continuity_errors.source), Some(0));
         assert!(names(&bench.events()).contains(&"srt-key-learnt".to_owned()));
@@ -177,6 +189,22 @@ fn joined_on_the_way_the_key_comes_with_the_next_refresh() {
         deciphered(&mut bench, all.iter().copied().skip(20));
         let without = bench.streams().remove(0);
         assert_eq!((without.encryption, without.decrypted), (capture.encryption, false));
+        assert_eq!(
+            without.srt.map(|srt| srt.keys),
+            Some(KeyState::None),
+            "no passphrase is given"
+        );
+        let before_refresh = |policy: Policy| {
+            let mut bench = Bench::new(policy);
+            deciphered(&mut bench, all.iter().copied().skip(20).take(4));
+            bench.streams().remove(0)
+        };
+        let stream = before_refresh(with_passphrase(PASSPHRASE));
+        let srt = stream.srt.expect("it is SRT");
+        assert_eq!(
+            (stream.encryption, srt.keys, srt.key_length),
+            ("unverified", KeyState::Missing, None)
+        );
     }
 }
 
@@ -196,6 +224,28 @@ fn either_direction_alone_gives_the_first_keys() {
             "{}",
             clear.len()
         );
+    }
+}
+
+#[test]
+fn nothing_of_a_refused_session_passes_whichever_way_its_answer_took() {
+    for capture in &CAPTURES {
+        for answers in [true, false] {
+            let mut bench = Bench::new(policy("stream_id = [\"nope\"]", PASSPHRASE));
+            let seen = |(_, packet): &(Timestamp, &[u8])| answers || packet[12..16] == [10, 0, 0, 1];
+            let (mut returned, mut dropped) = (0, 0);
+            for (at, packet) in packets(capture.file).into_iter().filter(seen) {
+                let verdict = bench.offer(at, packet).0;
+                if let Ok(Packet::Data(_)) = Packet::parse(&packet[28..]) {
+                    assert_eq!(verdict, Verdict::Drop(DropReason::SrtStreamId));
+                }
+                returned += u32::from(verdict == Verdict::Return);
+                dropped += u32::from(verdict != Verdict::Return);
+            }
+            // Inductions, and what the caller says to the listener's socket before its first data.
+            assert!(returned <= 4 && dropped > 100, "{returned} returned, {dropped} dropped");
+            assert!(bench.streams().is_empty());
+        }
     }
 }
 
