@@ -103,7 +103,7 @@ impl Flow {
         }
         let verified = place
             .and_then(|place| sessions.get_mut(place))
-            .is_some_and(|session| !session.is_joined());
+            .is_some_and(|session| session.is_verified(context.now));
         let rule = &context.rule.srt;
         if !verified && rule.on_unverified == OnUnverified::Drop {
             return Err(DropReason::SrtUnverified);
