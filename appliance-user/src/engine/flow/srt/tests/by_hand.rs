@@ -133,6 +133,9 @@ fn data(sequence: u32, to: u32, flag: u32, retransmitted: bool, keys: &[Option<S
     packet
 }
 
+/// An extension of a handshake: its type and its content.
+type Block = (u16, Vec<u8>);
+
 const NO_KEYS: [Option<StreamKey>; 2] = [None, None];
 
 fn caller() -> SocketAddr {
@@ -688,7 +691,7 @@ fn key_material_that_does_not_unwrap_neither_describes_nor_blames() {
 }
 
 /// What a refused party's session is dropped for, and what its caller asks for besides the latency.
-fn refused_cases() -> Vec<(Policy, Vec<(u16, Vec<u8>)>, DropReason)> {
+fn refused_cases() -> Vec<(Policy, Vec<Block>, DropReason)> {
     let keys = (KMREQ, Material::new(PASSPHRASE, 4, Some(1), None).block);
     vec![
         (
@@ -714,7 +717,7 @@ fn refused_cases() -> Vec<(Policy, Vec<(u16, Vec<u8>)>, DropReason)> {
     ]
 }
 
-fn asks(from: u32, blocks: &[(u16, Vec<u8>)]) -> Vec<u8> {
+fn asks(from: u32, blocks: &[Block]) -> Vec<u8> {
     handshake(5, CONCLUSION, from, 0, &[&[(HSREQ, latency(200))], blocks].concat())
 }
 
