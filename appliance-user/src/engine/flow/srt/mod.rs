@@ -103,7 +103,7 @@ impl Flow {
         }
         let verified = place
             .and_then(|place| sessions.get_mut(place))
-            .is_some_and(|session| !session.is_joined());
+            .is_some_and(|session| session.is_verified(context.now));
         let admitted = admit_data(data, verified, &context.rule.srt);
         if context.rule.enforce {
             admitted?;

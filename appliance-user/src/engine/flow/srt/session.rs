@@ -18,6 +18,10 @@ const LATENCY: core::ops::RangeInclusive<Duration> = Duration::from_millis(20)..
 /// How often one thing is told of a session, or of a flow's refused handshakes, at most.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a conclusion's answer may take: libsrt's own timeout for a connection. What was not answered by then, where it
+/// could be seen, is not verified.
+const ANSWER_TIME: Duration = Duration::from_secs(3);
+
 /// The names of the report's `encryption` that are no ciphers.
 pub(super) const CLEAR: &str = "none";
 pub(super) const UNVERIFIED: &str = "unverified";
@@ -86,8 +90,10 @@ pub(super) struct Session {
     pub(super) changed: bool,
     /// A party said good-bye and no data has come since.
     pub(super) closed: bool,
-    /// Pending: the responder's socket id as data has it, while its answer is not seen.
-    assumed: Option<u32>,
+    /// When the initiator first said its terms.
+    pub(super) asked: Timestamp,
+    /// Pending: the responder's socket id as the first data has it, while its answer is not seen.
+    pub(super) assumed: Option<u32>,
     /// Joined: the socket id that the receiver's reports seem to go to.
     pub(super) partner: Option<u32>,
     pub(super) last_seen: Timestamp,
@@ -116,6 +122,7 @@ impl Session {
             keys: None,
             changed: true,
             closed: false,
+            asked: way.now,
             assumed: None,
             partner: None,
             last_seen: way.now,
@@ -144,7 +151,7 @@ impl Session {
         if terms.rendezvous {
             *self.ids.at_mut(way.direction.flipped()) = Some(way.destination);
         }
-        (self.standing, self.owes) = (Standing::Pending, true);
+        (self.standing, self.owes, self.asked) = (Standing::Pending, true, way.now);
         self.initiator = way.direction;
         self.cipher = match material {
             Some(material) => Some(material.cipher.name(material.key_length).unwrap_or(UNVERIFIED)),
@@ -292,6 +299,16 @@ impl Session {
     /// Whether it was joined after its handshake.
     pub(super) fn is_joined(&self) -> bool {
         self.standing == Standing::Joined
+    }
+
+    /// Whether its answer may still come.
+    pub(super) fn awaits_answer(&self, now: Timestamp) -> bool {
+        self.standing == Standing::Pending && now.since(self.asked) < ANSWER_TIME
+    }
+
+    /// Whether its data is of a session whose handshake was seen: answered, or not long ago.
+    pub(super) fn is_verified(&self, now: Timestamp) -> bool {
+        self.standing == Standing::Established || self.awaits_answer(now)
     }
 
     /// What is known of who called.

@@ -10,7 +10,7 @@ use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::Direction;
 
 use super::refusals::Refusals;
-use super::session::{Session, Standing};
+use super::session::{PerDirection, Session, Standing};
 use crate::engine::media::srt::{Handshake, HandshakeType, KeyMaterial};
 use crate::engine::memory::Allowance;
 use crate::engine::time::Timestamp;
@@ -26,6 +26,8 @@ const SESSION_SILENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Sessions {
     list: Vec<Session>,
+    /// When data that no answer stands for last went each way.
+    strays: PerDirection<Option<Timestamp>>,
     /// Parties that the rule did not admit.
     refusals: Refusals,
     /// When a rejection was last told, and how many there were.
@@ -186,7 +188,7 @@ impl Sessions {
                 && *session.ids.at(way.direction.flipped()) == Some(way.destination)
         };
         let place = self.list.iter().position(waits)?;
-        let session = self.list.remove(place);
+        let session = self.remove(place, way.now);
         self.rejections.1 += 1;
         Some(Refused {
             code,
@@ -213,17 +215,54 @@ impl Sessions {
         let victim = ranked
             .filter_map(|(place, session)| Some((rank(session)?, session.last_seen, place)))
             .min();
-        victim.map(|(_, _, place)| self.list.remove(place)).is_some()
+        victim.map(|(_, _, place)| self.remove(place, now)).is_some()
     }
 
     /// The place of the session that a data packet belongs to. Where the listener's answer was not seen (it may take another
     /// way), the caller's data is of the session that waits for it; what names the listener's socket id is its answer alone,
     /// for anyone may send data.
     pub(super) fn of_data(&mut self, id: u32, direction: Direction, now: Timestamp) -> Option<usize> {
-        let place = self.of_control(id, direction).or_else(|| self.waiting(direction))?;
-        let session = self.list.get_mut(place)?;
+        let place = self
+            .of_control(id, direction)
+            .or_else(|| self.assume(id, direction, now));
+        let Some(session) = place.and_then(|place| self.list.get_mut(place)) else {
+            *self.strays.at_mut(direction) = Some(now);
+            return None;
+        };
         (session.last_seen, session.closed) = (now, false);
+        if session.standing == Standing::Pending && !session.is_verified(now) {
+            *self.strays.at_mut(direction) = Some(now);
+        }
+        place
+    }
+
+    /// Takes data to a socket that nobody knows for the newest unanswered session's, and the socket for its responder's. Not
+    /// where it may have begun before the session asked: a handshake that nobody answers must not excuse it.
+    fn assume(&mut self, id: u32, direction: Direction, now: Timestamp) -> Option<usize> {
+        let has = |session: &Session| *session.ids.at(direction.flipped()) == Some(id);
+        if self.list.iter().any(has) {
+            return None;
+        }
+        let stray = *self.strays.at(direction);
+        let pending = |session: &Session| {
+            session.awaits_answer(now)
+                && session.initiator == direction
+                && session.ids.at(direction.flipped()).is_none()
+                && session.assumed.is_none()
+                && stray.is_none_or(|stray| session.asked.since(stray) >= SESSION_SILENCE)
+        };
+        let place = self.list.iter().rposition(pending)?;
+        self.list.get_mut(place)?.assumed = Some(id);
         Some(place)
+    }
+
+    /// Removes a session; data that it was assumed to have belongs to nobody now.
+    fn remove(&mut self, place: usize, now: Timestamp) -> Session {
+        let session = self.list.remove(place);
+        if session.assumed.is_some() && session.standing == Standing::Pending {
+            *self.strays.at_mut(session.initiator) = Some(now);
+        }
+        session
     }
 
     /// The place of the newest session whose initiator sends in `direction` and waits for an answer.

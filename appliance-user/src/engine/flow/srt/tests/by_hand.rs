@@ -890,3 +890,45 @@ fn what_is_refused_but_not_dropped_is_judged_under_its_reason() {
         }
     }
 }
+
+#[test]
+fn an_unanswered_handshake_excuses_the_data_that_follows_it_and_only_for_a_while() {
+    let unverified = Verdict::Drop(DropReason::SrtUnverified);
+    let lines = "on_unverified = \"drop\"\nstream_id = [\"good\"]";
+    let decoy = |id: u32| asks(id, &[stream_id("good")]);
+    let stray = |sequence: u32, id: u32| data(sequence, id, 0, false, &NO_KEYS);
+    let mut bench = Bench::new(policy(lines, PASSPHRASE));
+    bench.up(0, &decoy(77));
+    assert_eq!(bench.up(1, &stray(50_001, LISTENER)), Verdict::Return);
+    assert_eq!(bench.up(2, &stray(50_001, 5)), unverified, "the first id is its own");
+    assert_eq!(bench.up(2999, &stray(50_002, LISTENER)), Verdict::Return);
+    assert_eq!(bench.up(3000, &stray(50_003, LISTENER)), unverified);
+    // No other handshake excuses it, nor does a flood that makes the first one forgotten.
+    for n in 0..20 {
+        bench.up(3001, &decoy(100 + n));
+        assert_eq!(bench.up(3002, &stray(50_004 + n, LISTENER)), unverified);
+    }
+    // Data that began before the handshake.
+    let mut bench = Bench::new(policy(lines, PASSPHRASE));
+    for n in 0..40 {
+        let ms = u64::from(n) * 200;
+        assert_eq!(bench.up(ms, &stray(50_000 + n, LISTENER)), unverified);
+        bench.up(ms + 1, &decoy(100 + n));
+        assert_eq!(bench.up(ms + 2, &stray(90_000 + n, 5)), unverified, "by another id");
+    }
+    // A flood of them before the time is over.
+    let mut bench = Bench::new(policy(lines, PASSPHRASE));
+    bench.up(0, &decoy(77));
+    assert_eq!(bench.up(1, &stray(50_001, LISTENER)), Verdict::Return);
+    for n in 0..20 {
+        bench.up(1000, &decoy(100 + n));
+    }
+    assert_eq!(bench.up(1001, &stray(50_002, LISTENER)), unverified);
+    // The answer counts whenever it comes.
+    let mut bench = Bench::new(policy(lines, PASSPHRASE));
+    bench.up(0, &decoy(CALLER));
+    assert_eq!(bench.up(1, &stray(50_001, 5)), Verdict::Return);
+    bench.down(3500, &answers(LISTENER, CALLER));
+    assert_eq!(bench.up(3600, &stray(50_002, 5)), unverified);
+    assert_eq!(bench.up(3601, &stray(50_002, LISTENER)), Verdict::Return);
+}
