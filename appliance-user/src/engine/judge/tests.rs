@@ -302,7 +302,7 @@ fn a_restart_a_little_way_back_is_confirmed_too() {
         // The sender's null-only datagrams are those that it sent before.
         for null_every in [u32::MAX, 2, 3] {
             let null = |digest: &mut PacketDigest| {
-                if digest.sequence % null_every == 0 {
+                if digest.sequence.is_multiple_of(null_every) {
                     digest.hash = 0;
                     digest.ts = [TsDigest {
                         head: 0x1fff,
@@ -314,7 +314,7 @@ fn a_restart_a_little_way_back_is_confirmed_too() {
             let mut rig = Rig::rtp();
             let mut sender = Sender::new(1001, 0xffff, 2);
             let mut sent = sender.take(1500);
-            let first = sender.sequence - back | 1;
+            let first = (sender.sequence - back) | 1;
             let mut restarted = Sender::new(first, 0xffff, 2);
             restarted.sent = 5000;
             let mut again = restarted.take(1000);
