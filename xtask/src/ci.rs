@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::step::{Step, elapsed};
-use crate::{build_ebpf, demo, machine, setup, sources, table, test};
+use crate::{build_ebpf, demo, instructions, machine, setup, sources, table, test};
 
 /// How long the demo runs here.
 const DEMO_SECONDS: u64 = 8;
@@ -36,6 +36,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     checks.run("XDP program", || build_ebpf::run(root).map(drop));
     checks.run("clippy", || clippy(root));
     checks.run("engine and policy alone", || pure_library(root));
+    checks.run("instructions", || {
+        instructions::run(root, &instructions::Args::default())
+    });
     checks.run("demo", || short_demo(root));
     if !args.no_tests {
         // Last, so that its closing line is the last thing before the times.

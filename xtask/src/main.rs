@@ -8,6 +8,7 @@ mod build_ebpf;
 mod ci;
 mod demo;
 mod fuzz;
+mod instructions;
 mod layers;
 mod machine;
 mod needs;
@@ -48,6 +49,8 @@ enum Task {
     Test(test::Args),
     /// Run the fuzz targets, each for some time, and say what each did and found.
     Fuzz(fuzz::Args),
+    /// Count the instructions of the engine's parts and hold them to their budget.
+    Instructions(instructions::Args),
     /// Format, lints and checks of the architecture, then a short demo and the tests.
     Ci(ci::Args),
 }
@@ -69,6 +72,7 @@ fn run(root: &Path, task: Task) -> Result<()> {
         Task::Demo(args) => demo::run(root, &args),
         Task::Test(args) => test::run(root, &args),
         Task::Fuzz(args) => fuzz::run(root, &args),
+        Task::Instructions(args) => instructions::run(root, &args),
         Task::Ci(args) => ci::run(root, &args),
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Group {
     Lab,
     /// Real streams and independent judges of them.
     Media,
+    /// Measuring.
+    Measure,
 }
 
 impl Group {
@@ -22,6 +24,7 @@ impl Group {
             Self::Ebpf => "ebpf",
             Self::Lab => "lab",
             Self::Media => "media",
+            Self::Measure => "measure",
         }
     }
 }
@@ -192,6 +195,12 @@ pub(crate) const NEEDS: &[Need] = &[
         &["tstools"],
         "another independent judge of tables",
     ),
+    Need::command(
+        Group::Measure,
+        "valgrind",
+        &["valgrind"],
+        "counts instructions for their budget",
+    ),
 ];
 
 const _: () = assert!(LLVM == 22, "the table above names LLVM 22");
@@ -263,6 +272,6 @@ mod tests {
                 seen.push(need.group);
             }
         }
-        assert_eq!(seen.len(), 4);
+        assert_eq!(seen.len(), 5);
     }
 }

@@ -11,7 +11,7 @@
 mod file;
 mod live;
 mod measure;
-mod multiplex;
+use tidegate_fixtures::multiplex;
 
 use std::path::Path;
 use std::process::ExitCode;

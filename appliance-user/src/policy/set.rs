@@ -94,7 +94,8 @@ impl PidSet {
 
     /// The PIDs in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..PID_COUNT as u16).filter(|pid| self.contains(*pid))
+        // As many as there are bits: none for the empty set, which is what every new stream asks.
+        (0..64 * self.words.len() as u16).filter(|pid| self.contains(*pid))
     }
 }
 
