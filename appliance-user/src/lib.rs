@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod policy;
+mod prefetch;
 
 #[cfg(feature = "appliance")]
 pub mod cli;

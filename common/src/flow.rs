@@ -3,7 +3,7 @@
 //! The endpoint belongs to the key because VPCs behind one load balancer may overlap, and because one packet may cross
 //! two endpoints.
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// An inner packet's addresses as they stand on the wire: from `source` to `destination`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,31 +42,68 @@ impl Direction {
     }
 }
 
-/// The canonical key of a flow: `low` sorts before `high`, so both directions of a conversation give the same key.
+/// The canonical key of a flow: its lower end sorts before its higher one, so both directions of a conversation give the
+/// same key.
+///
+/// Packed into words, because it is compared and hashed for every packet: endpoint id; the lower end's address and the
+/// higher one's, two words each, an IPv4 address in the second; ports, protocol, and which of these there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowKey {
-    endpoint: Option<u64>,
-    protocol: u8,
-    low: SocketAddr,
-    high: SocketAddr,
+pub struct FlowKey([u64; FlowKey::WORDS]);
+
+/// Flags in the last word of a key.
+const HAS_ENDPOINT: u64 = 1;
+const LOW_IS_V6: u64 = 2;
+const HIGH_IS_V6: u64 = 4;
+
+/// One end of a flow; the fields' order is the order in which ends sort, that of [`SocketAddr`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct End {
+    is_v6: bool,
+    upper: u64,
+    lower: u64,
+    port: u16,
+}
+
+impl End {
+    #[inline(always)]
+    const fn new(address: IpAddr, port: u16) -> Self {
+        match address {
+            IpAddr::V4(address) => End {
+                is_v6: false,
+                upper: 0,
+                lower: address.to_bits() as u64,
+                port,
+            },
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                End {
+                    is_v6: true,
+                    upper: (bits >> 64) as u64,
+                    lower: bits as u64,
+                    port,
+                }
+            }
+        }
+    }
+
+    const fn socket(self) -> SocketAddr {
+        let address = if self.is_v6 {
+            IpAddr::V6(Ipv6Addr::from_bits((self.upper as u128) << 64 | self.lower as u128))
+        } else {
+            IpAddr::V4(Ipv4Addr::from_bits(self.lower as u32))
+        };
+        SocketAddr::new(address, self.port)
+    }
 }
 
 impl Tuple {
-    /// The flow's key and this packet's direction within it.
+    /// The flow's key and this packet's direction within it. Flow labels and scopes of IPv6 addresses are no part of it.
     pub fn canonical(&self) -> (FlowKey, Direction) {
-        let (low, high, direction) = if self.source <= self.destination {
-            (self.source, self.destination, Direction::Forward)
-        } else {
-            (self.destination, self.source, Direction::Reverse)
-        };
-        (
-            FlowKey {
-                endpoint: self.endpoint,
-                protocol: self.protocol,
-                low,
-                high,
-            },
-            direction,
+        FlowKey::of(
+            self.endpoint,
+            self.protocol,
+            (self.source.ip(), self.source.port()),
+            (self.destination.ip(), self.destination.port()),
         )
     }
 
@@ -81,22 +118,68 @@ impl Tuple {
 }
 
 impl FlowKey {
+    /// Words of a key.
+    pub const WORDS: usize = 6;
+
+    /// The key of a packet's flow and the packet's direction within it.
+    #[inline(always)]
+    pub fn of(
+        endpoint: Option<u64>,
+        protocol: u8,
+        source: (IpAddr, u16),
+        destination: (IpAddr, u16),
+    ) -> (FlowKey, Direction) {
+        let (source, destination) = (End::new(source.0, source.1), End::new(destination.0, destination.1));
+        let (low, high, direction) = if source <= destination {
+            (source, destination, Direction::Forward)
+        } else {
+            (destination, source, Direction::Reverse)
+        };
+        let (endpoint, has_endpoint) = match endpoint {
+            Some(id) => (id, HAS_ENDPOINT),
+            None => (0, 0),
+        };
+        let flags = has_endpoint | low.is_v6 as u64 * LOW_IS_V6 | high.is_v6 as u64 * HIGH_IS_V6;
+        let last = (low.port as u64) << 48 | (high.port as u64) << 32 | (protocol as u64) << 8 | flags;
+        let key = FlowKey([endpoint, low.upper, low.lower, high.upper, high.lower, last]);
+        (key, direction)
+    }
+
+    /// The key's words: all there is to hash and to compare.
+    #[inline(always)]
+    pub const fn words(&self) -> &[u64; FlowKey::WORDS] {
+        &self.0
+    }
+
     /// IP protocol number of the flow's transport.
     pub const fn protocol(&self) -> u8 {
-        self.protocol
+        (self.0[5] >> 8) as u8
     }
 
     /// The tuple of a packet that goes `direction` in this flow.
-    pub fn tuple(&self, direction: Direction) -> Tuple {
+    pub const fn tuple(&self, direction: Direction) -> Tuple {
+        let [endpoint, low_upper, low_lower, high_upper, high_lower, last] = self.0;
+        let low = End {
+            is_v6: last & LOW_IS_V6 != 0,
+            upper: low_upper,
+            lower: low_lower,
+            port: (last >> 48) as u16,
+        };
+        let high = End {
+            is_v6: last & HIGH_IS_V6 != 0,
+            upper: high_upper,
+            lower: high_lower,
+            port: (last >> 32) as u16,
+        };
         let (source, destination) = match direction {
-            Direction::Forward => (self.low, self.high),
-            Direction::Reverse => (self.high, self.low),
+            Direction::Forward => (low, high),
+            Direction::Reverse => (high, low),
         };
         Tuple {
-            endpoint: self.endpoint,
-            protocol: self.protocol,
-            source,
-            destination,
+            endpoint: if last & HAS_ENDPOINT != 0 { Some(endpoint) } else { None },
+            protocol: self.protocol(),
+            source: source.socket(),
+            destination: destination.socket(),
         }
     }
 }
@@ -116,6 +199,38 @@ impl Default for Tuple {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Addresses that often share a part, so that every field decides about the order at times.
+    fn address() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            (0u32..3, any::<bool>()).prop_map(|(low, high)| IpAddr::V4(Ipv4Addr::from_bits(low | u32::from(high) << 31))),
+            (0u128..3, any::<bool>()).prop_map(|(low, high)| IpAddr::V6(Ipv6Addr::from_bits(low | u128::from(high) << 127))),
+            any::<[u8; 16]>().prop_map(IpAddr::from),
+        ]
+    }
+
+    fn tuple() -> impl Strategy<Value = Tuple> {
+        let end = || (address(), 0u16..3).prop_map(|(address, port)| SocketAddr::new(address, port));
+        (proptest::option::of(0u64..2), 0u8..3, end(), end()).prop_map(|(endpoint, protocol, source, destination)| Tuple {
+            endpoint,
+            protocol,
+            source,
+            destination,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_as_good_as_its_tuple(one in tuple(), other in tuple()) {
+            let (key, direction) = one.canonical();
+            prop_assert_eq!(key.tuple(direction), one);
+            prop_assert_eq!(key.tuple(direction.flipped()), one.reversed());
+            prop_assert_eq!(direction == Direction::Forward, one.source <= one.destination);
+            let same_flow = one == other || one == other.reversed();
+            prop_assert_eq!(key == other.canonical().0, same_flow);
+        }
+    }
 
     #[test]
     fn both_directions_share_a_key() {

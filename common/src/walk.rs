@@ -16,7 +16,7 @@ use core::net::{IpAddr, SocketAddr};
 use self::steps::{bounded, inside, plus, whole, within};
 use crate::cursor::{Cursor, SliceCursor};
 use crate::drop_reason::DropReason;
-use crate::flow::Tuple;
+use crate::flow::{Direction, FlowKey, Tuple};
 use crate::wire::ethernet::{self, Ethernet, VlanTag};
 use crate::wire::geneve::{AwsOption, Geneve, OptionHeader};
 use crate::wire::ipv4::{self, Ipv4};
@@ -131,12 +131,33 @@ pub struct Walk {
     pub payload_offset: usize,
     /// Bytes of that payload in this packet.
     pub payload_length: usize,
-    /// What an ICMP error quotes: the tuple of the packet it complains about, under the same endpoint.
-    pub quoted: Option<Tuple>,
 }
 
 impl Walk {
+    /// The key of the packet's flow and the packet's direction in it, as [`Tuple::canonical`] gives them.
+    #[inline(always)]
+    pub fn canonical(&self) -> (FlowKey, Direction) {
+        let (source_port, destination_port) = self.ports.unwrap_or_default();
+        FlowKey::of(
+            self.encapsulation.endpoint,
+            self.protocol,
+            (self.source, source_port),
+            (self.destination, destination_port),
+        )
+    }
+
+    /// What an ICMP error quotes, in the `packet` that was walked: the tuple of the packet it complains about, under the same
+    /// endpoint. `None` for every other packet.
+    #[inline]
+    pub fn quoted<L: Limits>(&self, packet: &[u8]) -> Option<Tuple> {
+        match self.protocol {
+            protocol::ICMP | protocol::ICMPV6 => transport::quoted_tuple::<L, _>(&SliceCursor::new(packet), self),
+            _ => None,
+        }
+    }
+
     /// Endpoint and inner 5-tuple.
+    #[inline]
     pub fn tuple(&self) -> Tuple {
         let (source_port, destination_port) = self.ports.unwrap_or_default();
         Tuple {
@@ -148,11 +169,13 @@ impl Walk {
     }
 
     /// The transport's payload in the `packet` that was walked; `None` if that is another, shorter one.
+    #[inline]
     pub fn payload<'a>(&self, packet: &'a [u8]) -> Option<&'a [u8]> {
         packet.get(self.payload_offset..)?.get(..self.payload_length)
     }
 
     /// The TCP header in the `packet` that was walked, if there is one.
+    #[inline]
     pub fn tcp(&self, packet: &[u8]) -> Option<Tcp> {
         if self.protocol != protocol::TCP || self.ports.is_none() {
             return None;
@@ -169,6 +192,7 @@ impl Walk {
 ///
 /// # Errors
 /// Why it is not a packet to inspect.
+#[inline(always)]
 pub fn frame<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
     frame_in::<L, _>(&SliceCursor::new(frame), geneve_port)
 }
@@ -177,6 +201,7 @@ pub fn frame<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
 ///
 /// # Errors
 /// Why it is not a packet to inspect.
+#[inline(always)]
 pub fn ethernet<L: Limits>(frame: &[u8]) -> Result<Walk, Stop> {
     ethernet_in::<L, _>(&SliceCursor::new(frame))
 }
@@ -185,6 +210,7 @@ pub fn ethernet<L: Limits>(frame: &[u8]) -> Result<Walk, Stop> {
 ///
 /// # Errors
 /// Why it is not a packet to inspect.
+#[inline(always)]
 pub fn ip<L: Limits>(packet: &[u8]) -> Result<Walk, Stop> {
     ip_in::<L, _>(&SliceCursor::new(packet), 0)
 }
@@ -193,6 +219,7 @@ pub fn ip<L: Limits>(packet: &[u8]) -> Result<Walk, Stop> {
 ///
 /// # Errors
 /// Why it is not a packet to inspect.
+#[inline(always)]
 pub fn frame_in<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Walk, Stop> {
     let outer = outer::<L, C>(cursor, geneve_port)?;
     let header = geneve(cursor, &outer)?;
@@ -208,6 +235,7 @@ pub fn frame_in<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Wa
 ///
 /// # Errors
 /// Why it is not a packet to inspect.
+#[inline(always)]
 pub fn ethernet_in<L: Limits, C: Cursor>(cursor: &C) -> Result<Walk, Stop> {
     let (_, link) = link::<L, C>(cursor)?;
     match link.ether_type {
@@ -220,6 +248,7 @@ pub fn ethernet_in<L: Limits, C: Cursor>(cursor: &C) -> Result<Walk, Stop> {
 ///
 /// # Errors
 /// Why it is not a packet to inspect.
+#[inline(always)]
 pub fn ip_in<L: Limits, C: Cursor>(cursor: &C, offset: usize) -> Result<Walk, Stop> {
     let [first] = cursor.read::<1>(offset).ok_or(Stop::Malformed(DropReason::Truncated))?;
     let inner = match first >> 4 {
@@ -295,7 +324,7 @@ pub fn inner<L: Limits, C: Cursor>(cursor: &C, outer: &Outer) -> Result<Inner, S
 #[inline(always)]
 pub fn quoted_source<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Option<IpAddr> {
     let upper = transport::upper::<L, C>(cursor, inner).ok()?;
-    let quoted = transport::quoted(cursor, inner, &upper)?;
+    let quoted = transport::quoted(cursor, inner.source, inner.end, &upper)?;
     (quoted.source == inner.destination).then_some(quoted.source)
 }
 
@@ -380,6 +409,7 @@ fn options<L: Limits, C: Cursor>(
 }
 
 /// Takes over an option that the load balancer made; of several with one type the first counts.
+#[inline(always)]
 fn keep<C: Cursor>(cursor: &C, found: &mut Encapsulation, option: OptionHeader, at: usize) -> Result<(), Stop> {
     match option.aws() {
         Some(AwsOption::Endpoint) if found.endpoint.is_none() => {

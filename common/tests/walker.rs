@@ -96,7 +96,7 @@ fn a_load_balancers_packet_is_understood() {
             (17, Some((5004, 5000)), Fragment::None)
         );
         assert_eq!(walk.payload(&bytes), Some(&udp(5004, 5000, 188)[8..]));
-        assert_eq!(walk.quoted, None);
+        assert_eq!(walk.quoted::<UserLimits>(&bytes), None);
         let tuple = walk.tuple();
         assert_eq!(tuple.endpoint, Some(ENDPOINT));
         assert_eq!(
@@ -256,36 +256,27 @@ fn impossible_transports_are_refused() {
 #[test]
 fn errors_name_the_flow_that_they_quote() {
     let router = std::net::Ipv4Addr::new(198, 51, 100, 1);
-    let walk = walked(&wrapped(v4(
-        router,
-        SOURCE,
-        protocol::ICMP,
-        &icmp(3, &media_v4()[..28]),
-    )));
+    let quoted = |inner| {
+        let frame = wrapped(inner);
+        walked(&frame).quoted::<UserLimits>(&frame.bytes())
+    };
+    let of_v4 = quoted(v4(router, SOURCE, protocol::ICMP, &icmp(3, &media_v4()[..28])));
     let expected = Tuple {
         endpoint: Some(ENDPOINT),
         protocol: 17,
         source: (SOURCE, 5004).into(),
         destination: (DESTINATION, 5000).into(),
     };
-    assert_eq!(walk.quoted, Some(expected));
-    let walk = walked(&wrapped(v6(
-        SOURCE6,
-        SOURCE6,
-        protocol::ICMPV6,
-        &icmp(1, &media_v6()[..48]),
-    )));
-    assert_eq!(
-        walk.quoted.map(|tuple| tuple.destination),
-        Some((DESTINATION6, 5000).into())
-    );
+    assert_eq!(of_v4, Some(expected));
+    let of_v6 = quoted(v6(SOURCE6, SOURCE6, protocol::ICMPV6, &icmp(1, &media_v6()[..48])));
+    assert_eq!(of_v6.map(|tuple| tuple.destination), Some((DESTINATION6, 5000).into()));
     for inner in [
         v4(router, SOURCE, protocol::ICMP, &icmp(8, &media_v4())),
         v4(router, SOURCE, protocol::ICMP, &icmp(3, &media_v4()[..22])),
         v4(router, SOURCE, protocol::ICMP, &icmp(3, &media_v6())),
         v4_part(router, SOURCE, protocol::ICMP, 0x2000, &icmp(3, &media_v4())),
     ] {
-        assert_eq!(walked(&wrapped(inner)).quoted, None);
+        assert_eq!(quoted(inner), None);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Who is admitted: a packet's rule, under which it has a flow, and the flow's place in the table.
 
+use core::net::IpAddr;
 use std::sync::LazyLock;
 
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::{Direction, FlowKey, Tuple};
-use tidegate_common::walk::Walk;
 
 use super::flow::{Admission, Flow};
 use super::flow_table::{FlowIndex, Inserted};
+use super::foresight::Sighting;
 use super::time::Timestamp;
 use super::{Engine, retire};
 use crate::policy::{Policy, Rule, RuleId};
@@ -31,6 +32,7 @@ pub struct Published<'a> {
 
 impl<'p> Published<'p> {
     /// The rule of an admission; where everything is observed without a policy, the observer's.
+    #[inline]
     fn rule(&self, id: Option<RuleId>) -> Option<&'p Rule> {
         static OBSERVER: LazyLock<Rule> = LazyLock::new(Rule::observer);
         match id {
@@ -48,11 +50,7 @@ fn admit(
     known: Option<Admission>,
 ) -> Result<Admission, DropReason> {
     let Published { policy, generation } = *published;
-    let by = |rule, forward| Admission {
-        rule,
-        forward,
-        generation,
-    };
+    let by = |rule, forward| Admission::new(rule, forward, generation);
     if policy.observes_all() {
         return Ok(by(None, direction));
     }
@@ -80,44 +78,58 @@ fn admit(
 impl Engine {
     /// An ICMP error belongs to the flow whose packet it quotes, and goes to that packet's sender (RFC 792, RFC 4443). A flow
     /// that is not here may be at another worker, so the rules are asked too.
-    pub(super) fn is_error_of_admitted_flow(&self, policy: &Policy, walk: &Walk) -> bool {
-        walk.quoted.is_some_and(|quoted| {
-            let known = || self.flows.contains(&quoted.canonical().0) || policy.match_forward(&quoted).is_some();
-            quoted.source.ip() == walk.destination && known()
-        })
+    #[cold]
+    pub(super) fn is_admitted_flow_of(&self, policy: &Policy, quoted: &Tuple, destination: IpAddr) -> bool {
+        let known = || self.flows.contains(&quoted.canonical().0) || policy.match_forward(quoted).is_some();
+        quoted.source.ip() == destination && known()
     }
 
     /// The rule that admits a packet, and its flow, which is entered when it is new.
+    #[inline]
     pub(super) fn admitted<'p>(
         &mut self,
         now: Timestamp,
         published: &Published<'p>,
-        tuple: &Tuple,
+        seen: &Sighting,
     ) -> Result<(&'p Rule, Place), DropReason> {
-        let (key, direction) = tuple.canonical();
-        let found = self.flows.find(&key, now);
+        let found = self.flows.find_hashed(&seen.key, seen.hash, seen.guess, now);
+        if let Some(index) = found
+            && let Some(flow) = self.flows.get_mut(index)
+            && flow.admission.generation == published.generation
+            && let Some(rule) = published.rule(flow.admission.rule())
+        {
+            return Ok((rule, Place::InTable(index)));
+        }
+        self.admitted_anew(now, published, seen, found)
+    }
+
+    /// The same for a flow that no rule admitted yet, or a rule of another policy.
+    #[cold]
+    fn admitted_anew<'p>(
+        &mut self,
+        now: Timestamp,
+        published: &Published<'p>,
+        seen: &Sighting,
+        found: Option<FlowIndex>,
+    ) -> Result<(&'p Rule, Place), DropReason> {
+        let (tuple, direction) = (seen.walk.tuple(), seen.direction);
         let known = found
             .and_then(|index| self.flows.get_mut(index))
             .map(|flow| flow.admission);
-        let admission = match known {
-            Some(admission) if admission.generation == published.generation => admission,
-            _ => admit(published, tuple, direction, known)?,
-        };
-        let rule = published.rule(admission.rule).ok_or(DropReason::NoRule)?;
-        let forward = || {
-            if admission.forward == direction {
-                *tuple
-            } else {
-                tuple.reversed()
-            }
+        let admission = admit(published, &tuple, direction, known)?;
+        let rule = published.rule(admission.rule()).ok_or(DropReason::NoRule)?;
+        let forward = if admission.forward == direction {
+            tuple
+        } else {
+            tuple.reversed()
         };
         let Some(index) = found else {
-            let flow = Flow::new(admission, rule, &forward());
-            return Ok((rule, self.enter(now, key, flow)));
+            let flow = Flow::new(admission, rule, &forward);
+            return Ok((rule, self.enter(now, seen.key, flow)));
         };
         if let Some(flow) = self.flows.get_mut(index).filter(|flow| flow.admission != admission) {
             let before = flow.streams().len() as u64;
-            flow.admit_anew(admission, rule, &forward());
+            flow.admit_anew(admission, rule, &forward);
             self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
         }
         Ok((rule, Place::InTable(index)))

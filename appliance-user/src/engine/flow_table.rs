@@ -4,14 +4,16 @@
 //! and only unestablished flows, or established ones that fell silent, make room. When a bounded search finds neither,
 //! the newcomer is refused and its packets are decided one by one.
 
-use core::hash::{BuildHasher, Hash};
+use core::hash::BuildHasher;
 use core::time::Duration;
 
 use hashbrown::HashTable;
 use rapidhash::fast::SeedableState;
 use tidegate_common::flow::FlowKey;
 
+use super::group::GroupKey;
 use super::time::Timestamp;
+use crate::prefetch::prefetch;
 
 /// Slots looked at for a victim when the table is full, and swept at most per call of [`FlowTable::sweep`] times this.
 const SEARCH: usize = 32;
@@ -22,13 +24,81 @@ const IDLE_ESTABLISHED: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlowIndex(u32);
 
+/// What flows are found by.
+pub(super) trait Key: Copy + Eq {
+    /// A hash that nobody can foresee who does not know the seed.
+    fn hash(&self, hasher: &Hasher) -> u64;
+}
+
+/// Hashes keys, each table in a way of its own: what collides in one is nothing to another.
+#[derive(Clone, Debug)]
+pub(super) struct Hasher {
+    others: SeedableState<'static>,
+    keys: [u64; FlowKey::WORDS],
+}
+
+impl Hasher {
+    fn new(seed: u64) -> Self {
+        let mut state = seed;
+        Hasher {
+            others: SeedableState::new(seed),
+            keys: core::array::from_fn(|_| split_mix(&mut state)),
+        }
+    }
+}
+
+impl Key for FlowKey {
+    /// Secret numbers are put over the words, pairs of which are multiplied to 128 bits and folded, as wyhash and its kin do
+    /// it. Whoever does not know the numbers cannot know which words collide.
+    #[inline(always)]
+    fn hash(&self, hasher: &Hasher) -> u64 {
+        let [a, b, c, d, e, f] = *self.words();
+        let [ka, kb, kc, kd, ke, kf] = hasher.keys;
+        folded(a ^ ka, b ^ kb) ^ folded(c ^ kc, e ^ ke) ^ folded(d ^ kd, f ^ kf)
+    }
+}
+
+impl Key for GroupKey {
+    fn hash(&self, hasher: &Hasher) -> u64 {
+        hasher.others.hash_one(self)
+    }
+}
+
+/// The upper half of a product over its lower one.
+#[inline(always)]
+fn folded(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product >> 64) as u64 ^ product as u64
+}
+
+/// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014): independent numbers of one seed.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ *state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
+/// A flow's place, on a cache line boundary, in the order in which it is read.
 #[derive(Debug)]
+#[repr(C, align(64))]
 struct Slot<K, T> {
     key: K,
-    hash: u64,
     last_seen: Timestamp,
-    established: bool,
     value: T,
+}
+
+/// An entry of the index: enough of the hash that hardly ever another flow's slot is looked at.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    tag: u32,
+    place: u32,
+}
+
+/// The bits of a hash that [`HashTable`] looks at least.
+#[inline(always)]
+const fn tag(hash: u64) -> u32 {
+    (hash >> 25) as u32
 }
 
 /// What became of an insertion.
@@ -44,23 +114,26 @@ pub(super) enum Inserted<T> {
 
 /// Flows by key, at most `capacity` of them.
 pub(super) struct FlowTable<T, K = FlowKey> {
-    hasher: SeedableState<'static>,
-    index: HashTable<u32>,
+    hasher: Hasher,
+    index: HashTable<Entry>,
     slots: Vec<Option<Slot<K, T>>>,
+    /// Whether the flow in each slot is established; apart from the slots, which have no room for it.
+    established: Vec<bool>,
     free: Vec<u32>,
     capacity: usize,
     victim_hand: usize,
     sweep_hand: usize,
 }
 
-impl<T, K: Copy + Eq + Hash> FlowTable<T, K> {
+impl<T, K: Key> FlowTable<T, K> {
     /// A table for `capacity` flows whose hash is keyed with `seed`, which the driver draws at random.
     pub(super) fn new(capacity: usize, seed: u64) -> Self {
         let capacity = capacity.clamp(1, u32::MAX as usize);
         FlowTable {
-            hasher: SeedableState::new(seed),
+            hasher: Hasher::new(seed),
             index: HashTable::with_capacity(capacity),
             slots: Vec::with_capacity(capacity),
+            established: Vec::with_capacity(capacity),
             free: Vec::new(),
             capacity,
             victim_hand: 0,
@@ -73,38 +146,75 @@ impl<T, K: Copy + Eq + Hash> FlowTable<T, K> {
         self.index.len()
     }
 
+    /// The hash of a key, for [`FlowTable::guess`] and [`FlowTable::find_hashed`].
+    #[inline(always)]
+    pub(super) fn hash(&self, key: &K) -> u64 {
+        key.hash(&self.hasher)
+    }
+
+    /// Where the flow of a key with that hash is, if it is in the table; the flow itself is not looked at, only asked for from
+    /// memory.
+    #[inline]
+    pub(super) fn guess(&self, hash: u64) -> Option<FlowIndex> {
+        let entry = self.index.find(hash, |entry| entry.tag == tag(hash))?;
+        if let Some(slot) = self.slots.get(entry.place as usize) {
+            prefetch(slot);
+        }
+        Some(FlowIndex(entry.place))
+    }
+
+    /// The flow at a place that was guessed, without looking whether it is the right one.
+    #[inline]
+    pub(super) fn at(&self, index: FlowIndex) -> Option<&T> {
+        Some(&self.slots.get(index.0 as usize)?.as_ref()?.value)
+    }
+
     /// Finds a flow and marks it as seen at `now`.
     pub(super) fn find(&mut self, key: &K, now: Timestamp) -> Option<FlowIndex> {
-        let hash = self.hasher.hash_one(key);
-        let slots = &self.slots;
-        let found = self.index.find(hash, |&i| slot_is(slots, i, hash, key)).copied()?;
-        self.slots.get_mut(found as usize)?.as_mut()?.last_seen = now;
-        Some(FlowIndex(found))
+        self.find_hashed(key, self.hash(key), None, now)
+    }
+
+    /// [`FlowTable::find`] with the key's hash and the place at which the flow was guessed to be.
+    #[inline]
+    pub(super) fn find_hashed(
+        &mut self,
+        key: &K,
+        hash: u64,
+        guess: Option<FlowIndex>,
+        now: Timestamp,
+    ) -> Option<FlowIndex> {
+        let guessed = guess.filter(|guess| slot_is(&self.slots, guess.0, key));
+        let found = guessed.or_else(|| self.place(key, hash))?;
+        self.slots.get_mut(found.0 as usize)?.as_mut()?.last_seen = now;
+        Some(found)
     }
 
     /// Whether a flow is in the table, without marking it as seen.
     pub(super) fn contains(&self, key: &K) -> bool {
-        let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |&i| slot_is(&self.slots, i, hash, key)).is_some()
+        self.place(key, self.hash(key)).is_some()
     }
 
     /// A flow to change, without marking it as seen.
     pub(super) fn peek_mut(&mut self, key: &K) -> Option<&mut T> {
-        let hash = self.hasher.hash_one(key);
-        let slots = &self.slots;
-        let found = self.index.find(hash, |&i| slot_is(slots, i, hash, key)).copied()?;
-        self.get_mut(FlowIndex(found))
+        self.get_mut(self.place(key, self.hash(key))?)
     }
 
     /// The flow at an index, while it is there.
+    #[inline]
     pub(super) fn get_mut(&mut self, index: FlowIndex) -> Option<&mut T> {
         Some(&mut self.slots.get_mut(index.0 as usize)?.as_mut()?.value)
     }
 
+    #[inline]
+    fn place(&self, key: &K, hash: u64) -> Option<FlowIndex> {
+        let is_it = |entry: &Entry| entry.tag == tag(hash) && slot_is(&self.slots, entry.place, key);
+        Some(FlowIndex(self.index.find(hash, is_it)?.place))
+    }
+
     /// From now on the flow only makes room for another after it fell silent.
     pub(super) fn establish(&mut self, index: FlowIndex) {
-        if let Some(Some(slot)) = self.slots.get_mut(index.0 as usize) {
-            slot.established = true;
+        if let Some(established) = self.established.get_mut(index.0 as usize) {
+            *established = true;
         }
     }
 
@@ -118,27 +228,29 @@ impl<T, K: Copy + Eq + Hash> FlowTable<T, K> {
                 None => return Inserted::Refused(value),
             }
         };
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hash(&key);
         let slot = Some(Slot {
             key,
-            hash,
             last_seen: now,
-            established: false,
             value,
         });
         let place = match self.free.pop() {
             Some(place) => {
                 self.slots[place as usize] = slot;
+                self.established[place as usize] = false;
                 place
             }
             None => {
                 self.slots.push(slot);
+                self.established.push(false);
                 (self.slots.len() - 1) as u32
             }
         };
-        let slots = &self.slots;
-        self.index.insert_unique(hash, place, |&i| {
-            slots.get(i as usize).and_then(Option::as_ref).map_or(0, |s| s.hash)
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let tag = tag(hash);
+        self.index.insert_unique(hash, Entry { tag, place }, |entry| {
+            let slot = slots.get(entry.place as usize).and_then(Option::as_ref);
+            slot.map_or(0, |slot| slot.key.hash(hasher))
         });
         match evicted {
             Some((_, value)) => Inserted::Evicting(FlowIndex(place), value),
@@ -178,10 +290,11 @@ impl<T, K: Copy + Eq + Hash> FlowTable<T, K> {
             let Some(Some(slot)) = self.slots.get(place) else {
                 continue;
             };
-            if slot.established && now.since(slot.last_seen) < IDLE_ESTABLISHED {
+            let established = self.established.get(place).copied().unwrap_or_default();
+            if established && now.since(slot.last_seen) < IDLE_ESTABLISHED {
                 continue;
             }
-            let candidate = (slot.established, slot.last_seen, place as u32);
+            let candidate = (established, slot.last_seen, place as u32);
             if best.is_none_or(|b| candidate < b) {
                 best = Some(candidate);
             }
@@ -191,7 +304,8 @@ impl<T, K: Copy + Eq + Hash> FlowTable<T, K> {
 
     fn remove(&mut self, place: u32) -> Option<(K, T)> {
         let slot = self.slots.get_mut(place as usize)?.take()?;
-        if let Ok(entry) = self.index.find_entry(slot.hash, |&i| i == place) {
+        let hash = self.hash(&slot.key);
+        if let Ok(entry) = self.index.find_entry(hash, |entry| entry.place == place) {
             entry.remove();
         }
         self.free.push(place);
@@ -208,11 +322,12 @@ pub(super) enum Sweep {
     Remove,
 }
 
-fn slot_is<T, K: Eq>(slots: &[Option<Slot<K, T>>], place: u32, hash: u64, key: &K) -> bool {
+#[inline(always)]
+fn slot_is<T, K: Eq>(slots: &[Option<Slot<K, T>>], place: u32, key: &K) -> bool {
     slots
         .get(place as usize)
         .and_then(Option::as_ref)
-        .is_some_and(|slot| slot.hash == hash && slot.key == *key)
+        .is_some_and(|slot| slot.key == *key)
 }
 
 #[cfg(test)]
@@ -292,5 +407,32 @@ mod tests {
         }
         assert_eq!(table.iter().count(), 16);
         assert!(table.contains(&key(21)) && table.contains(&key(1)) && !table.contains(&key(2)));
+    }
+
+    #[test]
+    fn a_guess_is_never_taken_for_another_flow() {
+        let mut table = FlowTable::new(2, 1);
+        table.insert(key(0), at(0), 0);
+        table.insert(key(1), at(1), 1);
+        let hash = table.hash(&key(0));
+        let guess = table.guess(hash);
+        assert!(guess.is_some());
+        assert!(matches!(table.insert(key(2), at(2), 2), Inserted::Evicting(index, 0) if Some(index) == guess));
+        assert_eq!(table.find_hashed(&key(0), hash, guess, at(3)), None);
+        let moved = table.find_hashed(&key(2), table.hash(&key(2)), None, at(3));
+        assert_eq!(moved, guess, "the place is another flow's now");
+    }
+
+    #[test]
+    fn hashes_are_spread_and_depend_on_the_seed() {
+        let (one, other) = (Hasher::new(1), Hasher::new(2));
+        let mut buckets = [0u32; 1024];
+        for n in 0..65_535 {
+            let hash = key(n).hash(&one);
+            assert_ne!(hash, key(n).hash(&other));
+            buckets[hash as usize % 1024] += 1;
+        }
+        // 64 each, with a deviation of 8: six of them are beyond chance.
+        assert!(buckets.iter().all(|count| (16..=112).contains(count)));
     }
 }

@@ -14,6 +14,7 @@ pub mod expect;
 pub mod file;
 mod flow;
 mod flow_table;
+mod foresight;
 mod fragments;
 pub mod group;
 pub mod judge;
@@ -39,6 +40,7 @@ use self::event::StreamEvent;
 use self::expect::Activity;
 use self::flow::{Context, Datagram, Flow};
 use self::flow_table::{FlowTable, Sweep};
+use self::foresight::{Ring, Sighting};
 use self::fragments::{FragmentCache, FragmentKey};
 use self::group::{Groups, Post};
 pub use self::media::mpegts::Content;
@@ -131,6 +133,8 @@ pub struct Engine {
     to_tell_of_misses: usize,
     /// The newest time that was given.
     clock: Timestamp,
+    /// Empty but for the time in which a burst is processed.
+    ring: Ring,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
 }
@@ -156,6 +160,7 @@ impl Engine {
             post: Post::new(config.worker, config.workers, config.group_seed),
             to_tell_of_misses: 0,
             clock: Timestamp::default(),
+            ring: Ring::default(),
             retired: config.keep_gone.then(Vec::new),
         }
     }
@@ -163,15 +168,28 @@ impl Engine {
     /// Decides about an Ethernet frame from the load balancer and, when it goes back, turns it around in place: MACs and
     /// outer addresses swapped, TTL 64, everything else untouched.
     pub fn process(&mut self, now: Timestamp, policy: &Published<'_>, frame: &mut [u8]) -> Verdict {
-        let verdict = match walk::frame::<UserLimits>(frame, self.config.geneve_port) {
-            Ok(walk) => {
-                let verdict = self.decide(now, policy, &walk, frame);
+        let sighting = self.sight(frame);
+        self.process_sighted(now, policy, frame, &sighting)
+    }
+
+    /// [`Engine::process`] for a frame that was sighted.
+    #[inline]
+    fn process_sighted(
+        &mut self,
+        now: Timestamp,
+        policy: &Published<'_>,
+        frame: &mut [u8],
+        sighting: &Result<Sighting, Stop>,
+    ) -> Verdict {
+        let verdict = match sighting {
+            Ok(seen) => {
+                let verdict = self.decide(now, policy, seen, frame);
                 if verdict == Verdict::Return {
-                    hairpin::turn_around(frame, &walk);
+                    hairpin::turn_around(frame, &seen.walk);
                 }
                 verdict
             }
-            Err(stop) => stopped(stop),
+            Err(stop) => stopped(*stop),
         };
         self.account(verdict, frame.len());
         verdict
@@ -180,7 +198,10 @@ impl Engine {
     /// Decides about a packet of a capture that was not wrapped, beginning at its IP header.
     pub fn process_bare(&mut self, now: Timestamp, policy: &Published<'_>, packet: &[u8]) -> Verdict {
         let verdict = match walk::ip::<UserLimits>(packet) {
-            Ok(walk) => self.decide(now, policy, &walk, packet),
+            Ok(walk) => {
+                let seen = self.sighting(walk);
+                self.decide(now, policy, &seen, packet)
+            }
             Err(stop) => stopped(stop),
         };
         self.account(verdict, packet.len());
@@ -279,6 +300,7 @@ impl Engine {
         self.retired.iter().flatten().cloned().chain(live).take(limit).collect()
     }
 
+    #[inline]
     fn account(&mut self, verdict: Verdict, bytes: usize) {
         self.counters.seen += 1;
         match verdict {
@@ -291,38 +313,39 @@ impl Engine {
         }
     }
 
-    fn decide(&mut self, now: Timestamp, policy: &Published<'_>, walk: &Walk, packet: &[u8]) -> Verdict {
-        match walk.fragment {
-            Fragment::None => self.decide_by_flow(now, policy, walk, packet),
+    #[inline]
+    fn decide(&mut self, now: Timestamp, policy: &Published<'_>, seen: &Sighting, packet: &[u8]) -> Verdict {
+        match seen.walk.fragment {
+            Fragment::None => self.decide_by_flow(now, policy, seen, packet),
             Fragment::First { id } => {
-                let verdict = self.decide_by_flow(now, policy, walk, packet);
-                self.fragments.remember(fragment_key(walk, id), now, verdict);
+                let verdict = self.decide_by_flow(now, policy, seen, packet);
+                self.fragments.remember(fragment_key(&seen.walk, id), now, verdict);
                 verdict
             }
             Fragment::Later { id } => {
-                let first = self.fragments.recall(&fragment_key(walk, id), now);
+                let first = self.fragments.recall(&fragment_key(&seen.walk, id), now);
                 first.unwrap_or_else(|| by_default(policy.policy, DropReason::FragmentWithoutFirst))
             }
         }
     }
 
     /// Admission by flow and policy, then inspection: of the whole datagram, or of its first part.
-    fn decide_by_flow(&mut self, now: Timestamp, published: &Published<'_>, walk: &Walk, packet: &[u8]) -> Verdict {
-        if self.is_error_of_admitted_flow(published.policy, walk) {
+    fn decide_by_flow(&mut self, now: Timestamp, published: &Published<'_>, seen: &Sighting, packet: &[u8]) -> Verdict {
+        let walk = &seen.walk;
+        if let Some(quoted) = walk.quoted::<UserLimits>(packet)
+            && self.is_admitted_flow_of(published.policy, &quoted, walk.destination)
+        {
             return Verdict::Return;
         }
-        let tuple = walk.tuple();
-        let (rule, place) = match self.admitted(now, published, &tuple) {
+        let (rule, place) = match self.admitted(now, published, seen) {
             Ok(admitted) => admitted,
             Err(reason) => return by_default(published.policy, reason),
         };
-        let (_, direction) = tuple.canonical();
-        let payload = walk.payload(packet).unwrap_or_default();
         let datagram = Datagram {
-            tuple: &tuple,
-            direction,
+            key: &seen.key,
+            direction: seen.direction,
             tcp: walk.tcp(packet),
-            payload,
+            payload: walk.payload(packet).unwrap_or_default(),
         };
         let mut context = Context {
             now,
@@ -357,7 +380,7 @@ impl Engine {
         };
         self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
         if self.outbox.take_media()
-            && let Some(rule) = flow.admission.rule
+            && let Some(rule) = flow.admission.rule()
         {
             self.activity.note(published.generation, rule, now);
         }

@@ -1,7 +1,7 @@
 //! The walker's second half: from the inner IP header behind its extension headers to the transport's payload, and into the
 //! packet that an ICMP error quotes.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::steps::{plus, within};
 use super::{Encapsulation, Fragment, Inner, Limits, Outer, Stop, Walk, fragment, inner_of_v4, inner_of_v6};
@@ -66,6 +66,7 @@ pub(super) fn upper<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Result<U
 }
 
 /// From the inner IP header to the whole result.
+#[inline(always)]
 pub(super) fn complete<L: Limits, C: Cursor>(
     cursor: &C,
     outer: Option<Outer>,
@@ -87,13 +88,13 @@ pub(super) fn complete<L: Limits, C: Cursor>(
         transport_offset: upper.at,
         payload_offset,
         payload_length,
-        quoted: quoted_tuple::<L, C>(cursor, inner, &upper, encapsulation.endpoint),
     })
 }
 
 /// Ports, and where the payload begins and how long it is.
 type Transport = (Option<(u16, u16)>, usize, usize);
 
+#[inline(always)]
 fn transport<C: Cursor>(cursor: &C, inner: &Inner, upper: &Upper) -> Result<Transport, Stop> {
     let room = inner
         .end
@@ -133,37 +134,38 @@ fn transport<C: Cursor>(cursor: &C, inner: &Inner, upper: &Upper) -> Result<Tran
 
 /// The IP header that an ICMP error quotes. The quoted packet is cut short, so its lengths are not judged.
 #[inline(always)]
-pub(super) fn quoted<C: Cursor>(cursor: &C, inner: &Inner, upper: &Upper) -> Option<Inner> {
+pub(super) fn quoted<C: Cursor>(cursor: &C, source: IpAddr, end: usize, upper: &Upper) -> Option<Inner> {
     if upper.fragment != Fragment::None {
         return None;
     }
     let v4 = match upper.protocol {
-        protocol::ICMP if inner.source.is_ipv4() => true,
-        protocol::ICMPV6 if inner.source.is_ipv6() => false,
+        protocol::ICMP if source.is_ipv4() => true,
+        protocol::ICMPV6 if source.is_ipv6() => false,
         _ => return None,
     };
-    let message = Icmp::new(within(cursor, upper.at, inner.end).ok()?);
+    let message = Icmp::new(within(cursor, upper.at, end).ok()?);
     let at = plus(upper.at, Icmp::LEN);
     if v4 && message.is_error() {
-        let ip = Ipv4::new(within(cursor, at, inner.end).ok()?);
+        let ip = Ipv4::new(within(cursor, at, end).ok()?);
         let sound = ip.version() == 4 && ip.header_length() >= Ipv4::LEN;
-        return sound.then(|| inner_of_v4(ip, at, inner.end));
+        return sound.then(|| inner_of_v4(ip, at, end));
     }
     if !v4 && message.is_v6_error() {
-        let ip = Ipv6::new(within(cursor, at, inner.end).ok()?);
-        return (ip.version() == 6).then(|| inner_of_v6(ip, at, inner.end));
+        let ip = Ipv6::new(within(cursor, at, end).ok()?);
+        return (ip.version() == 6).then(|| inner_of_v6(ip, at, end));
     }
     None
 }
 
 /// The quoted packet's tuple; without ports it names no flow of a transport that has them.
-fn quoted_tuple<L: Limits, C: Cursor>(
-    cursor: &C,
-    inner: &Inner,
-    error: &Upper,
-    endpoint: Option<u64>,
-) -> Option<Tuple> {
-    let quoted = quoted(cursor, inner, error)?;
+pub(super) fn quoted_tuple<L: Limits, C: Cursor>(cursor: &C, walk: &Walk) -> Option<Tuple> {
+    let error = Upper {
+        protocol: walk.protocol,
+        at: walk.transport_offset,
+        fragment: walk.fragment,
+    };
+    let end = plus(walk.inner_offset, walk.inner_length);
+    let quoted = quoted(cursor, walk.source, end, &error)?;
     let upper = upper::<L, C>(cursor, &quoted).ok()?;
     let with_ports = matches!(upper.protocol, protocol::UDP | protocol::TCP);
     let (source_port, destination_port) = match upper.fragment {
@@ -175,7 +177,7 @@ fn quoted_tuple<L: Limits, C: Cursor>(
         _ => (0, 0),
     };
     Some(Tuple {
-        endpoint,
+        endpoint: walk.encapsulation.endpoint,
         protocol: upper.protocol,
         source: SocketAddr::new(quoted.source, source_port),
         destination: SocketAddr::new(quoted.destination, destination_port),

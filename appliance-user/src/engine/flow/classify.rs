@@ -8,7 +8,6 @@ use tidegate_common::flow::Direction;
 
 use super::{Datagram, Flow, Speaks, srt};
 use crate::engine::media::{fec, mpegts, rtp, srt as srt_wire};
-use crate::engine::stream::Stream;
 
 /// Packets after which a flow that showed nothing is `other` for good.
 const PATIENCE: u8 = 64;
@@ -47,7 +46,7 @@ impl Flow {
         }
         if let Some(speaks) = decided {
             // What was counted as opaque was of this protocol: its stream takes the figures over.
-            self.unattributed = self.streams.first().map(Stream::totals);
+            self.unattributed = self.streams.first().map(|stream| Box::new(stream.totals()));
             self.streams.clear();
             self.speaks = speaks;
         }
@@ -101,7 +100,7 @@ impl Evidence {
         let header = fec::Header::parse(packet.payload()).ok().filter(|_| may_be_fec);
         let before = core::mem::replace(&mut self.fec, header);
         if consecutive && header.is_some_and(|header| header.is_typical()) {
-            return Some(Speaks::Fec(before));
+            return Some(Speaks::Fec(before.map(Box::new)));
         }
         (consecutive || mpegts::looks_like_ts(packet.payload())).then_some(Speaks::Rtp)
     }

@@ -41,24 +41,44 @@ const STREAM_SILENCE: Duration = Duration::from_secs(10);
 /// Who admitted a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Admission {
-    /// The rule; `None` where everything is observed without a policy.
-    pub rule: Option<RuleId>,
-    /// The direction in which the rule's source sends.
-    pub forward: Direction,
     /// The policy that said so; a flow is decided anew when it changes.
     pub generation: u64,
+    /// The rule's number, or [`Admission::OBSERVED`]: there is one of these in each flow.
+    rule: u32,
+    /// The direction in which the rule's source sends.
+    pub forward: Direction,
+}
+
+impl Admission {
+    /// More than any policy has rules.
+    const OBSERVED: u32 = u32::MAX;
+
+    /// By a rule; `None` where everything is observed without a policy.
+    pub(in crate::engine) fn new(rule: Option<RuleId>, forward: Direction, generation: u64) -> Self {
+        Admission {
+            generation,
+            rule: rule.map_or(Admission::OBSERVED, |id| id.0),
+            forward,
+        }
+    }
+
+    /// The rule; `None` where everything is observed without a policy.
+    #[inline]
+    pub(in crate::engine) fn rule(&self) -> Option<RuleId> {
+        (self.rule != Admission::OBSERVED).then_some(RuleId(self.rule))
+    }
 }
 
 /// What a flow speaks.
 #[derive(Debug)]
 enum Speaks {
-    Undecided(classify::Evidence),
+    Undecided(Box<classify::Evidence>),
     Rtp,
     Srt(Box<srt::Sessions>),
     TsUdp,
     Rtcp,
     /// With the packet by which it was not yet known.
-    Fec(Option<fec::Header>),
+    Fec(Option<Box<fec::Header>>),
     Rtmp(Box<rtmp::Session>),
     Other,
 }
@@ -73,7 +93,7 @@ pub(in crate::engine) struct Flow {
     speaks: Speaks,
     streams: Vec<Stream>,
     /// What was counted before it was known what the flow speaks; the next stream takes it over.
-    unattributed: Option<Totals>,
+    unattributed: Option<Box<Totals>>,
     /// The engine's blindness that the streams know of.
     blindness: u32,
 }
@@ -107,14 +127,21 @@ pub(in crate::engine) struct Context<'a> {
 /// A packet of an admitted flow.
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct Datagram<'a> {
-    /// Its addresses as on the wire.
-    pub tuple: &'a Tuple,
-    /// Its direction in the flow's key.
+    /// Its flow's key.
+    pub key: &'a FlowKey,
+    /// Its direction in that key.
     pub direction: Direction,
     /// The TCP header, where the packet has one.
     pub tcp: Option<Tcp>,
     /// The transport's payload.
     pub payload: &'a [u8],
+}
+
+impl Datagram<'_> {
+    /// Its addresses as on the wire.
+    pub(in crate::engine) fn tuple(&self) -> Tuple {
+        self.key.tuple(self.direction)
+    }
 }
 
 impl Flow {
@@ -151,7 +178,7 @@ impl Flow {
     /// Tells the groups of its streams what they do not know yet.
     pub(in crate::engine) fn tell_groups(&mut self, now: Timestamp, flow: &FlowKey, post: &mut Post) {
         if matches!(self.speaks, Speaks::Rtp) {
-            let rule = self.admission.rule;
+            let rule = self.admission.rule();
             for stream in &mut self.streams {
                 stream.tell_group(now, flow, rule, post);
             }
@@ -180,7 +207,16 @@ impl Flow {
         }
     }
 
+    /// Asks for what the next packet of it will read.
+    #[inline]
+    pub(in crate::engine) fn prefetch(&self) {
+        if let Some(stream) = self.streams.first() {
+            stream.prefetch();
+        }
+    }
+
     /// Its streams.
+    #[inline]
     pub(in crate::engine) fn streams(&self) -> &[Stream] {
         &self.streams
     }
@@ -202,13 +238,7 @@ impl Flow {
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         if self.blindness != context.blindness {
-            self.blindness = context.blindness;
-            for stream in &mut self.streams {
-                stream.blind(context.outbox);
-            }
-            if let Speaks::Rtmp(session) = &mut self.speaks {
-                session.blind();
-            }
+            self.was_blind(context);
         }
         if matches!(self.speaks, Speaks::Undecided(_)) {
             self.classify(&datagram);
@@ -236,6 +266,18 @@ impl Flow {
                 Ok(())
             }
             inspected => inspected,
+        }
+    }
+
+    /// Packets of it may have gone by unseen.
+    #[cold]
+    fn was_blind(&mut self, context: &mut Context<'_>) {
+        self.blindness = context.blindness;
+        for stream in &mut self.streams {
+            stream.blind(context.outbox);
+        }
+        if let Speaks::Rtmp(session) = &mut self.speaks {
+            session.blind();
         }
     }
 
@@ -324,12 +366,14 @@ impl Flow {
             context.counters.streams_refused += 1;
             return None;
         }
-        let mut stream = Stream::new(protocol, context.rule, datagram.tuple, direction, selector, context.now);
+        let tuple = datagram.tuple();
+        let mut stream = Stream::new(protocol, context.rule, &tuple, direction, selector, context.now);
         stream.settle(room, context.allowance);
         if context.analyse {
             stream.analyse();
         }
-        stream.adopt(self.unattributed.take().unwrap_or_else(|| {
+        let counted = self.unattributed.take().map(|totals| *totals);
+        stream.adopt(counted.unwrap_or_else(|| {
             context.counters.streams_created += 1;
             Totals {
                 ordinal: context.counters.streams_created,
@@ -366,7 +410,7 @@ impl Speaks {
             Protocol::TsUdp => Speaks::TsUdp,
             // Travels in TCP, which is taken above.
             Protocol::Rtmp => Speaks::Other,
-            Protocol::Any => Speaks::Undecided(classify::Evidence::default()),
+            Protocol::Any => Speaks::Undecided(Box::default()),
         }
     }
 }

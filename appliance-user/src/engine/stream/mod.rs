@@ -34,6 +34,7 @@ use super::time::Timestamp;
 use super::watch::{Media, Watch};
 use crate::policy::Rule;
 use crate::policy::rule::TsRule;
+use crate::prefetch::prefetch;
 
 /// RTP without a negotiated latency: longer than any switch's reordering, far shorter than a viewer's buffer.
 const RTP_WINDOW: Duration = Duration::from_millis(50);
@@ -144,6 +145,15 @@ impl Stream {
             room: None,
             watch_room: None,
             rtp: None,
+        }
+    }
+
+    /// Asks for what its next packet will read.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch(self);
+        if let Some(rtp) = &self.rtp {
+            prefetch(&**rtp);
         }
     }
 

@@ -109,7 +109,7 @@ impl Flow {
         }
         if self.streams.first().is_some_and(|stream| stream.is_other()) {
             // What was counted before the handshake was complete was of this stream.
-            self.unattributed = self.streams.first().map(super::Stream::totals);
+            self.unattributed = self.streams.first().map(|stream| Box::new(stream.totals()));
             self.streams.clear();
         }
         let place = self.stream(StreamProtocol::Rtmp, client, 0, datagram, context);

@@ -9,7 +9,6 @@ use crate::engine::media::fec::{self, Dimension};
 use crate::engine::media::rtcp::{Compound, Packet};
 use crate::engine::media::rtp;
 use crate::engine::report::StreamProtocol;
-use crate::engine::stream::Stream;
 use crate::policy::rule::PortRole;
 use crate::policy::{Protocol, Rule};
 
@@ -23,7 +22,7 @@ impl Flow {
         if !rtp::is_rtcp(datagram.payload) {
             if self.is_media_after_all(datagram, context.rule) {
                 self.speaks = Speaks::Rtp;
-                self.unattributed = self.streams.first().map(Stream::totals);
+                self.unattributed = self.streams.first().map(|stream| Box::new(stream.totals()));
                 self.streams.clear();
                 return self.rtp(datagram, context);
             }
@@ -75,7 +74,7 @@ impl Flow {
         if let Speaks::Fec(before) = &mut self.speaks
             && let Some(before) = before.take()
         {
-            self.fec_header(datagram, Some(before), context);
+            self.fec_header(datagram, Some(*before), context);
         }
         self.fec_header(datagram, header, context);
     }
@@ -89,13 +88,14 @@ impl Flow {
             return;
         };
         let member = Member {
-            flow: datagram.tuple.canonical().0,
+            flow: *datagram.key,
             direction: stream.direction,
             ssrc: 0,
         };
         let protected = header.protected;
-        let media = media_port_of_fec(datagram.tuple, context.rule, header.dimension);
-        if let Some(key) = media.map(|port| self.group_key(datagram.tuple, port)) {
+        let tuple = datagram.tuple();
+        let media = media_port_of_fec(&tuple, context.rule, header.dimension);
+        if let Some(key) = media.map(|port| self.group_key(&tuple, port)) {
             let body = GroupBody::Fec { member, protected };
             context.post.send_home(context.now, key, body);
         }
@@ -106,7 +106,7 @@ impl Flow {
         let mut destination = tuple.destination;
         destination.set_port(port);
         GroupKey {
-            rule: self.admission.rule,
+            rule: self.admission.rule(),
             endpoint: tuple.endpoint,
             destination: Some(destination),
             ssrc: 0,
@@ -116,13 +116,13 @@ impl Flow {
     /// The group of the media that RTCP belongs to. Where no rule says which way the media goes, the report does: a sender's
     /// goes with the media, a receiver's against it.
     fn media_of_rtcp(&self, datagram: &Datagram<'_>, rule: &Rule, compound: Option<&Compound<'_>>) -> Option<GroupKey> {
-        let reversed = datagram.tuple.reversed();
+        let (tuple, reversed) = (datagram.tuple(), datagram.tuple().reversed());
         let with_media = if rule.protocol == Protocol::Any {
             !compound.is_some_and(is_of_receiver)
         } else {
             datagram.direction == self.admission.forward
         };
-        let tuple = if with_media { datagram.tuple } else { &reversed };
+        let tuple = if with_media { &tuple } else { &reversed };
         let port = tuple.destination.port();
         let media = match rule.port_role(port) {
             Some(PortRole::Companion { media, .. }) => media,
@@ -133,7 +133,7 @@ impl Flow {
 
     /// Without a rule a flow whose first packet was RTCP may still be media, with RTCP on the same port (RFC 5761).
     fn is_media_after_all(&self, datagram: &Datagram<'_>, rule: &Rule) -> bool {
-        let port = datagram.tuple.destination.port();
+        let port = datagram.tuple().destination.port();
         rule.protocol == Protocol::Any && port.is_multiple_of(2) && rtp::Packet::parse(datagram.payload).is_ok()
     }
 }

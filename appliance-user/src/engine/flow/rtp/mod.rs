@@ -82,8 +82,7 @@ impl Flow {
         let ts = TsBytes::all(packet.payload());
         stream.offer(context.now, datagram.payload.len(), &digest, ts, context.outbox);
         if stream.rtp_judged(context.now, header.sequence) {
-            let flow = datagram.tuple.canonical().0;
-            stream.tell_group(context.now, &flow, self.admission.rule, context.post);
+            stream.tell_group(context.now, datagram.key, self.admission.rule(), context.post);
         }
         let blocked = stream.is_blocked();
         admitted?;

@@ -449,12 +449,13 @@ fn tell_unlocked(unlocked: Unlocked, stream: &mut Stream, context: &mut Context<
 
 /// Tells that a party was refused, which is no stream yet: its addresses are those of who asked.
 fn tell_refused(refused: Refused, count: u64, datagram: &Datagram<'_>, context: &mut Context<'_>) {
+    let tuple = datagram.tuple();
     let identity = StreamIdentity {
         protocol: StreamProtocol::Srt,
         rule: rule_name(context.rule),
-        source: Some(datagram.tuple.destination),
-        destination: Some(datagram.tuple.source),
-        endpoint: datagram.tuple.endpoint,
+        source: Some(tuple.destination),
+        destination: Some(tuple.source),
+        endpoint: tuple.endpoint,
         ssrc: None,
         stream_id: refused.stream_id,
     };

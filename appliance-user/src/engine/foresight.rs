@@ -1,0 +1,121 @@
+//! Looking ahead: what is known of a packet before it is decided about, so that its burst waits for memory once.
+//!
+//! A flow, its stream and what the stream points to lie in different places, each of which is known only when the one before
+//! it has been read. Within a burst the packets take these steps in a chain: while one is decided about, the next ones' flows
+//! and streams come into the cache. Nothing is decided ahead: what was foreseen is looked at again in turn, for packets in
+//! between may have changed it.
+
+use tidegate_common::flow::{Direction, FlowKey};
+use tidegate_common::walk::{self, Stop, UserLimits, Walk};
+
+use super::flow_table::FlowIndex;
+use super::time::Timestamp;
+use super::{Engine, Published, Verdict};
+use crate::prefetch::prefetch;
+
+/// How many packets ahead of its decision a packet is walked and its flow asked for.
+const FLOW_AHEAD: usize = 6;
+/// How many packets ahead its streams are asked for, when its flow has come.
+const STREAM_AHEAD: usize = 3;
+/// How many packets ahead of its walk a packet's headers are asked for.
+const HEADERS_AHEAD: usize = 4;
+/// Bytes of a frame that hold the headers which are walked, without options that no load balancer sends.
+const HEADERS: usize = 192;
+/// Packets on their way between their walk and their decision.
+const RING: usize = FLOW_AHEAD + 1;
+
+/// What a packet is by itself, and where its flow was when it was looked for.
+#[derive(Debug)]
+pub(super) struct Sighting {
+    /// The packet's headers.
+    pub walk: Walk,
+    /// Its flow.
+    pub key: FlowKey,
+    /// Its direction in it.
+    pub direction: Direction,
+    /// The key's hash in the flow table.
+    pub hash: u64,
+    /// Where the flow is, if it was looked for and unless that changed.
+    pub guess: Option<FlowIndex>,
+}
+
+/// Packets of a burst between their walk and their decision.
+#[derive(Debug, Default)]
+pub(super) struct Ring(Vec<Result<Sighting, Stop>>);
+
+impl Engine {
+    /// Decides about the frames of a burst as [`Engine::process`] does, one by one and with the same results, but with less
+    /// waiting for memory. `bytes` gives a frame's bytes; `decided` is told each frame's place and verdict, in order.
+    pub fn process_burst<F>(
+        &mut self,
+        now: Timestamp,
+        policy: &Published<'_>,
+        frames: &mut [F],
+        bytes: impl Fn(&mut F) -> &mut [u8],
+        mut decided: impl FnMut(usize, Verdict),
+    ) {
+        let mut ring = core::mem::take(&mut self.ring);
+        ring.0.clear();
+        for frame in frames.iter_mut().take(HEADERS_AHEAD) {
+            ask_for_headers(bytes(frame));
+        }
+        for step in 0..frames.len() + FLOW_AHEAD {
+            if let Some(frame) = frames.get_mut(step + HEADERS_AHEAD) {
+                ask_for_headers(bytes(frame));
+            }
+            let place = step % RING;
+            if let Some(frame) = frames.get_mut(step) {
+                let mut sighting = self.sight(bytes(frame));
+                if let Ok(seen) = &mut sighting {
+                    seen.guess = self.flows.guess(seen.hash);
+                }
+                match ring.0.get_mut(place) {
+                    Some(known) => *known = sighting,
+                    None => ring.0.push(sighting),
+                }
+            }
+            let flow_came = step.checked_sub(FLOW_AHEAD - STREAM_AHEAD).filter(|n| *n < frames.len());
+            if let Some(Ok(seen)) = flow_came.and_then(|n| ring.0.get(n % RING)) {
+                self.ask_for_streams(seen);
+            }
+            let turn = step.checked_sub(FLOW_AHEAD);
+            if let Some((n, frame)) = turn.and_then(|n| Some((n, frames.get_mut(n)?)))
+                && let Some(sighting) = ring.0.get(n % RING)
+            {
+                decided(n, self.process_sighted(now, policy, bytes(frame), sighting));
+            }
+        }
+        self.ring = ring;
+    }
+
+    /// What an Ethernet frame from the load balancer is by itself.
+    #[inline(always)]
+    pub(super) fn sight(&self, frame: &[u8]) -> Result<Sighting, Stop> {
+        walk::frame::<UserLimits>(frame, self.config.geneve_port).map(|walk| self.sighting(walk))
+    }
+
+    /// What a walked packet is by itself.
+    #[inline(always)]
+    pub(super) fn sighting(&self, walk: Walk) -> Sighting {
+        let (key, direction) = walk.canonical();
+        Sighting {
+            hash: self.flows.hash(&key),
+            walk,
+            key,
+            direction,
+            guess: None,
+        }
+    }
+
+    #[inline]
+    fn ask_for_streams(&self, seen: &Sighting) {
+        if let Some(flow) = seen.guess.and_then(|guess| self.flows.at(guess)) {
+            flow.prefetch();
+        }
+    }
+}
+
+#[inline]
+fn ask_for_headers(frame: &[u8]) {
+    prefetch(frame.get(..HEADERS).unwrap_or(frame));
+}
