@@ -256,7 +256,9 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         self.court.continuity.numbers_missing();
         let tainted = self.court.docket.is_tainted(at, settling);
         let event = Event::Lost { at, count, tainted };
-        self.court.docket.hold(docket::after(at, settling), event, &mut self.court.grant);
+        self.court
+            .docket
+            .hold(docket::after(at, settling), event, &mut self.court.grant);
     }
 
     fn suspect(&mut self) {

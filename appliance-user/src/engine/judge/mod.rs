@@ -25,6 +25,8 @@ mod run_tests;
 mod sequence;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod ways_tests;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -353,7 +355,13 @@ impl Judge {
 
     /// Takes a packet by its digest and those of its TS packets that are at hand: as if it had been offered whole, but that what
     /// is not at hand is not looked into.
-    pub fn offer_digest(&mut self, now: Timestamp, digest: &PacketDigest, bytes: TsBytes<'_>, out: &mut impl Sink) -> bool {
+    pub fn offer_digest(
+        &mut self,
+        now: Timestamp,
+        digest: &PacketDigest,
+        bytes: TsBytes<'_>,
+        out: &mut impl Sink,
+    ) -> bool {
         self.clock = now;
         let packet = Arrival { at: now, digest, bytes };
         let mut bench = Sitting {
@@ -379,7 +387,9 @@ impl Judge {
         let Some(last) = packets.last() else { return };
         self.clock = last.at;
         if self.court.hands_on {
-            packets.iter().for_each(|packet| out.media(core::slice::from_ref(packet.bytes)));
+            packets
+                .iter()
+                .for_each(|packet| out.media(core::slice::from_ref(packet.bytes)));
         }
         self.court.analysis.begin();
         let moment = Moment::of_arrival(last.at, 0);
@@ -403,8 +413,7 @@ impl Judge {
 
     /// Synchronisation was lost on the way to the judge; under [`Ordering::Arrival`].
     pub fn sync_lost(&mut self, at: Timestamp, out: &mut impl Sink) {
-        self.court
-            .analyse(0, |analyser, found| analyser.sync_lost(at, found));
+        self.court.analyse(0, |analyser, found| analyser.sync_lost(at, found));
         self.court.docket.release(at, out);
     }
 

@@ -59,9 +59,7 @@ impl History {
         if wanted as u64 <= old || !grant.grow(bytes_for(wanted) - self.memory()) {
             return;
         }
-        let mut larger = History {
-            hashes: empty(wanted),
-        };
+        let mut larger = History { hashes: empty(wanted) };
         for number in highest.saturating_sub(old.saturating_sub(1))..=highest {
             if let Some(hash) = self.get(number) {
                 larger.mark(number, hash);

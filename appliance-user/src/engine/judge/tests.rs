@@ -93,9 +93,10 @@ impl Rig {
 
     /// The same; whether the judge took it for new.
     pub(super) fn is_new(&mut self, digest: &PacketDigest) -> bool {
-        self.judge.offer_digest(self.now, digest, TsBytes::default(), &mut |event| {
-            self.events.push(event)
-        })
+        self.judge
+            .offer_digest(self.now, digest, TsBytes::default(), &mut |event| {
+                self.events.push(event)
+            })
     }
 
     pub(super) fn rebase(&mut self) {
