@@ -12,7 +12,10 @@ fn main() {
     println!("cargo::rerun-if-changed={}", object.display());
     let target = directory("OUT_DIR").join("lab.bpf.o");
     if let Err(error) = fs::copy(&object, &target) {
-        println!("cargo::error=cannot copy the XDP programs {}: {error}", object.display());
+        println!(
+            "cargo::error=cannot copy the XDP programs {}: {error}",
+            object.display()
+        );
         return;
     }
     println!("cargo::rustc-cfg=lab_object");

@@ -7,8 +7,7 @@ use aya_ebpf::programs::XdpContext;
 use tidegate_frames::check::{self, Part};
 use tidegate_frames::head;
 use tidegate_frames::layout::{
-    HEAD_WORDS, MARKER, Marker, OUTER_IP, OUTER_UDP, RTP_MEDIA, SRT_MEDIA, TS_PACKET, UNCHECKED,
-    UNLISTED,
+    HEAD_WORDS, MARKER, Marker, OUTER_IP, OUTER_UDP, RTP_MEDIA, SRT_MEDIA, TS_PACKET, UNCHECKED, UNLISTED,
 };
 use tidegate_frames::maps::{BUCKETS, Tally, bucket};
 use tidegate_frames::mux::{self, Datagram};
@@ -161,12 +160,7 @@ fn checked(packet: &Packet<'_>, plan: &Plan, stream: &Stream, marker: &Marker) -
 /// All bits in which the TS packets' headers differ from what they were. Written out: of a loop the compiler makes comparisons
 /// with the packet's end that the verifier does not understand.
 #[inline(always)]
-fn different<const MEDIA: usize>(
-    packet: &Packet<'_>,
-    datagram: &Datagram,
-    packets: usize,
-    group: u32,
-) -> Option<u32> {
+fn different<const MEDIA: usize>(packet: &Packet<'_>, datagram: &Datagram, packets: usize, group: u32) -> Option<u32> {
     let of = |index: usize| {
         let at = MEDIA + index * TS_PACKET;
         let (high, low) = (packet.get16(at)?, packet.get16(at + 2)?);

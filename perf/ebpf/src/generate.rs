@@ -5,11 +5,11 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::XdpContext;
 use tidegate_frames::head;
-use tidegate_frames::layout::{
-    MARKER, Marker, RTP_MEDIA, SRT_MEDIA, TS_PACKET, TS_WORDS, UNCHECKED,
-};
+use tidegate_frames::layout::{MARKER, Marker, RTP_MEDIA, SRT_MEDIA, TS_PACKET, TS_WORDS, UNCHECKED};
 use tidegate_frames::maps::{Control, Progress};
-use tidegate_frames::mux::{self, AUDIO_PTS_AT, AUDIO_START, Datagram, ORDINARY, PCR_AT, SPECIALS, VIDEO_PTS_AT, VIDEO_START};
+use tidegate_frames::mux::{
+    self, AUDIO_PTS_AT, AUDIO_START, Datagram, ORDINARY, PCR_AT, SPECIALS, VIDEO_PTS_AT, VIDEO_START,
+};
 use tidegate_frames::pace;
 use tidegate_frames::plan::SRT;
 use tidegate_frames::{Plan, Stream};
@@ -100,9 +100,7 @@ fn special<const MEDIA: usize>(packet: &Packet<'_>, plan: &Plan, datagram: &Data
     }
     let time = mux::time(plan, number);
     match datagram.kind {
-        VIDEO_START => {
-            put(packet, MEDIA + PCR_AT, mux::pcr(time)) && put(packet, MEDIA + VIDEO_PTS_AT, mux::pts(time))
-        }
+        VIDEO_START => put(packet, MEDIA + PCR_AT, mux::pcr(time)) && put(packet, MEDIA + VIDEO_PTS_AT, mux::pts(time)),
         AUDIO_START => put(packet, MEDIA + AUDIO_PTS_AT, mux::pts(time)),
         _ => true,
     }
@@ -112,4 +110,3 @@ fn special<const MEDIA: usize>(packet: &Packet<'_>, plan: &Plan, datagram: &Data
 fn put(packet: &Packet<'_>, at: usize, [a, b, c]: [u16; 3]) -> bool {
     packet.put16(at, a) && packet.put16(at + 2, b) && packet.put16(at + 4, c)
 }
-

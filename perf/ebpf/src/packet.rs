@@ -3,10 +3,8 @@
 //!
 //! This file has the pointer `unsafe`; the verifier proves the same bounds again.
 
-use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
-};
 use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes};
 use aya_ebpf::programs::XdpContext;
 
 /// One packet.

@@ -1,12 +1,12 @@
 //! Checking what comes back, in the kernel, and reading what was counted.
 
 use aya::maps::{Array, MapData, PerCpuArray};
+use tidegate_frames::Plan;
 use tidegate_frames::check::{PARTS, Part};
 use tidegate_frames::maps::{Tally, name};
 use tidegate_frames::mux::Datagram;
 use tidegate_frames::plan::MAX_STREAMS;
 use tidegate_frames::sequence::Sequence;
-use tidegate_frames::Plan;
 
 use crate::error::Result;
 use crate::latency::Latency;
@@ -76,7 +76,10 @@ impl Received {
         self.listed += tally.listed;
         self.unlisted += tally.unlisted;
         // Per CPU a late frame may be told where its gap was not.
-        self.lost = self.lost.wrapping_add(tally.missing).wrapping_sub(tally.late + tally.ancient);
+        self.lost = self
+            .lost
+            .wrapping_add(tally.missing)
+            .wrapping_sub(tally.late + tally.ancient);
         self.reordered += tally.late + tally.ancient;
         self.ancient += tally.ancient;
         self.duplicated += tally.duplicated;

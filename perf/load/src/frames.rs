@@ -30,7 +30,10 @@ impl Frames {
 
     /// The running number with which a stream begins: datagrams of streams are spread over the group of their tables.
     pub fn first_number(&self, stream: u32) -> u32 {
-        self.0.plan.first.wrapping_add(Stream::listed(&self.0.plan, stream).phase)
+        self.0
+            .plan
+            .first
+            .wrapping_add(Stream::listed(&self.0.plan, stream).phase)
     }
 
     /// Stream time from one datagram to the next, nanoseconds, rounded down.

@@ -178,13 +178,9 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) type Started = (Box<dyn Source>, Vec<JoinHandle<Result<()>>>);
 
 /// Starts a named thread.
-pub(crate) fn spawn(
-    name: &str,
-    work: impl FnOnce() -> Result<()> + Send + 'static,
-) -> Result<JoinHandle<Result<()>>> {
+pub(crate) fn spawn(name: &str, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<JoinHandle<Result<()>>> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
         .map_err(|source| Error::io("starting a thread", source))
 }
-

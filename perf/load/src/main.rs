@@ -267,7 +267,9 @@ fn mac_and_ip(text: &str) -> Result<([u8; 6], Ipv4Addr)> {
         .map(|byte| u8::from_str_radix(byte, 16))
         .collect::<std::result::Result<_, _>>()
         .context("the Ethernet address")?;
-    let mac = bytes.try_into().map_err(|_| anyhow!("an Ethernet address has six bytes"))?;
+    let mac = bytes
+        .try_into()
+        .map_err(|_| anyhow!("an Ethernet address has six bytes"))?;
     Ok((mac, ip.parse().context("the IPv4 address")?))
 }
 

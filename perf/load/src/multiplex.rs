@@ -46,7 +46,9 @@ impl Timing {
         let least_ticks = GROUP_TICKS.div_ceil(MAX_GROUP * packets);
         let ticks = ((SECOND / (rate * f64::from(packets))) as u32).clamp(least_ticks, most_ticks);
         let wanted = (GROUP_TICKS / (ticks * packets)).min(MAX_GROUP) & !1;
-        let group = (least..=wanted).rev().find(|&group| group % 2 == 0 && fits(packets, group).is_some());
+        let group = (least..=wanted)
+            .rev()
+            .find(|&group| group % 2 == 0 && fits(packets, group).is_some());
         let group = group.unwrap_or(least);
         let (audio, video) = fits(packets, group).unwrap_or((1, 1));
         Timing {
@@ -283,7 +285,10 @@ mod tests {
                     assert!(packets == 1 || last == u32::from(VIDEO_PID), "the marker is in video");
                 }
                 for (pid, count) in counts {
-                    assert!(pid == u32::from(NULL_PID) || count % 16 == 1, "{packets} {rate} {pid} {count}");
+                    assert!(
+                        pid == u32::from(NULL_PID) || count % 16 == 1,
+                        "{packets} {rate} {pid} {count}"
+                    );
                 }
             }
         }

@@ -43,7 +43,9 @@ impl Programs {
     /// Shows a program to the verifier and returns a descriptor of it.
     pub(crate) fn verify(&mut self, name: &'static str) -> Result<ProgramFd> {
         let program = self.xdp(name)?;
-        let verified = program.load().and_then(|()| program.fd()?.try_clone().map_err(Into::into));
+        let verified = program
+            .load()
+            .and_then(|()| program.fd()?.try_clone().map_err(Into::into));
         verified.map_err(|source| Error::Program {
             what: format!("loading the XDP program {name}"),
             source,

@@ -114,7 +114,11 @@ impl Planned {
             self.special(frame, media, datagram.kind, mux::time(plan, number));
         }
         for (index, header) in datagram.headers.iter().take(plan.packets as usize).enumerate() {
-            put(frame, media + index * TS_PACKET, &mux::header(*header, group).to_be_bytes());
+            put(
+                frame,
+                media + index * TS_PACKET,
+                &mux::header(*header, group).to_be_bytes(),
+            );
         }
         let check = if plan.whole != 0 { self.hash(frame) } else { UNCHECKED };
         let marker = Marker {
@@ -147,16 +151,20 @@ impl Planned {
     }
 
     fn hash(&self, frame: &[u8]) -> u64 {
-        let media = frame.get(self.plan.media()..self.plan.frame_len() - MARKER).unwrap_or_default();
-        media.chunks(TS_PACKET).fold(tidegate_frames::layout::HASH_SEED, |hash, packet| {
-            let mut words = [0u64; TS_WORDS];
-            for (word, bytes) in words.iter_mut().zip(packet.chunks(8)) {
-                let mut whole = [0; 8];
-                whole[..bytes.len()].copy_from_slice(bytes);
-                *word = u64::from_ne_bytes(whole);
-            }
-            tidegate_frames::layout::hash_packet(hash, &words)
-        })
+        let media = frame
+            .get(self.plan.media()..self.plan.frame_len() - MARKER)
+            .unwrap_or_default();
+        media
+            .chunks(TS_PACKET)
+            .fold(tidegate_frames::layout::HASH_SEED, |hash, packet| {
+                let mut words = [0u64; TS_WORDS];
+                for (word, bytes) in words.iter_mut().zip(packet.chunks(8)) {
+                    let mut whole = [0; 8];
+                    whole[..bytes.len()].copy_from_slice(bytes);
+                    *word = u64::from_ne_bytes(whole);
+                }
+                tidegate_frames::layout::hash_packet(hash, &words)
+            })
     }
 }
 
@@ -214,7 +222,10 @@ fn ipv4(bytes: &mut [u8], at: usize, length: [u8; 2]) {
 
 /// The one's complement sum of a header (RFC 1071).
 fn sum16(bytes: &[u8]) -> u32 {
-    let sum = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>();
+    let sum = bytes
+        .chunks_exact(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum::<u32>();
     let sum = (sum >> 16) + (sum & 0xffff);
     (sum >> 16) + (sum & 0xffff)
 }

@@ -105,7 +105,11 @@ pub(crate) fn test_run(
     // SAFETY: the attributes are those of this command; the pointers in them are to memory that outlives the call, with its right
     // size beside it, which the kernel only reads; it writes into `attributes`, which is exclusively borrowed.
     let result = unsafe { libc::syscall(libc::SYS_bpf, TEST_RUN, &raw mut attributes, size_of::<Attributes>()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Sends a signal to one thread of this process; one that has ended meanwhile is none.

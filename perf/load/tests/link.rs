@@ -115,7 +115,11 @@ fn a_paced_load_takes_its_time_and_loses_nothing() {
     };
     let start = Instant::now();
     let (sent, received) = Link::new().run(&paced, PeerProgram::Reflect);
-    assert!(start.elapsed() >= Duration::from_millis(1900), "paced: {:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(1900),
+        "paced: {:?}",
+        start.elapsed()
+    );
     assert_eq!(sent.packets, 100_000);
     assert_sound(&sent, &received);
 }

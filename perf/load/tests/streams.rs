@@ -59,14 +59,27 @@ fn inspect(load: &Load, seconds: u64, leave_out: impl Fn(u32, u32) -> bool) -> V
 }
 
 fn assert_sound(report: &StreamReport, what: &str) {
-    assert!(report.tr101290.values().all(|count| *count == 0), "{what}: {:?}", report.tr101290);
-    assert!(report.findings.values().all(|count| *count == 0), "{what}: {:?}", report.findings);
+    assert!(
+        report.tr101290.values().all(|count| *count == 0),
+        "{what}: {:?}",
+        report.tr101290
+    );
+    assert!(
+        report.findings.values().all(|count| *count == 0),
+        "{what}: {:?}",
+        report.findings
+    );
     let ts = report.ts.as_ref().expect("a transport stream");
     let errors = &ts.continuity_errors;
     assert_eq!((errors.source, errors.network, errors.unknown), (0, 0, 0), "{what}");
     let transport = &report.transport;
     assert_eq!(
-        (transport.lost, transport.reordered, transport.duplicated, transport.resets),
+        (
+            transport.lost,
+            transport.reordered,
+            transport.duplicated,
+            transport.resets
+        ),
         (0, 0, 0, 0),
         "{what}"
     );
@@ -75,7 +88,15 @@ fn assert_sound(report: &StreamReport, what: &str) {
 #[test]
 fn the_engine_finds_nothing_in_streams_of_either_protocol_any_size_and_rate() {
     for protocol in [Protocol::RtpTs, Protocol::SrtTs] {
-        for (ts_packets, rate) in [(1, 3000.0), (2, 1000.0), (3, 700.0), (7, 75.0), (7, 300.0), (7, 1928.6), (7, 6000.0)] {
+        for (ts_packets, rate) in [
+            (1, 3000.0),
+            (2, 1000.0),
+            (3, 700.0),
+            (7, 75.0),
+            (7, 300.0),
+            (7, 1928.6),
+            (7, 6000.0),
+        ] {
             let load = Load {
                 protocol,
                 ts_packets,
@@ -89,8 +110,15 @@ fn the_engine_finds_nothing_in_streams_of_either_protocol_any_size_and_rate() {
             for report in &reports {
                 assert_sound(report, &what);
                 assert!(report.packets >= (rate * 5.9) as u64, "{what}: {}", report.packets);
-                let pids: Vec<u16> = report.ts.iter().flat_map(|ts| ts.pids.iter().map(|pid| pid.pid)).collect();
-                assert!([0, 0x20, 0x100, 0x101].iter().all(|pid| pids.contains(pid)), "{what}: {pids:?}");
+                let pids: Vec<u16> = report
+                    .ts
+                    .iter()
+                    .flat_map(|ts| ts.pids.iter().map(|pid| pid.pid))
+                    .collect();
+                assert!(
+                    [0, 0x20, 0x100, 0x101].iter().all(|pid| pids.contains(pid)),
+                    "{what}: {pids:?}"
+                );
             }
         }
     }
@@ -106,7 +134,11 @@ fn a_datagram_left_out_is_found_and_only_where_it_was() {
     let lost: Vec<u64> = reports.iter().map(|report| report.transport.lost).collect();
     assert_eq!(lost.iter().sum::<u64>(), 1, "{lost:?}");
     let network = |report: &StreamReport| report.ts.as_ref().map_or(0, |ts| ts.continuity_errors.network);
-    assert!(reports.iter().any(|report| report.transport.lost == 1 && network(report) > 0));
+    assert!(
+        reports
+            .iter()
+            .any(|report| report.transport.lost == 1 && network(report) > 0)
+    );
 }
 
 #[test]

@@ -12,7 +12,9 @@ const BUDGET: u32 = 200_000;
 #[test]
 fn programs_are_verified_within_their_budget() {
     let object = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/ebpf/lab.bpf.o");
-    let mut object = EbpfLoader::new().load_file(object).expect("cargo xtask build-ebpf has built it");
+    let mut object = EbpfLoader::new()
+        .load_file(object)
+        .expect("cargo xtask build-ebpf has built it");
     for name in [name::DROP, name::REFLECT, name::SPOIL, name::GENERATE, name::COLLECT] {
         let program: &mut Xdp = object
             .program_mut(name)
@@ -26,6 +28,9 @@ fn programs_are_verified_within_their_budget() {
         let info = program.info().expect("the kernel tells about it");
         let count = info.verified_instruction_count().expect("since Linux 5.16");
         println!("{name}: {count} instructions verified in {:?}", start.elapsed());
-        assert!(count < BUDGET && start.elapsed() < Duration::from_secs(20), "{name}: {count}");
+        assert!(
+            count < BUDGET && start.elapsed() < Duration::from_secs(20),
+            "{name}: {count}"
+        );
     }
 }
