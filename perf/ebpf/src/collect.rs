@@ -50,10 +50,16 @@ pub fn take(ctx: &XdpContext) -> Collected {
         tally.passed += 1;
         return Collected::NotOurs;
     }
-    let length = packet.len();
+    let expected = plan.frame_len();
+    // The helper is asked only where the length is not the one that nearly every frame has.
+    let length = if packet.linear_len() == expected {
+        expected
+    } else {
+        packet.len()
+    };
     tally.packets += 1;
     tally.bytes += length as u64;
-    let wrong = if length != plan.frame_len() {
+    let wrong = if length != expected {
         1 << Part::Length as u32
     } else {
         marked(&packet, plan, tally)
@@ -162,9 +168,8 @@ fn checked(packet: &Packet<'_>, plan: &Plan, stream: &Stream, marker: &Marker) -
 #[inline(always)]
 fn different<const MEDIA: usize>(packet: &Packet<'_>, datagram: &Datagram, packets: usize, group: u32) -> Option<u32> {
     let of = |index: usize| {
-        let at = MEDIA + index * TS_PACKET;
-        let (high, low) = (packet.get16(at)?, packet.get16(at + 2)?);
-        Some(mux::header(datagram.headers[index], group) ^ (u32::from(high) << 16 | u32::from(low)))
+        let found = packet.get32(MEDIA + index * TS_PACKET)?;
+        Some(mux::header(datagram.headers[index], group) ^ found)
     };
     let mut bits = of(0)?;
     if packets > 1 {

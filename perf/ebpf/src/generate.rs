@@ -72,8 +72,7 @@ fn write<const MEDIA: usize>(packet: &Packet<'_>, plan: &Plan, stream: &Stream, 
     // Written out: of a loop the compiler makes comparisons with the packet's end that the verifier does not understand.
     let put = |index: usize| {
         let header = mux::header(datagram.headers[index], group);
-        let at = MEDIA + index * TS_PACKET;
-        packet.put16(at, (header >> 16) as u16) && packet.put16(at + 2, header as u16)
+        packet.put32(MEDIA + index * TS_PACKET, header)
     };
     let first = put(0) && (packets < 2 || put(1)) && (packets < 3 || put(2)) && (packets < 4 || put(3));
     let last = (packets < 5 || put(4)) && (packets < 6 || put(5)) && (packets < 7 || put(6));

@@ -25,6 +25,12 @@ impl<'a> Packet<'a> {
         }
     }
 
+    /// Bytes of the linear part: all of the packet, for most drivers.
+    #[inline(always)]
+    pub fn linear_len(&self) -> usize {
+        self.end - self.data
+    }
+
     /// Bytes of the packet in all its buffers.
     #[inline(always)]
     pub fn len(&self) -> usize {
@@ -54,6 +60,31 @@ impl<'a> Packet<'a> {
         // SAFETY: holds because the two bytes lie between the packet's data and data_end, which belong to this program until it
         // returns; the address is even, as for `get16`.
         unsafe { (at as *mut u16).write(value.swap_bytes()) };
+        true
+    }
+
+    /// Two big-endian half-words in a row, the first one the upper, as `get16` reads them.
+    #[inline(always)]
+    pub fn get32(&self, offset: usize) -> Option<u32> {
+        let at = self.data + offset;
+        if at + 4 > self.end {
+            return None;
+        }
+        // SAFETY: holds as for `get16`, of four bytes.
+        let [high, low] = unsafe { (at as *const [u16; 2]).read() };
+        Some((high.swap_bytes() as u32) << 16 | low.swap_bytes() as u32)
+    }
+
+    /// Overwrites two half-words in a row, as `put16` does. Returns whether they are in the linear part.
+    #[inline(always)]
+    pub fn put32(&self, offset: usize, value: u32) -> bool {
+        let at = self.data + offset;
+        if at + 4 > self.end {
+            return false;
+        }
+        let halves = [((value >> 16) as u16).swap_bytes(), (value as u16).swap_bytes()];
+        // SAFETY: holds as for `put16`, of four bytes.
+        unsafe { (at as *mut [u16; 2]).write(halves) };
         true
     }
 

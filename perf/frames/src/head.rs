@@ -11,18 +11,18 @@ const SRT_MESSAGES: u32 = 0x03ff_ffff;
 /// Sequence numbers have 31 bits.
 const SRT_SEQUENCE: u32 = 0x7fff_ffff;
 
-/// Writes a big-endian half-word at an even offset below 128.
+/// Writes a big-endian half-word at an even offset below 128, where there are zeroes.
 #[inline(always)]
-pub fn put16(head: &mut [u64; HEAD_WORDS], offset: usize, value: u16) {
+fn put16(head: &mut [u64; HEAD_WORDS], offset: usize, value: u16) {
     let shift = (offset % 8) * 8;
     if let Some(word) = head.get_mut(offset / 8) {
-        *word = *word & !(0xffff << shift) | u64::from(value.swap_bytes()) << shift;
+        *word |= u64::from(value.swap_bytes()) << shift;
     }
 }
 
-/// Writes a big-endian word at an even offset.
+/// Writes a big-endian word at an even offset, where there are zeroes.
 #[inline(always)]
-pub fn put32(head: &mut [u64; HEAD_WORDS], offset: usize, value: u32) {
+fn put32(head: &mut [u64; HEAD_WORDS], offset: usize, value: u32) {
     put16(head, offset, (value >> 16) as u16);
     put16(head, offset + 2, value as u16);
 }
