@@ -10,8 +10,8 @@ use tidegate_frames::maps::{Control, Progress};
 use tidegate_frames::pace;
 
 use crate::error::{Error, Result};
-use crate::generator::{Source, Started, locked, monotonic, pin, spawn};
-use crate::load::Lane;
+use crate::generator::{Source, Started, control, locked, monotonic, pin, spawn};
+use crate::load::{Lane, Load};
 use crate::planned::Planned;
 
 /// Frames between two kicks of the kernel, at most; what is due is sent at once.
@@ -38,7 +38,7 @@ impl Source for UserSource {
 }
 
 /// Opens a socket on the interface's first queue and starts sending.
-pub(crate) fn start(lane: &Lane, planned: Planned, control: Control, progress: Progress) -> Result<Started> {
+pub(crate) fn start(lane: &Lane, load: &Load, planned: Planned, progress: Progress) -> Result<Started> {
     let config = SocketConfig {
         multi_buffer: false,
         ..SocketConfig::new(&lane.interface, 0)
@@ -50,6 +50,7 @@ pub(crate) fn start(lane: &Lane, planned: Planned, control: Control, progress: P
     });
     let run = Arc::clone(&state);
     let core = lane.core;
+    let control = control(load);
     let thread = spawn("generate", move || {
         pin(core)?;
         generate(&run, socket, &planned, control)

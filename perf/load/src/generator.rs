@@ -31,7 +31,6 @@ impl Generator {
         let planned = Planned::new(lane, load)?;
         let mut interface = Interface::open(&lane.interface)?;
         let before = interface.refused()?;
-        let control = control(load);
         let progress = Progress {
             round: load.from.round,
             stream: load.from.stream,
@@ -39,8 +38,8 @@ impl Generator {
         };
         let frame_len = planned.plan.frame_len() as u64;
         let (source, threads): (Box<dyn Source>, _) = match load.generator {
-            GeneratorKind::Kernel => kernel::start(lane, load, &planned, control, progress)?,
-            GeneratorKind::AfXdp => af_xdp::start(lane, planned, control, progress)?,
+            GeneratorKind::Kernel => kernel::start(lane, load, &planned, progress)?,
+            GeneratorKind::AfXdp => af_xdp::start(lane, load, planned, progress)?,
         };
         Ok(Running {
             source,
@@ -131,7 +130,8 @@ impl Drop for Running {
     }
 }
 
-fn control(load: &Load) -> Control {
+/// What the generator is to do, its end counted from now: to be called when all else is ready.
+pub(crate) fn control(load: &Load) -> Control {
     let (unlisted_each, listed) = match load.unlisted {
         Unlisted::None => (0, 1),
         Unlisted::Alone => (0, 0),

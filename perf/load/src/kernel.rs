@@ -15,7 +15,7 @@ use rustix::thread::Pid;
 use tidegate_frames::maps::{Control, Progress, name};
 
 use crate::error::{Error, Result};
-use crate::generator::{Source, Started, locked, monotonic, pin, spawn};
+use crate::generator::{Source, Started, control, locked, monotonic, pin, spawn};
 use crate::load::{Lane, Load, Rate};
 use crate::object::{Programs, fill, interface_index};
 use crate::planned::Planned;
@@ -71,13 +71,7 @@ impl Source for KernelSource {
 }
 
 /// Loads the generator, fills its maps and starts it.
-pub(crate) fn start(
-    lane: &Lane,
-    load: &Load,
-    planned: &Planned,
-    control: Control,
-    progress: Progress,
-) -> Result<Started> {
+pub(crate) fn start(lane: &Lane, load: &Load, planned: &Planned, progress: Progress) -> Result<Started> {
     handle_signal()?;
     let interface = interface_index(&lane.interface)?;
     let mut programs = Programs::load()?;
@@ -86,10 +80,11 @@ pub(crate) fn start(
     fill(&mut programs.array(name::PLAN)?, &[planned.plan])?;
     fill(&mut programs.array(name::GROUP)?, &planned.group)?;
     fill(&mut programs.array(name::SPECIALS)?, &planned.specials)?;
-    let mut controls = programs.array(name::CONTROL)?;
-    fill(&mut controls, &[control])?;
     let mut progresses = programs.array(name::PROGRESS)?;
     fill(&mut progresses, &[progress])?;
+    let mut controls = programs.array(name::CONTROL)?;
+    let control = control(load);
+    fill(&mut controls, &[control])?;
     let state = Arc::new(State {
         control: Mutex::new((controls, control)),
         progress: progresses,

@@ -83,7 +83,7 @@ pub struct Load {
     pub stream_rate: Option<f64>,
     /// Frames after which the generator stops by itself.
     pub packets: Option<u64>,
-    /// Seconds after which it does; never more than [`MAX_SECONDS`].
+    /// Seconds after which it does, counted from when all is loaded; never more than [`MAX_SECONDS`].
     pub seconds: Option<f64>,
     /// Hash all media at both ends, about 0.4 us each. A byte that somebody changed stays changed in the test run's page
     /// otherwise, and is noticed in headers, RTP or SRT, TS headers and marker only.
