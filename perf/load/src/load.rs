@@ -192,7 +192,8 @@ pub struct Sent {
     pub listed: u64,
     /// Frames of unlisted sources.
     pub unlisted: u64,
-    /// Of all these: refused by the link before the appliance saw them (on veth: the peer's ring was full). Listed and unlisted
+    /// Of all these: refused by the link before the appliance saw them (on veth: the peer's ring was full; frames to a peer with
+    /// neither XDP nor GRO are refused without being counted anywhere). Listed and unlisted
     /// ones cannot be told apart here; the collector misses the listed ones.
     pub not_delivered: u64,
     /// Frames sent back that this end's link refused before the collector saw them.
