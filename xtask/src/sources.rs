@@ -47,8 +47,17 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "appliance-user/tests/xsk_lab/mod.rs",
         "a passing XDP program for the peer",
     ),
+    ("perf/ebpf/src/main.rs", "the licence's section"),
+    (
+        "perf/ebpf/src/packet.rs",
+        "packet pointers, checked against the packet's end, and values of maps",
+    ),
     ("perf/gwlb/src/sys.rs", "packet sockets, TUN devices, the clock"),
     ("perf/lab/src/xdp_pass.rs", "loading a passing XDP program"),
+    (
+        "perf/load/src/sys.rs",
+        "the kernel's test run, a signal to one thread, values of maps",
+    ),
 ];
 
 /// Lines of a file without its tests beyond which it is told that a reader would split it.
