@@ -26,6 +26,12 @@ pub(super) struct FlowIndex(u32);
 
 /// What flows are found by.
 pub(super) trait Key: Copy + Eq {
+    /// Whether both are the same.
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        self == other
+    }
+
     /// A hash that nobody can foresee who does not know the seed.
     fn hash(&self, hasher: &Hasher) -> u64;
 }
@@ -48,6 +54,11 @@ impl Hasher {
 }
 
 impl Key for FlowKey {
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        FlowKey::is(self, other)
+    }
+
     /// Secret numbers are put over the words, pairs of which are multiplied to 128 bits and folded, as wyhash and its kin do
     /// it. Whoever does not know the numbers cannot know which words collide.
     #[inline(always)]
@@ -323,11 +334,11 @@ pub(super) enum Sweep {
 }
 
 #[inline(always)]
-fn slot_is<T, K: Eq>(slots: &[Option<Slot<K, T>>], place: u32, key: &K) -> bool {
+fn slot_is<T, K: Key>(slots: &[Option<Slot<K, T>>], place: u32, key: &K) -> bool {
     slots
         .get(place as usize)
         .and_then(Option::as_ref)
-        .is_some_and(|slot| slot.key == *key)
+        .is_some_and(|slot| slot.key.is(key))
 }
 
 #[cfg(test)]

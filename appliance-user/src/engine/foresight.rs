@@ -5,7 +5,6 @@
 //! and streams come into the cache. Nothing is decided ahead: what was foreseen is looked at again in turn, for packets in
 //! between may have changed it.
 
-use tidegate_common::flow::{Direction, FlowKey};
 use tidegate_common::walk::{self, Stop, UserLimits, Walk};
 
 use super::flow_table::FlowIndex;
@@ -29,11 +28,7 @@ const RING: usize = FLOW_AHEAD + 1;
 pub(super) struct Sighting {
     /// The packet's headers.
     pub walk: Walk,
-    /// Its flow.
-    pub key: FlowKey,
-    /// Its direction in it.
-    pub direction: Direction,
-    /// The key's hash in the flow table.
+    /// Its key's hash in the flow table.
     pub hash: u64,
     /// Where the flow is, if it was looked for and unless that changed.
     pub guess: Option<FlowIndex>,
@@ -97,12 +92,9 @@ impl Engine {
     /// What a walked packet is by itself.
     #[inline(always)]
     pub(super) fn sighting(&self, walk: Walk) -> Sighting {
-        let (key, direction) = walk.canonical();
         Sighting {
-            hash: self.flows.hash(&key),
+            hash: self.flows.hash(&walk.key),
             walk,
-            key,
-            direction,
             guess: None,
         }
     }

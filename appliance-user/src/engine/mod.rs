@@ -333,7 +333,7 @@ impl Engine {
     fn decide_by_flow(&mut self, now: Timestamp, published: &Published<'_>, seen: &Sighting, packet: &[u8]) -> Verdict {
         let walk = &seen.walk;
         if let Some(quoted) = walk.quoted::<UserLimits>(packet)
-            && self.is_admitted_flow_of(published.policy, &quoted, walk.destination)
+            && self.is_admitted_flow_of(published.policy, &quoted, walk.tuple().destination.ip())
         {
             return Verdict::Return;
         }
@@ -342,9 +342,9 @@ impl Engine {
             Err(reason) => return by_default(published.policy, reason),
         };
         let datagram = Datagram {
-            key: &seen.key,
-            direction: seen.direction,
-            tcp: walk.tcp(packet),
+            walk,
+            packet,
+            direction: walk.direction,
             payload: walk.payload(packet).unwrap_or_default(),
         };
         let mut context = Context {

@@ -48,17 +48,23 @@ impl Flow {
             retransmitted: sender.retransmits,
             ..PacketDigest::default()
         };
-        let shape = if mpegts::looks_like_ts(packet.payload()) || packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T {
+        let shape = if packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T || mpegts::looks_like_ts(packet.payload()) {
             mpegts::digest_datagram(packet.payload(), context.content, &mut digest)
         } else {
             digest.hash = mpegts::hash_payload(packet.payload(), context.content);
             Ok(())
         };
-        let place = self.rtp_stream(&sender, datagram, context);
+        let is_usual = |stream: &Stream| {
+            stream.selector == sender.ssrc && stream.direction == datagram.direction && stream.is_confirmed()
+        };
+        let place = if self.streams.first().is_some_and(is_usual) {
+            Some(0)
+        } else {
+            self.rtp_stream(&sender, datagram, context)
+        };
         let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) else {
             // Nobody walks around a block, or past what holds for every packet, under another SSRC.
-            let blocked = |stream: &Stream| stream.direction == datagram.direction && stream.is_blocked();
-            if self.streams.iter().any(blocked) {
+            if self.is_blocked(datagram.direction) {
                 return Err(DropReason::StreamBlocked);
             }
             return admitted.and(malformed(&digest, shape.is_err(), context));
@@ -82,7 +88,7 @@ impl Flow {
         let ts = TsBytes::all(packet.payload());
         stream.offer(context.now, datagram.payload.len(), &digest, ts, context.outbox);
         if stream.rtp_judged(context.now, header.sequence) {
-            stream.tell_group(context.now, datagram.key, self.admission.rule(), context.post);
+            stream.tell_group(context.now, datagram.key(), self.admission.rule(), context.post);
         }
         let blocked = stream.is_blocked();
         admitted?;
@@ -92,8 +98,15 @@ impl Flow {
         malformed(&digest, shape.is_err(), context)
     }
 
+    #[cold]
+    fn is_blocked(&self, direction: Direction) -> bool {
+        let blocked = |stream: &Stream| stream.direction == direction && stream.is_blocked();
+        self.streams.iter().any(blocked)
+    }
+
     /// The media packet that a datagram is, if its rule has media go this way; `None` for RTCP on the media port (RFC 5761), which may
     /// go either way, is not media and changes nothing.
+    #[inline]
     fn rtp_header<'a>(
         &self,
         datagram: &Datagram<'a>,
@@ -118,6 +131,7 @@ impl Flow {
 
     /// Whose packet it is. RIST sets the SSRC's lowest bit in what it sends again (VSF TR-06-1); where no rule says RIST,
     /// an SSRC that differs from a known even one in nothing else shows it, for chance does not.
+    #[inline]
     fn sender(&self, ssrc: u32, direction: Direction, rule: &Rule) -> Sender {
         let original = ssrc & !1;
         let is_known = |stream: &Stream| stream.direction == direction && stream.selector == original;
@@ -139,6 +153,7 @@ impl Flow {
     }
 
     /// The stream of an SSRC: a known one, a successor, a new one where the rule allows one more; else a conflict.
+    #[inline(never)]
     fn rtp_stream(&mut self, sender: &Sender, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Option<usize> {
         let ssrc = sender.ssrc;
         let same_way = |stream: &Stream| stream.direction == datagram.direction;
