@@ -323,7 +323,7 @@ impl Stream {
 
     /// Takes one packet: its size, and what its transport says of it; what the judge finds moves the state.
     pub(super) fn offer(&mut self, now: Timestamp, bytes: usize, packet: &Packet<'_>, outbox: &mut Outbox) {
-        self.ts_visible |= !packet.ts().is_empty();
+        self.ts_visible |= !packet.ts.is_empty();
         self.count(now, bytes, outbox);
         let usual = self.judge.as_mut().is_some_and(|judge| judge.take(now, packet));
         if !usual || self.judge.as_ref().is_some_and(Judge::has_to_tell) {

@@ -43,11 +43,12 @@ impl Flow {
         }
         let sender = self.sender(packet.ssrc(), datagram.direction, context.rule);
         let is_mp2t = packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T;
+        let is_ts = is_mp2t || mpegts::looks_like_ts(packet.payload());
         let media = Packet {
             sequence: packet.sequence_number().into(),
             retransmitted: sender.retransmits,
             payload: packet.payload(),
-            is_ts: is_mp2t || mpegts::looks_like_ts(packet.payload()),
+            ts: if is_ts { mpegts::visible(packet.payload()) } else { &[] },
             hash: None,
             content: context.content,
         };
@@ -58,7 +59,7 @@ impl Flow {
             if self.streams.iter().any(blocked) {
                 return Err(DropReason::StreamBlocked);
             }
-            return admitted.and(malformed(&media, context));
+            return admitted.and(if is_ts { malformed(media.payload, context) } else { Ok(()) });
         };
         if sender.rist {
             stream.speaks_rist(context.rule);
@@ -67,7 +68,7 @@ impl Flow {
             sequence: packet.sequence_number(),
             timestamp: packet.timestamp(),
             marker: packet.marker(),
-            has_clock: is_mp2t || !media.ts().is_empty(),
+            has_clock: is_mp2t || !media.ts.is_empty(),
         };
         stream.rtp_packet(
             context.now,
@@ -86,7 +87,7 @@ impl Flow {
         if blocked {
             return Err(DropReason::StreamBlocked);
         }
-        malformed(&media, context)
+        if is_ts { malformed(media.payload, context) } else { Ok(()) }
     }
 
     /// The media packet that a datagram is, if its rule has media go this way; `None` for RTCP on the media port (RFC 5761), which may
