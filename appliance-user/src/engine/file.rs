@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::event::StreamEvent;
 use super::judge::FilePacket;
-use super::media::mpegts::{self, Content};
+use super::media::mpegts;
 use super::outbox::{Media, Outbox};
 use super::report::StreamReport;
 use super::stream::Stream;
@@ -73,12 +73,11 @@ impl Inspection {
 
     fn read<'a>(&mut self, bytes: &'a [u8; mpegts::PACKET_SIZE]) -> FilePacket<'a> {
         self.count += 1;
-        let header = mpegts::digest_packet(bytes, Content::Full);
         let at = match bytes[0] == mpegts::SYNC_BYTE {
-            true => self.clock.of(bytes, &header),
+            true => self.clock.of(bytes),
             false => self.clock.packet(),
         };
-        FilePacket { at, header, bytes }
+        FilePacket { at, bytes }
     }
 
     /// Between the last packet and the next one the reader lost synchronisation.

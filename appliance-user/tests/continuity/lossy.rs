@@ -37,7 +37,7 @@ fn judge(datagrams: &[Vec<u8>]) -> (Judge, Vec<Event>) {
         };
         let _ = mpegts::digest_datagram(packet.payload(), Content::Sampled, &mut digest);
         let now = Timestamp::from_nanos(place as u64 * 3_500_000);
-        judge.offer(now, &digest, TsBytes::default(), &mut |event| events.push(event));
+        judge.offer_digest(now, &digest, TsBytes::default(), &mut |event| events.push(event));
     }
     judge.flush(&mut |event| events.push(event));
     (judge, events)

@@ -110,7 +110,7 @@ pub(crate) fn judge_file(packets: &[Packet], content: Content) -> (Judge, Vec<Ev
     for chunk in packets.chunks(MAX_TS_PACKETS) {
         let mut digest = PacketDigest::default();
         mpegts::digest_datagram(chunk.as_flattened(), content, &mut digest).expect("whole packets");
-        judge.offer(Timestamp::default(), &digest, TsBytes::default(), &mut |event| {
+        judge.offer_digest(Timestamp::default(), &digest, TsBytes::default(), &mut |event| {
             events.push(event)
         });
     }

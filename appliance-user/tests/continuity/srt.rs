@@ -291,7 +291,7 @@ fn judge(seen: &[Seen], ordering: Ordering, listener_id: u32) -> Judge {
         } else {
             mpegts::digest_datagram(data.payload(), Content::Sampled, &mut digest).expect("whole packets");
         }
-        judge.offer(datagram.at, &digest, TsBytes::default(), &mut |_| {});
+        judge.offer_digest(datagram.at, &digest, TsBytes::default(), &mut |_| {});
     }
     judge.flush(&mut |_| {});
     judge

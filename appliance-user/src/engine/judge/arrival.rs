@@ -1,8 +1,8 @@
 //! A packet as the judge takes it, and as it waits: its digest, when it came, and what is worth keeping of its bytes.
 
-use tidegate_common::digest::{PacketDigest, TsDigest};
+use tidegate_common::digest::PacketDigest;
 
-use crate::engine::media::mpegts::PACKET_SIZE;
+use crate::engine::media::mpegts::{self, Content, PACKET_SIZE};
 use crate::engine::time::Timestamp;
 
 /// The TS packets of one datagram, as far as they are at hand. A packet that comes in order has all of them; of one that had
@@ -36,13 +36,60 @@ impl<'a> TsBytes<'a> {
     }
 }
 
+/// A datagram of media as its transport hands it to the judge.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// RTP sequence number (16 bits) or SRT packet sequence number (31 bits); unused where the transport has none.
+    pub sequence: u32,
+    /// The sender marked this copy as a retransmission (SRT's R flag, RIST's SSRC bit).
+    pub retransmitted: bool,
+    /// The payload in the clear; empty where it could not be seen.
+    pub payload: &'a [u8],
+    /// The TS packets of the payload ([`mpegts::visible`]); none where no TS is to be seen.
+    pub ts: &'a [[u8; PACKET_SIZE]],
+    /// Hash of what must be equal in every copy of a sequence number, where that is not the payload: what was sent may have
+    /// been enciphered.
+    pub hash: Option<u32>,
+    /// How much of the content is compared.
+    pub content: Content,
+}
+
+impl<'a> Packet<'a> {
+    /// What must be equal in every copy of its sequence number.
+    #[inline]
+    pub(super) fn hash(&self) -> u32 {
+        match self.hash {
+            Some(hash) => hash,
+            None => mpegts::hash_datagram(self.payload, self.ts, self.content),
+        }
+    }
+
+    /// What is kept of it while it waits.
+    pub fn digest(&self) -> PacketDigest {
+        let mut digest = PacketDigest::default();
+        if !self.ts.is_empty() {
+            // A wrong shape shows in what was digested.
+            let _ = mpegts::digest_datagram(self.payload, self.content, &mut digest);
+        }
+        PacketDigest {
+            sequence: self.sequence,
+            retransmitted: self.retransmitted,
+            hash: self.hash(),
+            ..digest
+        }
+    }
+
+    /// Its TS packets, for those that want more than a digest.
+    pub fn bytes(&self) -> TsBytes<'a> {
+        TsBytes::all(self.payload)
+    }
+}
+
 /// A TS packet of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct FilePacket<'a> {
     /// When, by the file's own clock.
     pub at: Timestamp,
-    /// Its digest; means nothing where the sync byte is wrong.
-    pub header: TsDigest,
     /// All of it.
     pub bytes: &'a [u8; PACKET_SIZE],
 }

@@ -6,11 +6,9 @@
 //! bytes. Stricter than both in one point: across a missing sequence number nothing is a legal duplicate, for fifteen lost
 //! packets of a static table look like one.
 
-use core::time::Duration;
-
 use tidegate_common::digest::TsDigest;
 
-use crate::engine::media::mpegts::NULL_PID;
+use crate::engine::media::mpegts::{Header, NULL_PID};
 use crate::engine::memory::Grant;
 use crate::engine::time::Timestamp;
 
@@ -20,6 +18,8 @@ const MAX_PIDS: usize = 8192;
 const FIRST_SLOTS: usize = 16;
 /// Places at first.
 const FIRST_PIDS: usize = 4;
+/// Nanoseconds.
+const MILLISECOND: u64 = 1_000_000;
 /// Marks a free slot of the index.
 const FREE: u16 = u16::MAX;
 
@@ -59,8 +59,8 @@ pub(super) struct Judged {
 pub(super) struct Error {
     pub(super) gap: Gap,
     pub(super) expected: u8,
-    /// Time since the PID's previous packet.
-    pub(super) since_previous: Duration,
+    /// Nanoseconds since the PID's previous packet, to the millisecond.
+    pub(super) since_previous: u64,
 }
 
 /// A PID's last packet.
@@ -68,10 +68,8 @@ pub(super) struct Error {
 struct PidState {
     counters: PidCounters,
     last: TsDigest,
-    /// [`Continuity::losses`] when the last packet was judged.
-    losses: u32,
-    /// [`Continuity::epoch`] of the last packet.
-    epoch: u32,
+    /// [`Continuity::now`] when the last packet was judged.
+    judged: Past,
     last_ms: u32,
     /// The last packet was a second copy.
     duplicated: bool,
@@ -84,28 +82,26 @@ impl PidState {
         (self.last.continuity_counter() + u8::from(packet.has_payload())) & 0x0f
     }
 
-    /// Judges a packet that is not the next one without more ado. `now` are [`Continuity::losses`] and
-    /// [`Continuity::epoch`].
+    /// Judges a packet that is not the next one without more ado. `now` is [`Continuity::now`].
     #[inline(never)]
-    fn weigh(&mut self, place: usize, packet: &TsDigest, now_ms: u32, now: (u32, u32), duplicates: &mut u64) -> Judged {
-        let (losses, epoch) = now;
-        let gap = if self.losses == losses {
+    fn weigh(&mut self, place: usize, packet: &TsDigest, now_ms: u32, now: Past, duplicates: &mut u64) -> Judged {
+        let gap = if self.judged.losses() == now.losses() {
             Gap::Whole
         } else {
             Gap::NumbersMissing
         };
         let expected = self.expected(packet);
-        let anything_goes = self.epoch != epoch || packet.discontinuity();
+        let anything_goes = self.judged.epoch() != now.epoch() || packet.discontinuity();
         let copy = packet.has_payload() && *packet == self.last && gap == Gap::Whole && !anything_goes;
         let wrong = match copy {
             true => self.duplicated,
             false => !anything_goes && packet.continuity_counter() != expected,
         };
         *duplicates += u64::from(copy && !wrong);
-        let since_previous = Duration::from_millis(now_ms.wrapping_sub(self.last_ms).into());
+        let since_previous = u64::from(now_ms.wrapping_sub(self.last_ms)) * MILLISECOND;
         self.counters.continuity_errors += u64::from(wrong);
         self.last = *packet;
-        (self.losses, self.epoch, self.last_ms, self.duplicated) = (losses, epoch, now_ms, copy);
+        (self.judged, self.last_ms, self.duplicated) = (now, now_ms, copy);
         let error = wrong.then_some(Error {
             gap,
             expected,
@@ -123,10 +119,28 @@ pub(super) struct Continuity {
     index: Vec<u16>,
     /// The place of the last packet's PID: most packets follow one of their own.
     recent: usize,
-    /// Gaps in the sequence so far, modulo 2^32.
-    losses: u32,
+    now: Past,
+}
+
+/// What has happened to the sequence so far. Where it is the same for two packets of a PID, nothing lies between them that
+/// could excuse one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Past(u64);
+
+impl Past {
+    /// Gaps in the sequence, modulo 2^32.
+    fn losses(self) -> u32 {
+        self.0 as u32
+    }
+
     /// Grows with each rebase, so that no PID need be touched; a PID of an earlier epoch begins anew.
-    epoch: u32,
+    fn epoch(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn new(losses: u32, epoch: u32) -> Self {
+        Past(u64::from(epoch) << 32 | u64::from(losses))
+    }
 }
 
 impl Default for Continuity {
@@ -135,8 +149,7 @@ impl Default for Continuity {
             pids: Vec::new(),
             index: Vec::new(),
             recent: 0,
-            losses: 0,
-            epoch: 1,
+            now: Past::new(0, 1),
         }
     }
 }
@@ -144,12 +157,12 @@ impl Default for Continuity {
 impl Continuity {
     /// At least one sequence number is missing here.
     pub(super) fn numbers_missing(&mut self) {
-        self.losses = self.losses.wrapping_add(1);
+        self.now = Past::new(self.now.losses().wrapping_add(1), self.now.epoch());
     }
 
     /// Every PID begins anew.
     pub(super) fn rebase(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
+        self.now = Past::new(self.now.losses(), self.now.epoch().wrapping_add(1));
     }
 
     /// What was counted of each PID.
@@ -168,30 +181,57 @@ impl Continuity {
         grant: &mut Grant,
     ) -> Option<Judged> {
         let place = self.place(packet.pid(), grant)?;
-        let (losses, epoch) = (self.losses, self.epoch);
+        let now = self.now;
         let state = self.pids.get_mut(place)?;
         state.counters.packets += 1;
         // The common packet counts one up from the last one of the same epoch, and nothing is missing between them: it is no
         // copy, and nothing about it is wrong.
         let follows = packet.continuity_counter() == state.expected(packet);
-        if follows && state.losses == losses && state.epoch == epoch {
+        if follows && state.judged == now {
             state.last = *packet;
             (state.last_ms, state.duplicated) = (now_ms, false);
         } else if packet.pid() != NULL_PID {
-            return Some(state.weigh(place, packet, now_ms, (losses, epoch), duplicates));
+            return Some(state.weigh(place, packet, now_ms, now, duplicates));
         }
         let (gap, error) = (Gap::Whole, None);
         Some(Judged { place, gap, error })
     }
 
-    /// Takes so many packets that [`goes_on`] holds of, each after the one before it, the first after the packet that was
-    /// judged last: nothing about them is wrong. `place` is their PID's, `last` the last of them.
+    /// The place of the PID of a plain packet that goes on from the PID's last one, so that nothing about it is wrong: it
+    /// counts one up and nothing is missing between them. Null packets always do. `None` for any other, and for a new PID.
     #[inline]
-    pub(super) fn take_run(&mut self, place: usize, last: &TsDigest, count: u64, now_ms: u32) {
+    pub(super) fn goes_on(&mut self, header: Header) -> Option<usize> {
+        let pid = header.head() & NULL_PID;
+        let place = match self.pids.get(self.recent) {
+            Some(state) if state.counters.pid == pid => self.recent,
+            _ => self.known(pid)?,
+        };
+        let state = self.pids.get(place)?;
+        let counted = (header.control() ^ state.last.control.wrapping_add(1)) & 0x0f == 0;
+        if counted && state.judged == self.now || header.is_null() {
+            self.recent = place;
+            Some(place)
+        } else {
+            None
+        }
+    }
+
+    /// Takes so many plain packets, the first of which [`Continuity::goes_on`] holds of and each other follows. `place` is
+    /// their PID's, `last` the last one's header; its hash is told by [`Continuity::remember`] once it is known.
+    #[inline]
+    pub(super) fn take_run(&mut self, place: usize, last: Header, count: u64, now_ms: u32) {
         if let Some(state) = self.pids.get_mut(place) {
             state.counters.packets += count;
-            state.last = *last;
+            (state.last.head, state.last.control, state.last.adaptation_flags) = (last.head(), last.control(), 0);
             (state.last_ms, state.duplicated) = (now_ms, false);
+        }
+    }
+
+    /// The hash of a PID's last packet, which a run ended with.
+    #[inline]
+    pub(super) fn remember(&mut self, place: usize, hash: u32) {
+        if let Some(state) = self.pids.get_mut(place) {
+            state.last.hash = hash;
         }
     }
 
@@ -210,22 +250,28 @@ impl Continuity {
         Some(self.recent)
     }
 
+    /// The place of a PID's state, where there is one.
+    #[inline]
+    fn known(&self, pid: u16) -> Option<usize> {
+        let mask = self.index.len().wrapping_sub(1);
+        let mut slot = start(pid, mask);
+        // Half of the slots are free, so this ends.
+        while let Some(place) = self.index.get(slot).copied().filter(|place| *place != FREE) {
+            let place = usize::from(place);
+            if self.pids.get(place).is_some_and(|state| state.counters.pid == pid) {
+                return Some(place);
+            }
+            slot = (slot + 1) & mask;
+        }
+        None
+    }
+
     fn find(&mut self, pid: u16, grant: &mut Grant) -> Option<usize> {
         if self.index.is_empty() {
             self.grow();
         }
-        let mask = self.index.len() - 1;
-        let mut slot = start(pid, mask);
-        // Half of the slots are free, so this ends.
-        while let Some(place) = self.index.get(slot).copied().filter(|place| *place != FREE) {
-            if self
-                .pids
-                .get(usize::from(place))
-                .is_some_and(|state| state.counters.pid == pid)
-            {
-                return Some(place.into());
-            }
-            slot = (slot + 1) & mask;
+        if let Some(place) = self.known(pid) {
+            return Some(place);
         }
         debug_assert!(self.pids.len() < MAX_PIDS);
         if self.pids.len() == self.pids.capacity() {
@@ -237,16 +283,14 @@ impl Continuity {
             return self.find(pid, grant);
         }
         let place = self.pids.len();
-        if let Some(free) = self.index.get_mut(slot) {
-            *free = place as u16;
-        }
+        self.enter(pid, place);
         let counters = PidCounters {
             pid,
             ..PidCounters::default()
         };
         self.pids.push(PidState {
             counters,
-            epoch: self.epoch.wrapping_sub(1),
+            judged: Past::new(0, self.now.epoch().wrapping_sub(1)),
             ..PidState::default()
         });
         if self.pids.len() * 2 > self.index.len() {
@@ -259,28 +303,24 @@ impl Continuity {
         let slots = (self.index.len() * 2).max(FIRST_SLOTS);
         self.index.clear();
         self.index.resize(slots, FREE);
-        for (place, state) in self.pids.iter().enumerate() {
-            let mut slot = start(state.counters.pid, slots - 1);
-            while self.index.get(slot).is_some_and(|taken| *taken != FREE) {
-                slot = (slot + 1) & (slots - 1);
-            }
-            if let Some(free) = self.index.get_mut(slot) {
-                *free = place as u16;
+        for place in 0..self.pids.len() {
+            if let Some(pid) = self.pids.get(place).map(|state| state.counters.pid) {
+                self.enter(pid, place);
             }
         }
     }
-}
 
-/// Whether a packet only goes on from the one before it: of the same PID, counted one up, with payload alone, in the clear,
-/// and nothing begins in it.
-#[inline]
-pub(super) fn goes_on(before: &TsDigest, packet: &TsDigest) -> bool {
-    const PAYLOAD_ALONE: u8 = 0x10;
-    // Indicators of an error and of a start lie above the PID; the priority between them says nothing here.
-    packet.head & 0xdfff == before.pid()
-        && packet.control == PAYLOAD_ALONE | (before.continuity_counter() + 1) & 0x0f
-        && packet.adaptation_flags == 0
-        && packet.pid() != NULL_PID
+    /// Enters a PID's place in the index, in which half of the slots are free.
+    fn enter(&mut self, pid: u16, place: usize) {
+        let mask = self.index.len().wrapping_sub(1);
+        let mut slot = start(pid, mask);
+        while self.index.get(slot).is_some_and(|taken| *taken != FREE) {
+            slot = (slot + 1) & mask;
+        }
+        if let Some(free) = self.index.get_mut(slot) {
+            *free = place as u16;
+        }
+    }
 }
 
 /// Where the search for a PID begins. PIDs of a programme are often neighbours or multiples of 256.
@@ -290,7 +330,7 @@ fn start(pid: u16, mask: usize) -> usize {
 
 /// A time in milliseconds, modulo 2^32: 49 days, far longer than a PID's packets are apart.
 pub(super) fn milliseconds(at: Timestamp) -> u32 {
-    (at.nanos() / 1_000_000) as u32
+    (at.nanos() / MILLISECOND) as u32
 }
 
 #[cfg(test)]

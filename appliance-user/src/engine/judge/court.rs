@@ -1,17 +1,15 @@
 //! The court before which packets come in the order in which they were sent: continuity, the analyser, and the docket of
 //! what they found.
 
-use core::time::Duration;
-
 use tidegate_common::digest::TsDigest;
 
 use super::analysis::Analysis;
-use super::arrival::{Arrival, FilePacket};
+use super::arrival::Arrival;
 use super::continuity::{self, Continuity, Gap};
-use super::docket::Docket;
+use super::docket::{self, Docket};
 use super::sequence::Bench;
 use super::{Event, Fault, ResetCause, Sink, TransportCounters, TsCounters};
-use crate::engine::media::mpegts::{PACKET_SIZE, SYNC_BYTE};
+use crate::engine::media::mpegts::PACKET_SIZE;
 use crate::engine::memory::Grant;
 use crate::engine::time::Timestamp;
 use crate::engine::ts::{Analyser, TsEvent};
@@ -44,7 +42,7 @@ impl Court {
     }
 
     /// Every PID and every interval begins anew.
-    fn rebase(&mut self) {
+    pub(super) fn rebase(&mut self) {
         self.continuity.rebase();
         if let Some(analyser) = self.analysis.analyser_mut() {
             analyser.rebase();
@@ -56,110 +54,44 @@ impl Court {
         self.continuity.memory() + self.docket.memory()
     }
 
-    /// Judges the TS packets of the next datagram.
-    fn judge(&mut self, moment: Moment, packet: &Arrival<'_>) {
+    /// Judges the TS packets of a datagram that had to wait, by their digests.
+    fn judge(&mut self, moment: &Moment, packet: &Arrival<'_>) {
         let digest = packet.digest;
-        let headers = digest.ts.get(..digest.ts_count.into()).unwrap_or(&digest.ts);
-        let mut place = 0;
-        while let Some((header, next)) = headers.get(place..).and_then(<[_]>::split_first) {
+        let headers = digest.ts.iter().take(digest.ts_count.into());
+        for (place, header) in headers.enumerate() {
             if digest.bad_sync >> place & 1 != 0 {
                 self.bad_sync(moment);
             } else {
-                let pid = self.packet(moment, header, || packet.bytes.packet(place));
-                let next = if digest.bad_sync == 0 { next } else { &[] };
-                place += self.run(moment, pid, header, next.iter().map(|header| (moment.came, header)));
+                self.packet(moment, header, || packet.bytes.packet(place));
             }
-            place += 1;
         }
         self.analysis.account();
-    }
-
-    /// Judges the next packets of a file, one or more; how many.
-    #[inline]
-    pub(super) fn file_packets(
-        &mut self,
-        packet: &FilePacket<'_>,
-        next: &[FilePacket<'_>],
-        out: &mut impl Sink,
-    ) -> usize {
-        let moment = Moment::of_arrival(packet.at);
-        let mut count = 1;
-        if self.hands_on {
-            out.media(core::slice::from_ref(packet.bytes));
-        }
-        if packet.bytes[0] == SYNC_BYTE {
-            let pid = self.packet(moment, &packet.header, || Some(packet.bytes));
-            let next = next
-                .iter()
-                .take_while(|next| next.bytes[0] == SYNC_BYTE)
-                .map(|next| (next.at, &next.header));
-            if !self.hands_on {
-                count += self.run(moment, pid, &packet.header, next);
-            }
-        } else {
-            self.bad_sync(moment);
-        }
-        self.analysis.account();
-        self.docket.release(packet.at, out);
-        count
-    }
-
-    /// Judges at once the packets that only go on from a packet of the same PID, whose place is `pid`, and say nothing else:
-    /// most of a stream. How many there were.
-    #[inline]
-    fn run<'b>(
-        &mut self,
-        moment: Moment,
-        pid: Option<usize>,
-        first: &TsDigest,
-        next: impl Iterator<Item = (Timestamp, &'b TsDigest)>,
-    ) -> usize {
-        let (mut last, mut came, mut count) = (*first, moment.came, 0);
-        for (at, header) in next {
-            if !continuity::goes_on(&last, header) {
-                break;
-            }
-            (last, came, count) = (*header, at, count + 1);
-        }
-        let Some(pid) = pid.filter(|_| count > 0) else { return 0 };
-        if let Some(analyser) = self.analysis.analyser_mut()
-            && !analyser.count_run(came, pid, count)
-        {
-            return 0;
-        }
-        let milliseconds = match came == moment.came {
-            true => moment.milliseconds,
-            false => continuity::milliseconds(came),
-        };
-        self.continuity.take_run(pid, &last, count, milliseconds);
-        self.ts.packets += count;
-        count as usize
     }
 
     /// A packet out of sync has no PID that could be judged. The oracles leave it out too: its loss shows in the PID's next
     /// packet.
     #[cold]
-    fn bad_sync(&mut self, moment: Moment) {
+    pub(super) fn bad_sync(&mut self, moment: &Moment) {
         self.ts.packets += 1;
         self.ts.sync_byte_errors += 1;
         self.analyse(moment.settling, |analyser, found| analyser.bad_sync(moment.came, found));
     }
 
-    /// Judges a packet, whose bytes are asked for only if they say more than its header. The place of its PID, if that is
-    /// followed.
-    #[inline]
-    fn packet<'b>(
+    /// Judges a packet, whose bytes are asked for only if they say more than its header.
+    pub(super) fn packet<'b>(
         &mut self,
-        moment: Moment,
+        moment: &Moment,
         header: &TsDigest,
         bytes: impl FnOnce() -> Option<&'b [u8; PACKET_SIZE]>,
-    ) -> Option<usize> {
+    ) {
         self.ts.packets += 1;
         // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
         self.ts.transport_errors += u64::from(header.transport_error());
+        let duplicates = &mut self.ts.duplicates;
         let judged = self
             .continuity
-            .judge(header, moment.milliseconds, &mut self.ts.duplicates, &mut self.grant)?;
+            .judge(header, moment.milliseconds, duplicates, &mut self.grant);
+        let Some(judged) = judged else { return };
         let gap = judged.gap == Gap::NumbersMissing || judged.error.is_some();
         if let Some(error) = judged.error {
             self.continuity_error(moment, header, error);
@@ -173,11 +105,10 @@ impl Court {
                 analyser.attend(place, header, bytes, gap, found);
             });
         }
-        Some(place)
     }
 
     /// Lets the analyser work, if there is one; what it finds waits in the docket.
-    pub(super) fn analyse(&mut self, settling: Duration, work: impl FnOnce(&mut Analyser, &mut Found<'_>)) {
+    pub(super) fn analyse(&mut self, settling: u64, work: impl FnOnce(&mut Analyser, &mut Found<'_>)) {
         let Court {
             analysis,
             docket,
@@ -191,7 +122,7 @@ impl Court {
     }
 
     #[cold]
-    fn continuity_error(&mut self, moment: Moment, header: &TsDigest, error: continuity::Error) {
+    fn continuity_error(&mut self, moment: &Moment, header: &TsDigest, error: continuity::Error) {
         let (at, settling) = (moment.judged, moment.settling);
         let fault = match (self.unsequenced, error.gap) {
             (Some(fault), _) => fault,
@@ -213,7 +144,7 @@ impl Court {
             got: header.continuity_counter(),
             tainted: self.docket.is_tainted(at, reach),
         };
-        self.docket.hold(at.after(settling), event, &mut self.grant);
+        self.docket.hold(docket::after(at, settling), event, &mut self.grant);
         self.analyse(settling, |analyser, found| {
             analyser.continuity_error(moment.came, header.pid(), found);
         });
@@ -225,23 +156,24 @@ type Found<'a> = &'a mut dyn FnMut(Timestamp, TsEvent);
 
 /// When packets are judged. Continuity is judged when their order is known; the analyser keeps the time at which they came.
 #[derive(Clone, Copy, Debug)]
-struct Moment {
-    judged: Timestamp,
+pub(super) struct Moment {
+    pub(super) judged: Timestamp,
     /// The same in milliseconds, modulo 2^32.
-    milliseconds: u32,
-    came: Timestamp,
-    /// How long what is found is held back.
-    settling: Duration,
+    pub(super) milliseconds: u32,
+    pub(super) came: Timestamp,
+    /// How long what is found is held back, in nanoseconds.
+    pub(super) settling: u64,
 }
 
 impl Moment {
-    /// Judged when it came, and told at once.
-    fn of_arrival(at: Timestamp) -> Self {
+    /// Judged when it came.
+    #[inline]
+    pub(super) fn of_arrival(at: Timestamp, settling: u64) -> Self {
         Moment {
             judged: at,
             milliseconds: continuity::milliseconds(at),
             came: at,
-            settling: Duration::ZERO,
+            settling,
         }
     }
 }
@@ -250,7 +182,8 @@ impl Moment {
 pub(super) struct Sitting<'a, S> {
     pub(super) court: &'a mut Court,
     pub(super) now: Timestamp,
-    pub(super) settling: Duration,
+    /// How long what is found is held back, in nanoseconds.
+    pub(super) settling: u64,
     pub(super) out: &'a mut S,
 }
 
@@ -309,7 +242,7 @@ impl<S: Sink> Bench for Sitting<'_, S> {
             came: packet.at,
             settling: *settling,
         };
-        court.judge(moment, &packet);
+        court.judge(&moment, &packet);
     }
 
     fn grant(&mut self) -> &mut Grant {
@@ -323,7 +256,9 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         self.court.continuity.numbers_missing();
         let tainted = self.court.docket.is_tainted(at, settling);
         let event = Event::Lost { at, count, tainted };
-        self.court.docket.hold(at.after(settling), event, &mut self.court.grant);
+        self.court
+            .docket
+            .hold(docket::after(at, settling), event, &mut self.court.grant);
     }
 
     fn suspect(&mut self) {

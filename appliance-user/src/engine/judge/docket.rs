@@ -3,7 +3,6 @@
 //! A forged packet comes before the genuine one with its number, so the errors that it causes are judged before the
 //! conflict that explains them is seen. Holding judgements back for the settling time lets the conflict mark them.
 
-use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::{Event, Sink};
@@ -17,15 +16,17 @@ const MAX_HELD: usize = 1024;
 const FIRST_ROOM: usize = 8;
 /// Room that is kept when nothing is held.
 const KEPT_ROOM: usize = 16;
-/// Losses this close together are told as one.
-const LOSS_GRAIN: Duration = Duration::from_millis(10);
+/// Losses this close together, in nanoseconds, are told as one.
+const LOSS_GRAIN: u64 = 10_000_000;
 
-/// What an injected packet pushes out may be missed as late as this: the longest interval of TR 101 290 (TDT).
-const LONGEST_ABSENCE: Duration = Duration::from_secs(30);
+/// What an injected packet pushes out may be missed so many nanoseconds late: the longest interval of TR 101 290 (TDT).
+const LONGEST_ABSENCE: u64 = 30_000_000_000;
 
 /// Events of one stream that were not told yet.
 #[derive(Debug, Default)]
 pub(super) struct Docket {
+    /// There is something in it.
+    waits: bool,
     held: VecDeque<(Timestamp, Event)>,
     /// At most what one call can find: told at the end of the call, or of the next one after a rebase.
     ready: Vec<Event>,
@@ -35,11 +36,19 @@ pub(super) struct Docket {
 impl Docket {
     /// An event that need not wait.
     pub(super) fn tell(&mut self, event: Event) {
+        self.waits = true;
         self.ready.push(event);
+    }
+
+    /// Whether there is anything to tell, now or later.
+    #[inline]
+    pub(super) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// An event that waits until `due`.
     pub(super) fn hold(&mut self, due: Timestamp, event: Event, grant: &mut Grant) {
+        self.waits = true;
         if let &Event::Lost { at, count, tainted } = &event
             && let Some((
                 _,
@@ -49,7 +58,7 @@ impl Docket {
                     tainted: taint,
                 },
             )) = self.held.back_mut()
-            && at.since(*first) < LOSS_GRAIN
+            && at.nanos().saturating_sub(first.nanos()) < LOSS_GRAIN
         {
             *sum = sum.saturating_add(count);
             *taint |= tainted;
@@ -63,10 +72,10 @@ impl Docket {
         self.held.push_back((due, event));
     }
 
-    /// Something that the analyser found waits too: whoever injects packets may have caused it.
-    pub(super) fn hold_ts(&mut self, at: Timestamp, event: TsEvent, settling: Duration, grant: &mut Grant) {
+    /// Something that the analyser found waits too, `settling` nanoseconds: whoever injects packets may have caused it.
+    pub(super) fn hold_ts(&mut self, at: Timestamp, event: TsEvent, settling: u64, grant: &mut Grant) {
         let tainted = self.is_tainted(at, settling.saturating_add(LONGEST_ABSENCE));
-        self.hold(at.after(settling), Event::Ts { at, event, tainted }, grant);
+        self.hold(after(at, settling), Event::Ts { at, event, tainted }, grant);
     }
 
     fn has_room(&mut self, grant: &mut Grant) -> bool {
@@ -99,15 +108,16 @@ impl Docket {
         }
     }
 
-    /// Whether the last finding is no older than `reach`.
-    pub(super) fn is_tainted(&self, now: Timestamp, reach: Duration) -> bool {
-        self.last_finding.is_some_and(|finding| now.since(finding) <= reach)
+    /// Whether the last finding is no older than `reach` nanoseconds.
+    pub(super) fn is_tainted(&self, now: Timestamp, reach: u64) -> bool {
+        self.last_finding
+            .is_some_and(|finding| now.nanos().saturating_sub(finding.nanos()) <= reach)
     }
 
     /// Tells what is ready and what has settled.
     #[inline]
     pub(super) fn release(&mut self, now: Timestamp, out: &mut impl Sink) {
-        if !self.ready.is_empty() || !self.held.is_empty() {
+        if self.waits {
             self.release_due(|due| due <= now, out);
         }
     }
@@ -117,6 +127,7 @@ impl Docket {
         self.release_due(|_| true, out);
     }
 
+    #[inline(never)]
     fn release_due(&mut self, is_due: impl Fn(Timestamp) -> bool, out: &mut impl Sink) {
         for event in self.ready.drain(..) {
             out.event(event);
@@ -124,9 +135,15 @@ impl Docket {
         while let Some((_, event)) = self.held.pop_front_if(|(due, _)| is_due(*due)) {
             out.event(event);
         }
+        self.waits = !self.held.is_empty();
         self.ready.shrink_to(KEPT_ROOM);
         if self.held.is_empty() {
             self.held.shrink_to(KEPT_ROOM);
         }
     }
+}
+
+/// An instant so many nanoseconds later.
+pub(super) fn after(at: Timestamp, nanoseconds: u64) -> Timestamp {
+    Timestamp::from_nanos(at.nanos().saturating_add(nanoseconds))
 }

@@ -1,7 +1,7 @@
 //! The judge of one stream: puts digests in the order in which they were sent and says what was wrong, and whose fault.
 //!
-//! Packets are forwarded at once; what reaches the judge are digests, and it may wait for a late one as long as the
-//! reorder window lasts. `sequence` finds the order, `continuity` applies ISO/IEC 13818-1 2.4.3.3 to it, and the
+//! Packets are forwarded at once. The judge looks at those in order straight away; of one behind a gap it keeps a digest,
+//! and waits for the missing one as long as the reorder window lasts. `sequence` finds the order, `continuity` applies ISO/IEC 13818-1 2.4.3.3 to it, and the
 //! docket holds events back until it is known whether somebody was injecting packets around them.
 //!
 //! The judge allocates for a stream's first packets and for its first gaps, never per packet after that, and everything
@@ -17,6 +17,7 @@ mod docket;
 #[cfg(test)]
 mod forgery_tests;
 pub mod incidents;
+mod ordinary;
 mod pace;
 mod pending;
 #[cfg(test)]
@@ -24,6 +25,8 @@ mod run_tests;
 mod sequence;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod ways_tests;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -32,10 +35,10 @@ use tidegate_common::digest::PacketDigest;
 
 use self::analysis::Analysis;
 use self::arrival::Arrival;
-pub use self::arrival::{FilePacket, TsBytes};
+pub use self::arrival::{FilePacket, Packet, TsBytes};
 use self::continuity::Continuity;
 pub use self::continuity::PidCounters;
-use self::court::{Court, Sitting};
+use self::court::{Court, Moment, Sitting};
 use self::docket::Docket;
 use self::sequence::{Bench, Sequencer};
 use super::media::mpegts::PACKET_SIZE;
@@ -269,7 +272,11 @@ impl Judge {
     /// How long events are held back now: until twice the window has passed, or 100 packets, but two seconds at most. A
     /// number that was forged ahead of its time meets the genuine one within that.
     pub fn settling(&self) -> Duration {
-        self.sequencer.as_ref().map_or(Duration::ZERO, Sequencer::settling)
+        Duration::from_nanos(self.settling_nanos())
+    }
+
+    fn settling_nanos(&self) -> u64 {
+        self.sequencer.as_ref().map_or(0, Sequencer::settling)
     }
 
     /// What it holds beyond a stream's first packets comes out of this allowance.
@@ -304,16 +311,63 @@ impl Judge {
         self.court.hands_on = true;
     }
 
-    /// Takes a packet that came at `now`: its digest, and the TS packets that it was made of. Whether it was new: no copy of
-    /// what came before, and nothing that is judged nowhere.
-    pub fn offer(&mut self, now: Timestamp, digest: &PacketDigest, bytes: TsBytes<'_>, out: &mut impl Sink) -> bool {
+    /// Takes a packet that came at `now`. Whether it was new: no copy of what came before, and nothing that is judged nowhere.
+    #[inline]
+    pub fn offer(&mut self, now: Timestamp, packet: &Packet<'_>, out: &mut impl Sink) -> bool {
+        if self.take(now, packet) {
+            self.tell(now, out);
+            return true;
+        }
+        self.offer_digest(now, &packet.digest(), packet.bytes(), out)
+    }
+
+    /// Takes the usual packet: the next in order, with nothing before it to wait for, which is new. What is found of it
+    /// [`Judge::tell`] tells. `false` for any other, of which nothing was taken.
+    #[inline]
+    pub(in crate::engine) fn take(&mut self, now: Timestamp, packet: &Packet<'_>) -> bool {
+        let mut settling = 0;
+        if let Some(sequencer) = &mut self.sequencer {
+            if packet.retransmitted || !sequencer.is_next(packet.sequence) || self.court.hands_on {
+                return false;
+            }
+            settling = sequencer.settling();
+            sequencer.go_on(now, packet.hash(), &mut self.court.grant);
+        } else if self.court.hands_on {
+            return false;
+        }
+        self.clock = now;
+        let moment = Moment::of_arrival(now, settling);
+        self.court.datagram(&moment, packet.ts, packet.content);
+        true
+    }
+
+    /// Whether [`Judge::tell`] may have something to tell.
+    #[inline]
+    pub(in crate::engine) fn has_to_tell(&self) -> bool {
+        self.court.docket.waits()
+    }
+
+    /// Tells what was found and has settled.
+    #[inline]
+    pub(in crate::engine) fn tell(&mut self, now: Timestamp, out: &mut impl Sink) {
+        self.court.docket.release(now, out);
+    }
+
+    /// Takes a packet by its digest and those of its TS packets that are at hand: as if it had been offered whole, but that what
+    /// is not at hand is not looked into.
+    pub fn offer_digest(
+        &mut self,
+        now: Timestamp,
+        digest: &PacketDigest,
+        bytes: TsBytes<'_>,
+        out: &mut impl Sink,
+    ) -> bool {
         self.clock = now;
         let packet = Arrival { at: now, digest, bytes };
-        let settling = self.settling();
         let mut bench = Sitting {
+            settling: self.settling_nanos(),
             court: &mut self.court,
             now,
-            settling,
             out,
         };
         let fresh = match &mut self.sequencer {
@@ -328,14 +382,19 @@ impl Judge {
     }
 
     /// Takes packets of a file, under [`Ordering::Arrival`]: as if each had been offered in a datagram of its own, at its own
-    /// time.
+    /// time, all of its bytes compared.
     pub fn offer_file(&mut self, packets: &[FilePacket<'_>], out: &mut impl Sink) {
-        self.court.analysis.begin();
-        let mut place = 0;
-        while let Some((packet, next)) = packets.get(place..).and_then(<[_]>::split_first) {
-            place += self.court.file_packets(packet, next, out);
+        let Some(last) = packets.last() else { return };
+        self.clock = last.at;
+        if self.court.hands_on {
+            packets
+                .iter()
+                .for_each(|packet| out.media(core::slice::from_ref(packet.bytes)));
         }
-        self.clock = packets.last().map_or(self.clock, |packet| packet.at);
+        self.court.analysis.begin();
+        let moment = Moment::of_arrival(last.at, 0);
+        self.court.file(&moment, packets);
+        self.court.docket.release(last.at, out);
     }
 
     /// Lets time pass: gaps whose window is over are given up, settled events are told. To be called now and then, for a
@@ -343,7 +402,7 @@ impl Judge {
     pub fn advance(&mut self, now: Timestamp, out: &mut impl Sink) {
         self.clock = self.clock.max(now);
         self.sit(out, |sequencer, now, bench| sequencer.advance(now, bench));
-        let settling = self.settling();
+        let settling = self.settling_nanos();
         self.court
             .analyse(settling, |analyser, found| analyser.advance(now, found));
         self.court.docket.release(now, out);
@@ -354,8 +413,7 @@ impl Judge {
 
     /// Synchronisation was lost on the way to the judge; under [`Ordering::Arrival`].
     pub fn sync_lost(&mut self, at: Timestamp, out: &mut impl Sink) {
-        self.court
-            .analyse(Duration::ZERO, |analyser, found| analyser.sync_lost(at, found));
+        self.court.analyse(0, |analyser, found| analyser.sync_lost(at, found));
         self.court.docket.release(at, out);
     }
 

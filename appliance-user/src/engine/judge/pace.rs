@@ -106,10 +106,11 @@ impl Pace {
         missing <= most && most < space
     }
 
-    /// How long events are held back.
-    pub(super) fn settling(&self) -> Duration {
+    /// How long events are held back, in nanoseconds.
+    #[inline]
+    pub(super) fn settling(&self) -> u64 {
         let jump = self.window.saturating_mul(2).max(self.mean.saturating_mul(LEAST_JUMP));
-        Duration::from_nanos(jump.min(LONGEST_SETTLING))
+        jump.min(LONGEST_SETTLING)
     }
 
     fn silence_nanos(&self) -> u64 {

@@ -14,12 +14,20 @@ pub(super) const STEADY_NUMBERS: u64 = 2048;
 /// Numbers remembered at most, and so the longest gap that can be waited for: one second at 170 Mb/s.
 pub(super) const MAX_NUMBERS: usize = 16_384;
 
+/// What a number that was not seen has in place of a hash.
+const UNSEEN: u32 = 0;
+
 /// The numbers seen lately, with their hashes: `capacity` of them up to the highest one. A ring indexed by the number's low
 /// bits, so the caller forgets what a new highest number skips.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    hashes: Vec<u32>,
-    seen: Vec<u64>,
+    hashes: Box<[u32]>,
+}
+
+/// A content's hash as it is remembered: never [`UNSEEN`], so two hashes out of 2^32 are one.
+#[inline]
+pub(super) fn remembered(hash: u32) -> u32 {
+    if hash == UNSEEN { !UNSEEN } else { hash }
 }
 
 impl History {
@@ -31,10 +39,9 @@ impl History {
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         if self.hashes.is_empty() {
-            self.hashes = vec![0; FIRST_NUMBERS];
-            self.seen = vec![0; FIRST_NUMBERS / 64];
+            self.hashes = empty(FIRST_NUMBERS);
         }
-        self.seen.fill(0);
+        self.hashes.fill(UNSEEN);
     }
 
     /// Bytes that it holds.
@@ -52,10 +59,7 @@ impl History {
         if wanted as u64 <= old || !grant.grow(bytes_for(wanted) - self.memory()) {
             return;
         }
-        let mut larger = History {
-            hashes: vec![0; wanted],
-            seen: vec![0; wanted / 64],
-        };
+        let mut larger = History { hashes: empty(wanted) };
         for number in highest.saturating_sub(old.saturating_sub(1))..=highest {
             if let Some(hash) = self.get(number) {
                 larger.mark(number, hash);
@@ -67,13 +71,10 @@ impl History {
     /// The hash of a number that is within capacity of the highest one, if it was seen.
     #[inline]
     pub(super) fn get(&self, number: u64) -> Option<u32> {
-        let slot = self.slot(number);
-        let word = self.seen.get(slot / 64)?;
-        if word >> (slot % 64) & 1 == 0 {
-            None
-        } else {
-            self.hashes.get(slot).copied()
-        }
+        self.hashes
+            .get(self.slot(number))
+            .copied()
+            .filter(|hash| *hash != UNSEEN)
     }
 
     /// Whether a number was seen.
@@ -86,17 +87,16 @@ impl History {
     #[inline]
     pub(super) fn mark(&mut self, number: u64, hash: u32) {
         let slot = self.slot(number);
-        if let (Some(place), Some(word)) = (self.hashes.get_mut(slot), self.seen.get_mut(slot / 64)) {
-            *place = hash;
-            *word |= 1 << (slot % 64);
+        if let Some(place) = self.hashes.get_mut(slot) {
+            *place = remembered(hash);
         }
     }
 
     /// A number was skipped: what its slot held is too old.
     pub(super) fn forget(&mut self, number: u64) {
         let slot = self.slot(number);
-        if let Some(word) = self.seen.get_mut(slot / 64) {
-            *word &= !(1 << (slot % 64));
+        if let Some(place) = self.hashes.get_mut(slot) {
+            *place = UNSEEN;
         }
     }
 
@@ -107,9 +107,14 @@ impl History {
     }
 }
 
+/// Room for so many numbers.
+fn empty(numbers: usize) -> Box<[u32]> {
+    vec![UNSEEN; numbers].into_boxed_slice()
+}
+
 /// Bytes that so many remembered numbers take.
 const fn bytes_for(numbers: usize) -> usize {
-    numbers * size_of::<u32>() + numbers / 8
+    numbers * size_of::<u32>()
 }
 
 /// Digests that wait, in the order of their numbers. They take the room of what really came: a gap costs nothing, however

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use proptest::prelude::*;
-use tidegate_common::digest::{MAX_TS_PACKETS, PacketDigest, TsDigest};
+use tidegate_common::digest::MAX_TS_PACKETS;
 
 use super::*;
 use crate::engine::media::mpegts::{self, Content, build};
@@ -64,15 +64,24 @@ fn known(mut judge: Judge, mut told: Vec<Event>) -> String {
     format!("{:?} {pids:?} {report:#?} {told:#?}", judge.ts())
 }
 
+/// A datagram whose transport has no numbers.
+fn unsequenced(packets: &[[u8; PACKET_SIZE]]) -> Packet<'_> {
+    Packet {
+        sequence: 0,
+        retransmitted: false,
+        payload: packets.as_flattened(),
+        ts: packets,
+        hash: None,
+        content: Content::Sampled,
+    }
+}
+
 /// Datagrams of so many packets; those of seven begin at the same time.
 fn in_datagrams(packets: &[[u8; PACKET_SIZE]], size: usize) -> String {
     let (mut judge, mut told) = (judge(Axis::Live), Vec::new());
     for (nth, datagram) in packets.chunks(size).enumerate() {
-        let mut digest = PacketDigest::default();
-        assert!(mpegts::digest_datagram(datagram.as_flattened(), Content::Sampled, &mut digest).is_ok());
         let now = at(nth * size / MAX_TS_PACKETS, 20_000_000);
-        let bytes = TsBytes::all(datagram.as_flattened());
-        judge.offer(now, &digest, bytes, &mut |event| told.push(event));
+        judge.offer(now, &unsequenced(datagram), &mut |event| told.push(event));
     }
     known(judge, told)
 }
@@ -85,7 +94,6 @@ fn in_batches(packets: &[[u8; PACKET_SIZE]], size: usize) -> String {
         .enumerate()
         .map(|(nth, bytes)| FilePacket {
             at: at(nth, 7_000_000),
-            header: mpegts::digest_packet(bytes, Content::Full),
             bytes,
         })
         .collect();
@@ -112,31 +120,37 @@ proptest! {
 }
 
 #[test]
-fn what_goes_on_is_one_up_and_says_nothing() {
-    let before = TsDigest {
-        head: 0x4100,
-        control: 0x1f,
-        adaptation_flags: 0,
-        hash: 7,
+fn what_goes_on_is_plain_and_one_up() {
+    let header = |head: u16, control: u8| {
+        let [high, low] = head.to_be_bytes();
+        let mut packet = [0; PACKET_SIZE];
+        packet[..4].copy_from_slice(&[0x47, high, low, control]);
+        mpegts::Header::of(&packet)
     };
-    let plain = TsDigest {
-        head: 0x0100,
-        control: 0x10,
-        ..before
+    let goes_on = |before: mpegts::Header, next: mpegts::Header| {
+        let mut headers = [mpegts::Header::default(); mpegts::AT_ONCE];
+        (headers[3], headers[4]) = (before, next);
+        mpegts::Header::followed(&headers) & 0b1000 != 0
     };
-    assert!(continuity::goes_on(&before, &plain));
-    assert!(continuity::goes_on(&before, &TsDigest { head: 0x2100, ..plain }));
-    for head in [0x4100, 0x8100, 0x0101, 0x1fff] {
-        assert!(!continuity::goes_on(&before, &TsDigest { head, ..plain }), "{head:x}");
+    let before = header(0x0100, 0x1f);
+    assert!(before.is_plain() && !before.is_null());
+    assert!(goes_on(before, header(0x0100, 0x10)));
+    assert!(goes_on(before, header(0x2100, 0x10)), "the priority says nothing");
+    for head in [0x4100, 0x8100] {
+        assert!(!header(head, 0x10).is_plain(), "{head:x}");
+        assert!(!goes_on(before, header(head, 0x10)), "{head:x}");
+    }
+    for head in [0x0101, 0x0000, 0x1fff] {
+        assert!(!goes_on(before, header(head, 0x10)), "{head:x}");
     }
     for control in [0x00, 0x11, 0x1f, 0x20, 0x30, 0x50, 0x90] {
-        assert!(
-            !continuity::goes_on(&before, &TsDigest { control, ..plain }),
-            "{control:x}"
-        );
+        assert!(!goes_on(before, header(0x0100, control)), "{control:x}");
     }
-    assert!(!continuity::goes_on(
-        &TsDigest { head: 0x1fff, ..before },
-        &TsDigest { head: 0x1fff, ..plain }
-    ));
+    let null = header(0x1fff, 0x13);
+    assert!(null.is_plain() && null.is_null());
+    assert!(goes_on(null, null) && goes_on(null, header(0x1fff, 0x17)));
+    assert!(!goes_on(null, header(0x1fff, 0x93)));
+    let mut out_of_sync = [0; PACKET_SIZE];
+    out_of_sync[..4].copy_from_slice(&[0x46, 1, 0, 0x10]);
+    assert!(!goes_on(before, mpegts::Header::of(&out_of_sync)));
 }

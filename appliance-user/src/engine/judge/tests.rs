@@ -93,9 +93,10 @@ impl Rig {
 
     /// The same; whether the judge took it for new.
     pub(super) fn is_new(&mut self, digest: &PacketDigest) -> bool {
-        self.judge.offer(self.now, digest, TsBytes::default(), &mut |event| {
-            self.events.push(event)
-        })
+        self.judge
+            .offer_digest(self.now, digest, TsBytes::default(), &mut |event| {
+                self.events.push(event)
+            })
     }
 
     pub(super) fn rebase(&mut self) {
@@ -680,7 +681,7 @@ fn without_numbers_nobody_knows_whose_fault_it_was_but_in_a_file() {
         let mut sent = Sender::rtp(0).take(20);
         sent.remove(10);
         for digest in &sent {
-            judge.offer(Timestamp::default(), digest, TsBytes::default(), &mut |event| {
+            judge.offer_digest(Timestamp::default(), digest, TsBytes::default(), &mut |event| {
                 events.push(event)
             });
         }

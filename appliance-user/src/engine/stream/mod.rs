@@ -14,7 +14,6 @@ mod verdicts;
 use core::time::Duration;
 use std::sync::Arc;
 
-use tidegate_common::digest::PacketDigest;
 use tidegate_common::flow::{Direction, Tuple};
 
 pub(super) use self::finding::Finding;
@@ -25,7 +24,7 @@ use super::event::StreamChange;
 use super::flow::RtmpFigures;
 use super::flow::rtp::RtpFigures;
 use super::flow::srt::SrtFigures;
-use super::judge::{Axis, FilePacket, Judge, Ordering, TsBytes, UnsequencedFault};
+use super::judge::{Axis, FilePacket, Judge, Ordering, Packet, UnsequencedFault};
 use super::media::mpegts::PACKET_SIZE;
 use super::memory::{Allowance, Grant};
 use super::outbox::Outbox;
@@ -332,19 +331,30 @@ impl Stream {
         }
     }
 
-    /// Takes one packet: its size, its digest and the TS packets in it; what the judge finds moves the state.
-    pub(super) fn offer(
-        &mut self,
-        now: Timestamp,
-        bytes: usize,
-        digest: &PacketDigest,
-        ts: TsBytes<'_>,
-        outbox: &mut Outbox,
-    ) {
-        self.ts_visible |= digest.ts_visible;
+    /// Takes one packet: its size, and what its transport says of it; what the judge finds moves the state.
+    pub(super) fn offer(&mut self, now: Timestamp, bytes: usize, packet: &Packet<'_>, outbox: &mut Outbox) {
+        self.ts_visible |= !packet.ts.is_empty();
         self.count(now, bytes, outbox);
+        let usual = self.judge.as_mut().is_some_and(|judge| judge.take(now, packet));
+        if !usual || self.judge.as_ref().is_some_and(Judge::has_to_tell) {
+            return self.offer_unusual(now, packet, usual, outbox);
+        }
+        self.take_media(now, outbox);
+    }
+
+    /// The judge has something to tell, or the packet was not the usual one and was not taken yet.
+    #[inline(never)]
+    fn offer_unusual(&mut self, now: Timestamp, packet: &Packet<'_>, taken: bool, outbox: &mut Outbox) {
+        let fresh = self.with_judge(outbox, |judge, verdicts| {
+            if taken {
+                judge.tell(now, verdicts);
+                true
+            } else {
+                judge.offer(now, packet, verdicts)
+            }
+        });
         // A frozen sender that repeats itself is as silent as a dead one.
-        if self.with_judge(outbox, |judge, verdicts| judge.offer(now, digest, ts, verdicts)) == Some(true) {
+        if fresh == Some(true) {
             self.take_media(now, outbox);
         }
     }

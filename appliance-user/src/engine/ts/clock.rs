@@ -3,12 +3,14 @@
 //! Between two PCRs a file's clock runs by bytes, at the rate of late; it never runs past where the next PCR is expected,
 //! for a multiplex of variable rate would carry it far ahead, and never back.
 
-use tidegate_common::digest::TsDigest;
-
-use super::PCR_FLAG;
 use super::pcr::{self, NEW_TIME_BASE};
 use crate::engine::media::mpegts::{self, PACKET_SIZE};
 use crate::engine::time::Timestamp;
+
+/// Header byte 1: transport_error_indicator.
+const TRANSPORT_ERROR: u8 = 0x80;
+/// Adaptation field flag: discontinuity_indicator.
+const DISCONTINUITY: u8 = 0x80;
 
 /// What time is measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +56,14 @@ pub(in crate::engine) struct FileClock {
 impl FileClock {
     /// The time of the next packet, whose sync byte is good.
     #[inline]
-    pub(in crate::engine) fn of(&mut self, packet: &[u8; PACKET_SIZE], header: &TsDigest) -> Timestamp {
+    pub(in crate::engine) fn of(&mut self, packet: &[u8; PACKET_SIZE]) -> Timestamp {
         let now = self.packet();
-        // TR 101 290 5.2.2: nothing is to be concluded from a packet in error.
-        if header.adaptation_flags & PCR_FLAG == 0 || header.transport_error() {
-            return now;
+        let [_, head, _, _, _, flags, ..] = *packet;
+        match mpegts::pcr(packet) {
+            // TR 101 290 5.2.2: nothing is to be concluded from a packet in error.
+            Some((pid, pcr)) if head & TRANSPORT_ERROR == 0 => self.tick(pid, pcr, flags & DISCONTINUITY != 0),
+            _ => now,
         }
-        mpegts::pcr(packet).map_or(now, |(pid, pcr)| self.tick(pid, pcr, header.discontinuity()))
     }
 
     /// One packet on.

@@ -176,24 +176,29 @@ impl Analyser {
             || at >= self.next_tick
     }
 
-    /// Counts so many packets after the one that was counted last, which are of the same PID and say nothing: no start, no
-    /// PCR, no scrambling, no error, no gap. `false` where they are not counted, for each of them has to be: see
-    /// [`Analyser::count`].
+    /// Counts a run of packets of one PID that say nothing but their counter: no start, no adaptation field, no scrambling,
+    /// no error, no gap. How many of them come before a time, and when the last of those does, `run` says; `None` where they
+    /// are not counted, for each of them has to be: see [`Analyser::count`].
     #[inline]
     #[must_use]
-    pub(in crate::engine) fn count_run(&mut self, at: Timestamp, slot: usize, count: u64) -> bool {
-        let known = |state: &&mut Slot| state.generation == self.generation && !state.watched;
-        let Some(state) = self.slots.get_mut(slot).filter(known) else {
-            return false;
-        };
-        if at >= self.next_tick {
-            return false;
+    pub(in crate::engine) fn count_run(
+        &mut self,
+        slot: usize,
+        run: impl FnOnce(Timestamp) -> (usize, Timestamp),
+    ) -> Option<(usize, Timestamp)> {
+        let state = self.slots.get_mut(slot)?;
+        if state.generation != self.generation || state.watched {
+            return None;
         }
-        state.packets += count;
+        let (count, at) = run(self.next_tick);
+        if count == 0 {
+            return None;
+        }
+        state.packets += count as u64;
         state.last = at;
-        self.packets += count;
+        self.packets += count as u64;
         self.now = at;
-        true
+        Some((count, at))
     }
 
     /// Whether a packet that must wait for others is worth keeping whole: tables, PES starts, PCR carriers, splice

@@ -317,7 +317,7 @@ pub(super) fn analyse(axis: Axis, packets: &[Timed]) -> (Analyser, Vec<TsEvent>)
         end = match axis {
             Axis::Live => timestamp(packet.at),
             Axis::File if packet.bytes[0] != 0x47 => clock.packet(),
-            Axis::File => clock.of(&packet.bytes, &digest_packet(&packet.bytes, Content::Sampled)),
+            Axis::File => clock.of(&packet.bytes),
         };
         feeder.feed_at(end, &mut analyser, packet, &mut |_, event| told.push(event));
     }

@@ -9,7 +9,6 @@ mod report;
 
 use core::time::Duration;
 
-use tidegate_common::digest::PacketDigest;
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::Direction;
 
@@ -18,7 +17,7 @@ pub(in crate::engine) use self::figures::RtpFigures;
 pub use self::report::{FecReport, RtcpReport, RtpReport, SeamlessReport};
 use super::ts_udp::malformed;
 use super::{Context, Datagram, Flow};
-use crate::engine::judge::TsBytes;
+use crate::engine::judge::Packet;
 use crate::engine::media::{mpegts, rtp};
 use crate::engine::report::StreamProtocol;
 use crate::engine::stream::{Finding, Stream};
@@ -43,16 +42,15 @@ impl Flow {
             admitted?;
         }
         let sender = self.sender(packet.ssrc(), datagram.direction, context.rule);
-        let mut digest = PacketDigest {
+        let is_mp2t = packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T;
+        let is_ts = is_mp2t || mpegts::looks_like_ts(packet.payload());
+        let media = Packet {
             sequence: packet.sequence_number().into(),
             retransmitted: sender.retransmits,
-            ..PacketDigest::default()
-        };
-        let shape = if packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T || mpegts::looks_like_ts(packet.payload()) {
-            mpegts::digest_datagram(packet.payload(), context.content, &mut digest)
-        } else {
-            digest.hash = mpegts::hash_payload(packet.payload(), context.content);
-            Ok(())
+            payload: packet.payload(),
+            ts: if is_ts { mpegts::visible(packet.payload()) } else { &[] },
+            hash: None,
+            content: context.content,
         };
         let is_usual = |stream: &Stream| {
             stream.selector == sender.ssrc && stream.direction == datagram.direction && stream.is_confirmed()
@@ -67,7 +65,7 @@ impl Flow {
             if self.is_blocked(datagram.direction) {
                 return Err(DropReason::StreamBlocked);
             }
-            return admitted.and(malformed(&digest, shape.is_err(), context));
+            return admitted.and(if is_ts { malformed(media.payload, context) } else { Ok(()) });
         };
         if sender.rist {
             stream.speaks_rist(context.rule);
@@ -76,7 +74,7 @@ impl Flow {
             sequence: packet.sequence_number(),
             timestamp: packet.timestamp(),
             marker: packet.marker(),
-            has_clock: digest.ts_visible || packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T,
+            has_clock: is_mp2t || !media.ts.is_empty(),
         };
         stream.rtp_packet(
             context.now,
@@ -85,8 +83,7 @@ impl Flow {
             sender.retransmits,
             context.outbox,
         );
-        let ts = TsBytes::all(packet.payload());
-        stream.offer(context.now, datagram.payload.len(), &digest, ts, context.outbox);
+        stream.offer(context.now, datagram.payload.len(), &media, context.outbox);
         if stream.rtp_judged(context.now, header.sequence) {
             stream.tell_group(context.now, datagram.key(), self.admission.rule(), context.post);
         }
@@ -95,7 +92,7 @@ impl Flow {
         if blocked {
             return Err(DropReason::StreamBlocked);
         }
-        malformed(&digest, shape.is_err(), context)
+        if is_ts { malformed(media.payload, context) } else { Ok(()) }
     }
 
     #[cold]

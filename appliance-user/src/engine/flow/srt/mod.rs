@@ -12,7 +12,6 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-use tidegate_common::digest::PacketDigest;
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::Direction;
 
@@ -26,7 +25,7 @@ pub(in crate::engine) use self::sessions::Sessions;
 use self::sessions::{Refused, Way, admit_key};
 use super::{Context, Datagram, Flow, Speaks};
 use crate::engine::event::StreamChange;
-use crate::engine::judge::TsBytes;
+use crate::engine::judge::Packet as Media;
 use crate::engine::media::mpegts;
 use crate::engine::media::srt::{self, Control, ControlType, KeyMaterial, Packet};
 use crate::engine::report::{StreamIdentity, StreamProtocol};
@@ -383,21 +382,12 @@ fn judge(data: &srt::Data<'_>, seen: Seen, stream: &mut Stream, datagram: &Datag
             return stream.find(context.now, finding, context.outbox);
         }
     };
-    let mut digest = PacketDigest {
-        sequence,
-        retransmitted,
-        ..PacketDigest::default()
-    };
     let visible = mpegts::looks_like_ts(clear);
-    if visible {
-        // A wrong length or sync shows in the digest; SRT's sender would only repeat what is dropped for it.
-        let _ = mpegts::digest_datagram(clear, context.content, &mut digest);
-    }
-    if !visible || data.is_encrypted() {
-        // Copies are told apart by what was sent: the key may have been learnt between them.
+    // Copies are told apart by what was sent: the key may have been learnt between them.
+    let sent = (!visible || data.is_encrypted()).then(|| {
         let flag = data.key_flag() as u32;
-        digest.hash = mpegts::hash_payload(data.payload(), context.content) ^ flag.wrapping_mul(KEY_FLAG_HASH);
-    }
+        mpegts::hash_payload(data.payload(), context.content) ^ flag.wrapping_mul(KEY_FLAG_HASH)
+    });
     if let Some(figures) = stream.srt.as_deref_mut() {
         figures.data(sequence, retransmitted, data.key_flag());
         if matches!(seen, Seen::Hidden) {
@@ -408,8 +398,15 @@ fn judge(data: &srt::Data<'_>, seen: Seen, stream: &mut Stream, datagram: &Datag
         }
     }
     stream.decrypted |= visible && matches!(seen, Seen::Deciphered);
-    let ts = TsBytes::all(if visible { clear } else { &[] });
-    stream.offer(context.now, datagram.payload.len(), &digest, ts, context.outbox);
+    let packet = Media {
+        sequence,
+        retransmitted,
+        payload: if visible { clear } else { &[] },
+        ts: if visible { mpegts::visible(clear) } else { &[] },
+        hash: sent,
+        content: context.content,
+    };
+    stream.offer(context.now, datagram.payload.len(), &packet, context.outbox);
 }
 
 /// A control packet of an extension: the terms of version 4, new keys.

@@ -15,7 +15,7 @@ use self::restart::Candidate;
 use self::rewind::Rewind;
 use super::arrival::{Arrival, Waiting};
 use super::pace::Pace;
-use super::pending::{History, MAX_NUMBERS, Pending, STEADY_NUMBERS};
+use super::pending::{History, MAX_NUMBERS, Pending, STEADY_NUMBERS, remembered};
 use super::{ResetCause, TransportCounters};
 use crate::engine::media::mpegts::PACKET_SIZE;
 use crate::engine::memory::Grant;
@@ -63,12 +63,17 @@ struct Gap {
     at: Timestamp,
 }
 
-/// One stream's sequence. See the module's documentation.
+/// One stream's sequence. See the module's documentation. What every packet needs comes first, so that it lies together.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Sequencer {
+    /// It has begun, nothing is missing, and nothing is in doubt: the next number needs no more than [`Sequencer::go_on`].
+    calm: bool,
+    started: bool,
+    /// The packet under inspection was new.
+    fresh: bool,
     /// Bits of the number space.
     bits: u32,
-    started: bool,
     /// Lowest number that is neither judged nor given up.
     next: u64,
     /// Highest number that came.
@@ -76,36 +81,35 @@ pub(super) struct Sequencer {
     /// First number of this sequence: what lies below was never expected.
     first: u64,
     history: History,
-    pending: Pending,
-    gaps: VecDeque<Gap>,
     pace: Pace,
     /// When the last packet came that belongs to the sequence.
     last_accepted: Timestamp,
+    pending: Pending,
+    gaps: VecDeque<Gap>,
     /// When a digest last waited.
     last_waited: Timestamp,
     candidate: Option<Box<Candidate>>,
     rewind: Option<Box<Rewind>>,
-    /// The packet under inspection was new.
-    fresh: bool,
 }
 
 impl Sequencer {
     pub(super) fn new(bits: u32, window: Duration) -> Self {
         Sequencer {
-            bits,
+            calm: false,
             started: false,
+            fresh: false,
+            bits,
             next: ORIGIN,
             highest: ORIGIN,
             first: ORIGIN,
             history: History::default(),
-            pending: Pending::default(),
-            gaps: VecDeque::new(),
             pace: Pace::new(window),
             last_accepted: Timestamp::default(),
+            pending: Pending::default(),
+            gaps: VecDeque::new(),
             last_waited: Timestamp::default(),
             candidate: None,
             rewind: None,
-            fresh: false,
         }
     }
 
@@ -113,7 +117,9 @@ impl Sequencer {
         self.pace.set_window(window);
     }
 
-    pub(super) fn settling(&self) -> Duration {
+    /// How long events are held back, in nanoseconds.
+    #[inline]
+    pub(super) fn settling(&self) -> u64 {
         self.pace.settling()
     }
 
@@ -129,6 +135,37 @@ impl Sequencer {
         self.history.capacity()
     }
 
+    /// Whether this is the number that follows, nothing before it is missing, and nothing is in doubt.
+    #[inline]
+    pub(super) fn is_next(&self, sequence: u32) -> bool {
+        self.calm && sequence.wrapping_sub(self.next as u32) << (32 - self.bits) == 0
+    }
+
+    /// Takes the number that [`Sequencer::is_next`], which is judged at once, as [`Sequencer::offer`] would.
+    #[inline]
+    pub(super) fn go_on(&mut self, now: Timestamp, hash: u32, grant: &mut Grant) {
+        let number = self.next;
+        self.pace.step(now, 1);
+        self.last_accepted = now;
+        let capacity = self.history.capacity();
+        if capacity < STEADY_NUMBERS && number - self.first >= capacity {
+            self.remember_more(grant);
+        }
+        self.history.mark(number, hash);
+        self.highest = number;
+        self.next = number + 1;
+    }
+
+    /// The stream goes on: twice as much is remembered, until it is a second or two.
+    #[cold]
+    fn remember_more(&mut self, grant: &mut Grant) {
+        self.history.reserve(self.history.capacity(), self.highest, grant);
+    }
+
+    fn settle(&mut self) {
+        self.calm = self.started && self.gaps.is_empty() && self.candidate.is_none() && self.rewind.is_none();
+    }
+
     /// Takes a packet. Whether it was new: a number that the sequence goes on with, or that it missed; no copy, and none that
     /// is judged nowhere.
     pub(super) fn offer(&mut self, packet: Arrival<'_>, bench: &mut impl Bench) -> bool {
@@ -138,6 +175,7 @@ impl Sequencer {
         } else {
             self.begin(packet, bench);
         }
+        self.settle();
         self.fresh
     }
 
@@ -159,6 +197,7 @@ impl Sequencer {
             self.pending.release();
             self.gaps.shrink_to(KEPT_GAPS);
         }
+        self.settle();
     }
 
     /// Gives up everything that is missing and judges everything that waits.
@@ -170,6 +209,7 @@ impl Sequencer {
         if self.candidate.take().is_some() {
             bench.out_of_window();
         }
+        self.settle();
     }
 
     /// The next packet begins anew.
@@ -180,6 +220,7 @@ impl Sequencer {
             bench.counters().resets += 1;
             bench.reset(ResetCause::NewSource, 0, 0);
         }
+        self.settle();
     }
 
     /// Packets went by that nobody could see: what waits for them is not judged, what is missing was not lost, and the next
@@ -196,6 +237,7 @@ impl Sequencer {
         self.started = false;
         bench.counters().resets += 1;
         bench.reset(ResetCause::Unseen, 0, 0);
+        self.settle();
     }
 
     /// The first packet, or the first after a new source.
@@ -244,10 +286,9 @@ impl Sequencer {
         if number != self.next {
             self.make_room(number, bench);
         }
-        let remembered = self.history.capacity();
-        if remembered < STEADY_NUMBERS && number - self.first >= remembered {
-            // The stream goes on: twice as much is remembered, until it is a second or two.
-            self.history.reserve(remembered, self.highest, bench.grant());
+        let capacity = self.history.capacity();
+        if capacity < STEADY_NUMBERS && number - self.first >= capacity {
+            self.remember_more(bench.grant());
         }
         if number == self.next {
             self.history.mark(number, packet.digest.hash);
@@ -336,11 +377,12 @@ impl Sequencer {
     fn behind(&mut self, packet: Arrival<'_>, back: u64, bench: &mut impl Bench) {
         let number = self.highest.saturating_sub(back);
         let known = number >= self.first && back < self.history.capacity();
+        let content = remembered(packet.digest.hash);
         match self.history.get(number).filter(|_| known) {
             // A sender that began anew may send what was sent under that number before: null packets are all alike.
             Some(_) if self.confirms(&packet) => self.confirm(packet, bench),
-            Some(hash) if self.goes_back(&packet) => self.go_back(packet, hash != packet.digest.hash, bench),
-            Some(hash) if hash == packet.digest.hash => {
+            Some(hash) if self.goes_back(&packet) => self.go_back(packet, hash != content, bench),
+            Some(hash) if hash == content => {
                 self.last_accepted = packet.at;
                 count_copy(&packet, bench);
             }

@@ -1,5 +1,6 @@
 //! MPEG transport stream packets (ISO/IEC 13818-1 2.4.3): what the judge needs of each, and nothing of its content.
 
+mod datagram;
 pub mod descriptor;
 pub mod pes;
 pub mod psi;
@@ -7,9 +8,12 @@ pub mod section;
 pub mod si;
 pub mod stream_type;
 
-use thiserror::Error;
-use tidegate_common::digest::{MAX_TS_PACKETS, PacketDigest, TsDigest};
+use tidegate_common::digest::TsDigest;
 
+pub(in crate::engine) use self::datagram::{AT_ONCE, Header};
+pub use self::datagram::{
+    ShapeError, digest_datagram, has_sync, hash_datagram, hash_payload, is_malformed, looks_like_ts, shape, visible,
+};
 use super::hash;
 
 /// Bytes of a TS packet (2.4.3.2).
@@ -40,17 +44,6 @@ pub enum Content {
     Full,
 }
 
-/// Why a datagram is not one to seven whole TS packets (RFC 2250 2, and what a digest can hold).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ShapeError {
-    /// Its length is zero or no multiple of 188; whole packets before the odd bytes were digested.
-    #[error("the length is not a whole number of TS packets")]
-    WrongLength,
-    /// More than seven TS packets: the TS counts as not visible, rather than judged in part.
-    #[error("more than {MAX_TS_PACKETS} TS packets in one datagram")]
-    TooMany,
-}
-
 /// Reduces a TS packet to what the judge needs. The sync byte is the caller's to check.
 ///
 /// The hash covers every byte but the sync byte and the PCR: 2.4.3.3 lets a duplicate differ in the program clock
@@ -63,23 +56,36 @@ pub fn digest_packet(packet: &[u8; PACKET_SIZE], content: Content) -> TsDigest {
         false => (0, false),
     };
     let first = word(packet, 4) & if has_pcr { WITHOUT_PCR } else { u64::MAX };
-    let header = u64::from(u32::from_le_bytes([h1, h2, control, 0]));
-    let hash = match content {
-        Content::Sampled => {
-            hash::mix(header, first, word(packet, 52)) ^ hash::pair(word(packet, 116), word(packet, 180))
-        }
-        Content::Full => hash_after_first(packet, hash::mix(header, first, 0)),
-    };
+    let hash = hash_content(packet, first, content);
     TsDigest {
         head: u16::from_be_bytes([h1, h2]),
         control,
         adaptation_flags: flags,
-        hash: hash::finish(hash),
+        hash,
     }
 }
 
-/// Every byte from 12 to the end, on top of `state`: in two strands, so that one multiplication need not wait for the other.
+/// The hash of [`digest_packet`] for a packet without an adaptation field.
 #[inline]
+pub(in crate::engine) fn hash_plain(packet: &[u8; PACKET_SIZE], content: Content) -> u32 {
+    hash_content(packet, word(packet, 4), content)
+}
+
+/// Header and content, of which `first` are the bytes from 4 to 12 as far as they count.
+#[inline(always)]
+fn hash_content(packet: &[u8; PACKET_SIZE], first: u64, content: Content) -> u32 {
+    let [_, h1, h2, control, ..] = *packet;
+    let header = u64::from(u32::from_le_bytes([h1, h2, control, 0]));
+    hash::finish(match content {
+        Content::Sampled => {
+            hash::mix(header, first, word(packet, 52)) ^ hash::pair(word(packet, 116), word(packet, 180))
+        }
+        Content::Full => hash_after_first(packet, hash::mix(header, first, 0)),
+    })
+}
+
+/// Every byte from 12 to the end, on top of `state`: in two strands, so that one multiplication need not wait for the other.
+#[inline(never)]
 fn hash_after_first(packet: &[u8; PACKET_SIZE], state: u64) -> u64 {
     // 176 bytes: exactly eleven pairs of words, five for each strand and one.
     let (pairs, last) = packet[12..].as_chunks::<32>();
@@ -92,76 +98,6 @@ fn hash_after_first(packet: &[u8; PACKET_SIZE], state: u64) -> u64 {
         .first_chunk::<16>()
         .map_or((0, 0), |last| (word(last, 0), word(last, 8)));
     hash::mix(even, last.0, last.1) ^ hash::pair(odd, 0)
-}
-
-/// Digests the TS packets of a datagram's payload into `digest`: packets, bad sync bytes, visibility and the payload's
-/// own hash, which must be equal in every copy of a sequence number. Sequence and retransmission flag are the caller's.
-///
-/// # Errors
-/// [`ShapeError`] for a payload that is not one to seven whole packets; `digest` is filled as far as its documentation
-/// says.
-pub fn digest_datagram(payload: &[u8], content: Content, digest: &mut PacketDigest) -> Result<(), ShapeError> {
-    let (packets, odd) = payload.as_chunks::<PACKET_SIZE>();
-    digest.ts_count = packets.len().min(MAX_TS_PACKETS) as u8;
-    digest.ts_visible = !packets.is_empty() && packets.len() <= MAX_TS_PACKETS;
-    let length = payload.len() as u64;
-    let state = match content {
-        Content::Sampled => digest_packets(packets, Content::Sampled, length, digest),
-        Content::Full => digest_packets(packets, Content::Full, length, digest),
-    };
-    if odd.is_empty() && digest.ts_visible {
-        digest.hash = hash::finish(state);
-        return Ok(());
-    }
-    digest.hash = hash_payload(payload, content);
-    Err(if packets.len() > MAX_TS_PACKETS {
-        ShapeError::TooMany
-    } else {
-        ShapeError::WrongLength
-    })
-}
-
-/// Digests as many packets as a digest holds; the hash of all of them on top of `state`. Inlined, so that each kind of
-/// content has a loop of its own.
-#[inline(always)]
-fn digest_packets(packets: &[[u8; PACKET_SIZE]], content: Content, mut state: u64, digest: &mut PacketDigest) -> u64 {
-    let (mut bad_sync, mut bit) = (0, 1_u8);
-    let mut slots = digest.ts.iter_mut();
-    for packet in packets {
-        let Some(slot) = slots.next() else { break };
-        let of_packet = digest_packet(packet, content);
-        *slot = of_packet;
-        bad_sync |= if packet[0] == SYNC_BYTE { 0 } else { bit };
-        bit <<= 1;
-        // A copy is equal in its PCR too, which the packet's own hash leaves out.
-        state = hash::mix(state, of_packet.hash.into(), word(packet, 4) ^ u64::from(packet[0]));
-    }
-    digest.bad_sync = bad_sync;
-    state
-}
-
-/// Hash of a payload in which no TS is to be seen.
-pub fn hash_payload(payload: &[u8], content: Content) -> u32 {
-    match content {
-        Content::Sampled => hash::sampled(payload),
-        Content::Full => hash::all(payload),
-    }
-}
-
-/// Whether a payload is TS packets beyond reasonable doubt: whole packets most of which have their sync byte (so that one
-/// damaged packet does not hide the stream), or at least two perfect ones before odd bytes.
-pub fn looks_like_ts(payload: &[u8]) -> bool {
-    let (packets, odd) = payload.as_chunks::<PACKET_SIZE>();
-    let mut good = 0;
-    let mut has_most = |packet: &[u8; PACKET_SIZE]| {
-        good += usize::from(packet[0] == SYNC_BYTE);
-        good * 2 > packets.len()
-    };
-    if odd.is_empty() {
-        packets.iter().any(&mut has_most)
-    } else {
-        packets.len() >= 2 && packets.iter().all(|packet| packet[0] == SYNC_BYTE)
-    }
 }
 
 /// A packet's PID and program clock reference in periods of 27 MHz (2.4.3.5), where it carries one.

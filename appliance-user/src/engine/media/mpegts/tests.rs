@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use tidegate_common::digest::{MAX_TS_PACKETS, PacketDigest};
 
 fn packet(pid: u16, control: u8) -> [u8; PACKET_SIZE] {
     let mut packet = [0; PACKET_SIZE];

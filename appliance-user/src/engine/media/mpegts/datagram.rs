@@ -1,0 +1,208 @@
+//! TS packets as a datagram carries them: its shape, its hash, and runs of packets that only go on.
+//!
+//! A datagram in order is judged straight from its bytes; only one that has to wait is reduced to a
+//! [`PacketDigest`]. Both see the same things, so it never matters which way a packet went.
+
+use thiserror::Error;
+use tidegate_common::digest::{MAX_TS_PACKETS, PacketDigest};
+
+use super::{Content, PACKET_SIZE, SYNC_BYTE, digest_packet, word};
+use crate::engine::media::hash;
+
+/// Where the last sampled word of a TS packet begins: its last eight bytes, which lie beside the next packet's header.
+const TAIL: usize = PACKET_SIZE - 8;
+
+/// Why a datagram is not one to seven whole TS packets (RFC 2250 2, and what a digest can hold).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ShapeError {
+    /// Its length is zero or no multiple of 188; whole packets before the odd bytes are judged.
+    #[error("the length is not a whole number of TS packets")]
+    WrongLength,
+    /// More than seven TS packets: the TS counts as not visible, rather than judged in part.
+    #[error("more than {MAX_TS_PACKETS} TS packets in one datagram")]
+    TooMany,
+}
+
+/// The TS packets that can be judged of a payload that is TS: one to seven, whatever odd bytes follow; else none.
+#[inline]
+pub fn visible(payload: &[u8]) -> &[[u8; PACKET_SIZE]] {
+    let packets = payload.as_chunks().0;
+    if packets.len() <= MAX_TS_PACKETS { packets } else { &[] }
+}
+
+/// Whether a payload is one to seven whole TS packets.
+///
+/// # Errors
+/// [`ShapeError`] where it is not.
+pub fn shape(payload: &[u8]) -> Result<(), ShapeError> {
+    let (packets, odd) = payload.as_chunks::<PACKET_SIZE>();
+    match packets.len() {
+        0 => Err(ShapeError::WrongLength),
+        1..=MAX_TS_PACKETS if odd.is_empty() => Ok(()),
+        1..=MAX_TS_PACKETS => Err(ShapeError::WrongLength),
+        _ => Err(ShapeError::TooMany),
+    }
+}
+
+/// Whether a datagram of TS is not what a sender of sound TS sends: its shape, a sync byte or a transport error.
+pub fn is_malformed(payload: &[u8]) -> bool {
+    let bad = |[sync, head, ..]: &[u8; PACKET_SIZE]| *sync != SYNC_BYTE || head & 0x80 != 0;
+    let packets = payload.as_chunks::<PACKET_SIZE>().0;
+    shape(payload).is_err() || packets.iter().take(MAX_TS_PACKETS).any(bad)
+}
+
+/// Hash of a payload with these [`visible`] TS packets, which is equal in every copy of a sequence number.
+///
+/// Live ([`Content::Sampled`]) the length and 24 bytes of each TS packet count: its first sixteen, a PCR included, and its
+/// last eight. They lie in the cache lines that judging reads anyway, or beside them. Two payloads that differ nowhere but
+/// between bytes 16 and 180 of their TS packets have the same hash, so the later one is taken for a copy of the earlier.
+/// A payload that is not one to seven whole packets is sampled as any other ([`hash_payload`]). In a file every byte counts.
+#[inline]
+pub fn hash_datagram(payload: &[u8], ts: &[[u8; PACKET_SIZE]], content: Content) -> u32 {
+    if content == Content::Full || ts.is_empty() || ts.as_flattened().len() != payload.len() {
+        return hash_payload(payload, content);
+    }
+    // Of a known number they are read without a loop.
+    match ts.as_array::<MAX_TS_PACKETS>() {
+        Some(ts) => hash_samples(ts.iter()),
+        None => hash_samples(ts.iter()),
+    }
+}
+
+#[inline(always)]
+fn hash_samples<'a>(ts: impl ExactSizeIterator<Item = &'a [u8; PACKET_SIZE]>) -> u32 {
+    let mut state = ts.len() as u64;
+    for packet in ts {
+        state = hash::chain(state, word(packet, 0), word(packet, 8) ^ word(packet, TAIL));
+    }
+    hash::finish(state)
+}
+
+/// Hash of a payload in which no TS is to be seen.
+#[inline(never)]
+pub fn hash_payload(payload: &[u8], content: Content) -> u32 {
+    match content {
+        Content::Sampled => hash::sampled(payload),
+        Content::Full => hash::all(payload),
+    }
+}
+
+/// Digests the TS packets of a datagram's payload into `digest`: packets, bad sync bytes, visibility and the payload's
+/// own hash, which must be equal in every copy of a sequence number. Sequence and retransmission flag are the caller's.
+///
+/// # Errors
+/// [`ShapeError`] for a payload that is not one to seven whole packets; `digest` is filled as far as its documentation
+/// says.
+pub fn digest_datagram(payload: &[u8], content: Content, digest: &mut PacketDigest) -> Result<(), ShapeError> {
+    let packets = payload.as_chunks::<PACKET_SIZE>().0;
+    digest.ts_count = packets.len().min(MAX_TS_PACKETS) as u8;
+    digest.ts_visible = !packets.is_empty() && packets.len() <= MAX_TS_PACKETS;
+    digest.hash = hash_datagram(payload, visible(payload), content);
+    digest.bad_sync = 0;
+    for (place, (packet, slot)) in packets.iter().zip(&mut digest.ts).enumerate() {
+        *slot = digest_packet(packet, content);
+        digest.bad_sync |= u8::from(packet[0] != SYNC_BYTE) << place;
+    }
+    shape(payload)
+}
+
+/// Whether a payload is TS packets beyond reasonable doubt: whole packets most of which have their sync byte (so that one
+/// damaged packet does not hide the stream), or at least two perfect ones before odd bytes.
+pub fn looks_like_ts(payload: &[u8]) -> bool {
+    let (packets, odd) = payload.as_chunks::<PACKET_SIZE>();
+    let mut good = 0;
+    let mut has_most = |packet: &[u8; PACKET_SIZE]| {
+        good += usize::from(packet[0] == SYNC_BYTE);
+        good * 2 > packets.len()
+    };
+    if odd.is_empty() {
+        packets.iter().any(&mut has_most)
+    } else {
+        packets.len() >= 2 && packets.iter().all(|packet| packet[0] == SYNC_BYTE)
+    }
+}
+
+/// Whether a datagram has a TS packet with its sync byte among the first seven.
+pub fn has_sync(payload: &[u8]) -> bool {
+    let packets = payload.as_chunks::<PACKET_SIZE>().0;
+    packets.iter().take(MAX_TS_PACKETS).any(|packet| packet[0] == SYNC_BYTE)
+}
+
+/// A TS packet's four header bytes as one word, the sync byte lowest: what tells at one glance whether a packet only goes on
+/// from another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine) struct Header(u32);
+
+/// Packets whose headers are compared at once: a datagram's, and one more for a power of two.
+pub(in crate::engine) const AT_ONCE: usize = MAX_TS_PACKETS + 1;
+
+impl Header {
+    /// Everything but transport_priority, which says nothing here, PID and continuity_counter.
+    const SHAPE: u32 = u32::from_le_bytes([0xff, 0xc0, 0x00, 0xf0]);
+    /// A sync byte, no error, no start, in the clear, payload alone.
+    const PLAIN: u32 = u32::from_le_bytes([SYNC_BYTE, 0, 0, 0x10]);
+    const PID: u32 = u32::from_le_bytes([0, 0x1f, 0xff, 0]);
+    const COUNTER: u32 = u32::from_le_bytes([0, 0, 0, 0x0f]);
+    const ONE_UP: u32 = u32::from_le_bytes([0, 0, 0, 1]);
+
+    #[inline]
+    pub(in crate::engine) fn of(packet: &[u8; PACKET_SIZE]) -> Self {
+        let [sync, head, pid, control, ..] = *packet;
+        Header(u32::from_le_bytes([sync, head, pid, control]))
+    }
+
+    /// Whether it says nothing but PID and counter: in sync, no error, no start, in the clear, payload alone.
+    #[inline]
+    pub(in crate::engine) fn is_plain(self) -> bool {
+        self.0 & Self::SHAPE == Self::PLAIN
+    }
+
+    /// Whether the PID is that of null packets.
+    #[inline]
+    pub(in crate::engine) fn is_null(self) -> bool {
+        self.0 & Self::PID == Self::PID
+    }
+
+    /// The headers of [`AT_ONCE`] packets, or of fewer; the others are nobody's.
+    #[inline(always)]
+    pub(in crate::engine) fn of_each<'a>(packets: impl Iterator<Item = &'a [u8; PACKET_SIZE]>) -> [Header; AT_ONCE] {
+        let mut headers = [Header::default(); AT_ONCE];
+        headers
+            .iter_mut()
+            .zip(packets)
+            .for_each(|(header, packet)| *header = Header::of(packet));
+        headers
+    }
+
+    /// One bit for each of some packets in a row: the next one goes on from it. Where this one is plain that one is too, of
+    /// the same PID and, where counters mean something, counted one up.
+    #[inline]
+    pub(in crate::engine) fn followed(headers: &[Header; AT_ONCE]) -> u32 {
+        let mut next = *headers;
+        next.rotate_left(1);
+        let goes_on = |header: &Header, next: &Header| {
+            let counted = header.0 & !Self::COUNTER | header.0.wrapping_add(Self::ONE_UP) & Self::COUNTER;
+            let uncounted = if header.0 & Self::PID == Self::PID { Self::COUNTER } else { 0 };
+            (counted ^ next.0) & (Self::SHAPE | Self::PID | Self::COUNTER) & !uncounted == 0
+        };
+        let mut bits = 0;
+        for (place, (header, next)) in headers.iter().zip(&next).enumerate() {
+            bits |= u32::from(goes_on(header, next)) << place;
+        }
+        // Nothing is known of what comes after the last one.
+        bits & (1 << (AT_ONCE - 1)) - 1
+    }
+
+    /// Header bytes 1 and 2, as [`tidegate_common::digest::TsDigest::head`].
+    #[inline]
+    pub(in crate::engine) fn head(self) -> u16 {
+        let [_, high, low, _] = self.0.to_le_bytes();
+        u16::from_be_bytes([high, low])
+    }
+
+    /// Header byte 3.
+    #[inline]
+    pub(in crate::engine) fn control(self) -> u8 {
+        self.0.to_le_bytes()[3]
+    }
+}
