@@ -7,6 +7,7 @@
 
 use tidegate_common::walk::{self, Stop, UserLimits, Walk};
 
+use super::flow::Flow;
 use super::flow_table::FlowIndex;
 use super::time::Timestamp;
 use super::{Engine, Published, Verdict};
@@ -14,8 +15,10 @@ use crate::prefetch::prefetch;
 
 /// How many packets ahead of its decision a packet is walked and its flow asked for.
 const FLOW_AHEAD: usize = 6;
-/// How many packets ahead its streams are asked for, when its flow has come.
-const STREAM_AHEAD: usize = 3;
+/// How many packets ahead its stream is asked for, when its flow has come.
+const STREAM_AHEAD: usize = 4;
+/// How many packets ahead what its stream points to is asked for, when the stream has come.
+const FIGURES_AHEAD: usize = 2;
 /// How many packets ahead of its walk a packet's headers are asked for.
 const HEADERS_AHEAD: usize = 4;
 /// Bytes of a frame that hold the headers which are walked, without options that no load balancer sends.
@@ -69,9 +72,12 @@ impl Engine {
                     None => ring.0.push(sighting),
                 }
             }
-            let flow_came = step.checked_sub(FLOW_AHEAD - STREAM_AHEAD).filter(|n| *n < frames.len());
-            if let Some(Ok(seen)) = flow_came.and_then(|n| ring.0.get(n % RING)) {
-                self.ask_for_streams(seen);
+            let ahead = |of: usize| step.checked_sub(FLOW_AHEAD - of).filter(|n| *n < frames.len());
+            if let Some(Ok(seen)) = ahead(STREAM_AHEAD).and_then(|n| ring.0.get(n % RING)) {
+                self.ask(seen, Flow::prefetch);
+            }
+            if let Some(Ok(seen)) = ahead(FIGURES_AHEAD).and_then(|n| ring.0.get(n % RING)) {
+                self.ask(seen, Flow::prefetch_figures);
             }
             let turn = step.checked_sub(FLOW_AHEAD);
             if let Some((n, frame)) = turn.and_then(|n| Some((n, frames.get_mut(n)?)))
@@ -100,9 +106,9 @@ impl Engine {
     }
 
     #[inline]
-    fn ask_for_streams(&self, seen: &Sighting) {
+    fn ask(&self, seen: &Sighting, ask: impl FnOnce(&Flow)) {
         if let Some(flow) = seen.guess.and_then(|guess| self.flows.at(guess)) {
-            flow.prefetch();
+            ask(flow);
         }
     }
 }

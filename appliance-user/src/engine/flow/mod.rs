@@ -227,6 +227,14 @@ impl Flow {
         }
     }
 
+    /// The same for what its stream points to, when that has come.
+    #[inline]
+    pub(in crate::engine) fn prefetch_figures(&self) {
+        if let Some(stream) = self.streams.first() {
+            stream.prefetch_figures();
+        }
+    }
+
     /// Its streams.
     #[inline]
     pub(in crate::engine) fn streams(&self) -> &[Stream] {
