@@ -8,6 +8,7 @@
 mod limits;
 mod steps;
 mod transport;
+mod usual;
 
 pub use limits::{KernelLimits, Limits, UserLimits};
 
@@ -18,7 +19,7 @@ use crate::cursor::{Cursor, SliceCursor};
 use crate::drop_reason::DropReason;
 use crate::flow::{Direction, FlowKey, Tuple};
 use crate::wire::ethernet::{self, Ethernet, VlanTag};
-use crate::wire::geneve::{AwsOption, AwsOptions, Geneve, OptionHeader};
+use crate::wire::geneve::{AwsOption, Geneve, OptionHeader};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::protocol;
@@ -184,6 +185,14 @@ impl Walk {
 /// Why it is not a packet to inspect.
 #[inline(always)]
 pub fn frame<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
+    match usual::frame(frame, geneve_port) {
+        Some(walk) => Ok(walk),
+        None => unusual::<L>(frame, geneve_port),
+    }
+}
+
+#[inline(never)]
+fn unusual<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
     frame_in::<L, _>(&SliceCursor::new(frame), geneve_port)
 }
 
@@ -232,12 +241,6 @@ pub fn frame_in<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Wa
 /// Which endpoint the load balancer's option names.
 #[inline(always)]
 fn endpoint<L: Limits, C: Cursor>(cursor: &C, outer: &Outer, header: &Geneve) -> Result<Option<u64>, Stop> {
-    if header.options_length() == AwsOptions::LEN && !header.has_critical() {
-        let options = AwsOptions::new(within(cursor, plus(outer.geneve, Geneve::LEN), outer.end)?);
-        if let Some(endpoint) = options.endpoint() {
-            return Ok(Some(endpoint));
-        }
-    }
     let mut endpoint = None;
     options::<L, C>(cursor, outer, header, |option, at| {
         if endpoint.is_none() && option.aws() == Some(AwsOption::Endpoint) {

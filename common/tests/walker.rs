@@ -67,6 +67,39 @@ fn stopped(frame: &Frame) -> Stop {
     walk::frame::<UserLimits>(&frame.bytes(), PORT).expect_err("a packet to stop at")
 }
 
+/// The short way through the usual shape is one with the long way: for a load balancer's packet with any byte changed to
+/// anything, with any length, and with its lengths changed together.
+#[test]
+fn the_usual_way_leads_where_the_long_way_does() {
+    let agrees = |bytes: &[u8]| {
+        let long = walk::frame_in::<UserLimits, _>(&SliceCursor::new(bytes), PORT);
+        assert_eq!(walk::frame::<UserLimits>(bytes, PORT), long, "{bytes:02x?}");
+    };
+    for padding in [0, 9] {
+        let bytes = Frame { padding, ..wrapped(media_v4()) }.bytes();
+        for place in 0..120.min(bytes.len()) {
+            for value in 0..=u8::MAX {
+                let mut other = bytes.clone();
+                other[place] = value;
+                agrees(&other);
+            }
+        }
+        for length in 0..bytes.len() {
+            agrees(&bytes[..length]);
+        }
+        // Outer IP, outer UDP, inner IP, inner UDP, each around the others.
+        for changes in 0..625u16 {
+            let mut other = bytes.clone();
+            for (n, place) in [16, 38, 84, 106].into_iter().enumerate() {
+                let change = i32::from(changes / 5u16.pow(n as u32) % 5) - 2;
+                let field = i32::from(u16::from_be_bytes([other[place], other[place + 1]])) + change;
+                other[place..place + 2].copy_from_slice(&(field as u16).to_be_bytes());
+            }
+            agrees(&other);
+        }
+    }
+}
+
 #[test]
 fn a_load_balancers_packet_is_understood() {
     for vlans in [vec![], vec![100], vec![100, 200]] {
@@ -444,6 +477,7 @@ proptest! {
             walk::frame_in::<UserLimits, _>(&slice, PORT),
             walk::frame_in::<UserLimits, _>(&cursor, PORT)
         );
+        prop_assert_eq!(walk::frame::<UserLimits>(&packet, PORT), walk::frame_in::<UserLimits, _>(&slice, PORT));
         prop_assert_eq!(walk::ip_in::<UserLimits, _>(&slice, 0), walk::ip_in::<UserLimits, _>(&cursor, 0));
         prop_assert!(cursor.furthest.get() <= packet.len());
     }

@@ -313,8 +313,17 @@ impl Engine {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn decide(&mut self, now: Timestamp, policy: &Published<'_>, seen: &Sighting, packet: &[u8]) -> Verdict {
+        match seen.walk.fragment {
+            Fragment::None => self.decide_by_flow(now, policy, seen, packet),
+            _ => self.decide_part(now, policy, seen, packet),
+        }
+    }
+
+    /// Decides about a part of a datagram: all others follow the first one, which has the ports.
+    #[cold]
+    fn decide_part(&mut self, now: Timestamp, policy: &Published<'_>, seen: &Sighting, packet: &[u8]) -> Verdict {
         match seen.walk.fragment {
             Fragment::None => self.decide_by_flow(now, policy, seen, packet),
             Fragment::First { id } => {
@@ -330,6 +339,7 @@ impl Engine {
     }
 
     /// Admission by flow and policy, then inspection: of the whole datagram, or of its first part.
+    #[inline(never)]
     fn decide_by_flow(&mut self, now: Timestamp, published: &Published<'_>, seen: &Sighting, packet: &[u8]) -> Verdict {
         let walk = &seen.walk;
         if let Some(quoted) = walk.quoted::<UserLimits>(packet)

@@ -50,7 +50,7 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     /// [`Error`] where the bytes break RFC 3550 5.1.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let (header, mut rest) = bytes.split_first_chunk::<FIXED_HEADER>().ok_or(Error::Truncated)?;
         let [flags, marker_and_type, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3] = *header;

@@ -103,7 +103,7 @@ impl Flow {
 
     /// The media packet that a datagram is, if its rule has media go this way; `None` for RTCP on the media port (RFC 5761), which may
     /// go either way, is not media and changes nothing.
-    #[inline]
+    #[inline(always)]
     fn rtp_header<'a>(
         &self,
         datagram: &Datagram<'a>,
