@@ -55,44 +55,42 @@ const HAS_ENDPOINT: u64 = 1;
 const LOW_IS_V6: u64 = 2;
 const HIGH_IS_V6: u64 = 4;
 
-/// One end of a flow; the fields' order is the order in which ends sort, that of [`SocketAddr`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct End {
+/// An IP address as words, which are cheaper to carry about than the bytes of an [`IpAddr`]; it sorts like one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
     is_v6: bool,
     upper: u64,
     lower: u64,
-    port: u16,
 }
 
-impl End {
+impl Address {
+    /// The address.
     #[inline(always)]
-    const fn new(address: IpAddr, port: u16) -> Self {
+    pub const fn new(address: IpAddr) -> Self {
         match address {
-            IpAddr::V4(address) => End {
+            IpAddr::V4(address) => Address {
                 is_v6: false,
                 upper: 0,
                 lower: address.to_bits() as u64,
-                port,
             },
             IpAddr::V6(address) => {
                 let bits = address.to_bits();
-                End {
+                Address {
                     is_v6: true,
                     upper: (bits >> 64) as u64,
                     lower: bits as u64,
-                    port,
                 }
             }
         }
     }
 
-    const fn socket(self) -> SocketAddr {
-        let address = if self.is_v6 {
+    /// The address.
+    pub const fn ip(self) -> IpAddr {
+        if self.is_v6 {
             IpAddr::V6(Ipv6Addr::from_bits((self.upper as u128) << 64 | self.lower as u128))
         } else {
             IpAddr::V4(Ipv4Addr::from_bits(self.lower as u32))
-        };
-        SocketAddr::new(address, self.port)
+        }
     }
 }
 
@@ -102,8 +100,8 @@ impl Tuple {
         FlowKey::of(
             self.endpoint,
             self.protocol,
-            (self.source.ip(), self.source.port()),
-            (self.destination.ip(), self.destination.port()),
+            (Address::new(self.source.ip()), self.source.port()),
+            (Address::new(self.destination.ip()), self.destination.port()),
         )
     }
 
@@ -126,11 +124,10 @@ impl FlowKey {
     pub fn of(
         endpoint: Option<u64>,
         protocol: u8,
-        source: (IpAddr, u16),
-        destination: (IpAddr, u16),
+        source: (Address, u16),
+        destination: (Address, u16),
     ) -> (FlowKey, Direction) {
-        let (source, destination) = (End::new(source.0, source.1), End::new(destination.0, destination.1));
-        let (low, high, direction) = if source <= destination {
+        let ((low, low_port), (high, high_port), direction) = if is_sorted(source, destination) {
             (source, destination, Direction::Forward)
         } else {
             (destination, source, Direction::Reverse)
@@ -140,9 +137,17 @@ impl FlowKey {
             None => (0, 0),
         };
         let flags = has_endpoint | low.is_v6 as u64 * LOW_IS_V6 | high.is_v6 as u64 * HIGH_IS_V6;
-        let last = (low.port as u64) << 48 | (high.port as u64) << 32 | (protocol as u64) << 8 | flags;
+        let last = (low_port as u64) << 48 | (high_port as u64) << 32 | (protocol as u64) << 8 | flags;
         let key = FlowKey([endpoint, low.upper, low.lower, high.upper, high.lower, last]);
         (key, direction)
+    }
+
+    /// Whether both are the same key, without a call.
+    #[inline(always)]
+    pub const fn is(&self, other: &FlowKey) -> bool {
+        let [a, b, c, d, e, f] = self.0;
+        let [g, h, i, j, k, l] = other.0;
+        (a ^ g) | (b ^ h) | (c ^ i) | (d ^ j) | (e ^ k) | (f ^ l) == 0
     }
 
     /// The key's words: all there is to hash and to compare.
@@ -152,25 +157,32 @@ impl FlowKey {
     }
 
     /// IP protocol number of the flow's transport.
+    #[inline(always)]
     pub const fn protocol(&self) -> u8 {
         (self.0[5] >> 8) as u8
+    }
+
+    /// Whether its lower end has an IPv6 address; in a packet's flow then both have.
+    #[inline(always)]
+    pub const fn is_v6(&self) -> bool {
+        self.0[5] & LOW_IS_V6 != 0
     }
 
     /// The tuple of a packet that goes `direction` in this flow.
     pub const fn tuple(&self, direction: Direction) -> Tuple {
         let [endpoint, low_upper, low_lower, high_upper, high_lower, last] = self.0;
-        let low = End {
+        let low = Address {
             is_v6: last & LOW_IS_V6 != 0,
             upper: low_upper,
             lower: low_lower,
-            port: (last >> 48) as u16,
         };
-        let high = End {
+        let high = Address {
             is_v6: last & HIGH_IS_V6 != 0,
             upper: high_upper,
             lower: high_lower,
-            port: (last >> 32) as u16,
         };
+        let low = SocketAddr::new(low.ip(), (last >> 48) as u16);
+        let high = SocketAddr::new(high.ip(), (last >> 32) as u16);
         let (source, destination) = match direction {
             Direction::Forward => (low, high),
             Direction::Reverse => (high, low),
@@ -178,9 +190,20 @@ impl FlowKey {
         Tuple {
             endpoint: if last & HAS_ENDPOINT != 0 { Some(endpoint) } else { None },
             protocol: self.protocol(),
-            source: source.socket(),
-            destination: destination.socket(),
+            source,
+            destination,
         }
+    }
+}
+
+/// Whether one end does not sort behind another.
+#[inline(always)]
+fn is_sorted(one: (Address, u16), other: (Address, u16)) -> bool {
+    if one.0.is_v6 | other.0.is_v6 {
+        one <= other
+    } else {
+        // IPv4, address and port, is one word.
+        (one.0.lower << 16 | u64::from(one.1)) <= (other.0.lower << 16 | u64::from(other.1))
     }
 }
 

@@ -20,6 +20,13 @@ pub const IPV4: usize = 12;
 #[inline(always)]
 pub const fn macs(addresses: [u8; MACS]) -> [u8; MACS] {
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = addresses;
+    // In three words, for byte by byte it takes four times as many steps.
+    let first = u32::from_le_bytes([d0, d1, d2, d3]);
+    let second = u32::from_le_bytes([d4, d5, s0, s1]);
+    let third = u32::from_le_bytes([s2, s3, s4, s5]);
+    let [s0, s1, s2, s3] = (second >> 16 | third << 16).to_le_bytes();
+    let [s4, s5, d0, d1] = (third >> 16 | first << 16).to_le_bytes();
+    let [d2, d3, d4, d5] = (first >> 16 | second << 16).to_le_bytes();
     [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5]
 }
 
@@ -28,21 +35,24 @@ pub const fn macs(addresses: [u8; MACS]) -> [u8; MACS] {
 #[inline(always)]
 pub const fn ipv4(tail: [u8; IPV4]) -> [u8; IPV4] {
     let [ttl, protocol, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3] = tail;
-    let old = u16::from_be_bytes([ttl, protocol]);
-    let new = u16::from_be_bytes([TTL, protocol]);
-    let [c0, c1] = checksum::updated(u16::from_be_bytes([c0, c1]), old, new).to_be_bytes();
+    // The sum of a checksum is the same in either byte order (RFC 1071 1 (B)).
+    let old = u16::from_le_bytes([ttl, protocol]);
+    let new = u16::from_le_bytes([TTL, protocol]);
+    let [c0, c1] = checksum::updated(u16::from_le_bytes([c0, c1]), old, new).to_le_bytes();
     [TTL, protocol, c0, c1, d0, d1, d2, d3, s0, s1, s2, s3]
 }
 
 /// Turns a walked frame around. Returns whether it did: a packet without outer headers, or another and shorter frame than
 /// the one that was walked, is left as it is.
+#[inline]
 pub fn turn_around(frame: &mut [u8], walk: &Walk) -> bool {
     walk.outer.is_some_and(|outer| turn_outer_around(frame, &outer))
 }
 
 /// [`turn_around`] for a frame of which only the outer headers were walked.
+#[inline]
 pub fn turn_outer_around(frame: &mut [u8], outer: &Outer) -> bool {
-    let Some((head, rest)) = frame.split_at_mut_checked(outer.ipv4.saturating_add(IPV4_AT)) else {
+    let Some((head, rest)) = frame.split_at_mut_checked(outer.ipv4 + IPV4_AT) else {
         return false;
     };
     let (Some(addresses), Some(tail)) = (head.first_chunk_mut::<MACS>(), rest.first_chunk_mut::<IPV4>()) else {

@@ -8,10 +8,11 @@
 mod limits;
 mod steps;
 mod transport;
+mod usual;
 
 pub use limits::{KernelLimits, Limits, UserLimits};
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 
 use self::steps::{bounded, inside, plus, whole, within};
 use crate::cursor::{Cursor, SliceCursor};
@@ -109,20 +110,17 @@ pub enum Fragment {
 pub struct Walk {
     /// The outer headers; `None` for a packet that was not wrapped.
     pub outer: Option<Outer>,
-    /// The GENEVE options.
-    pub encapsulation: Encapsulation,
+    /// The packet's flow: GWLB endpoint, addresses, transport and ports. Later fragments and transports without ports have
+    /// port 0.
+    pub key: FlowKey,
+    /// Which way the packet goes in it.
+    pub direction: Direction,
     /// Where the inner IP header begins.
     pub inner_offset: usize,
     /// Bytes of the inner IP packet by its own length.
     pub inner_length: usize,
-    /// Inner sender.
-    pub source: IpAddr,
-    /// Inner receiver.
-    pub destination: IpAddr,
-    /// Inner transport, behind all extension headers.
-    pub protocol: u8,
-    /// Source and destination port of UDP and TCP; `None` for others and for later fragments.
-    pub ports: Option<(u16, u16)>,
+    /// Whether the key's ports are the packet's: it has UDP or TCP, and is no later fragment.
+    pub has_ports: bool,
     /// Whether the inner packet is part of a larger one.
     pub fragment: Fragment,
     /// Where the transport's header begins; for a later fragment, where its part begins.
@@ -134,38 +132,31 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// The key of the packet's flow and the packet's direction in it, as [`Tuple::canonical`] gives them.
-    #[inline(always)]
-    pub fn canonical(&self) -> (FlowKey, Direction) {
-        let (source_port, destination_port) = self.ports.unwrap_or_default();
-        FlowKey::of(
-            self.encapsulation.endpoint,
-            self.protocol,
-            (self.source, source_port),
-            (self.destination, destination_port),
-        )
-    }
-
     /// What an ICMP error quotes, in the `packet` that was walked: the tuple of the packet it complains about, under the same
     /// endpoint. `None` for every other packet.
     #[inline]
     pub fn quoted<L: Limits>(&self, packet: &[u8]) -> Option<Tuple> {
-        match self.protocol {
+        match self.protocol() {
             protocol::ICMP | protocol::ICMPV6 => transport::quoted_tuple::<L, _>(&SliceCursor::new(packet), self),
             _ => None,
         }
     }
 
     /// Endpoint and inner 5-tuple.
-    #[inline]
     pub fn tuple(&self) -> Tuple {
-        let (source_port, destination_port) = self.ports.unwrap_or_default();
-        Tuple {
-            endpoint: self.encapsulation.endpoint,
-            protocol: self.protocol,
-            source: SocketAddr::new(self.source, source_port),
-            destination: SocketAddr::new(self.destination, destination_port),
-        }
+        self.key.tuple(self.direction)
+    }
+
+    /// Inner transport, behind all extension headers.
+    #[inline]
+    pub const fn protocol(&self) -> u8 {
+        self.key.protocol()
+    }
+
+    /// Source and destination port of UDP and TCP; `None` for others and for later fragments.
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        let tuple = self.tuple();
+        self.has_ports.then(|| (tuple.source.port(), tuple.destination.port()))
     }
 
     /// The transport's payload in the `packet` that was walked; `None` if that is another, shorter one.
@@ -177,7 +168,7 @@ impl Walk {
     /// The TCP header in the `packet` that was walked, if there is one.
     #[inline]
     pub fn tcp(&self, packet: &[u8]) -> Option<Tcp> {
-        if self.protocol != protocol::TCP || self.ports.is_none() {
+        if self.protocol() != protocol::TCP || !self.has_ports {
             return None;
         }
         packet
@@ -194,6 +185,14 @@ impl Walk {
 /// Why it is not a packet to inspect.
 #[inline(always)]
 pub fn frame<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
+    match usual::frame(frame, geneve_port) {
+        Some(walk) => Ok(walk),
+        None => unusual::<L>(frame, geneve_port),
+    }
+}
+
+#[inline(never)]
+fn unusual<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
     frame_in::<L, _>(&SliceCursor::new(frame), geneve_port)
 }
 
@@ -223,12 +222,47 @@ pub fn ip<L: Limits>(packet: &[u8]) -> Result<Walk, Stop> {
 pub fn frame_in<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Walk, Stop> {
     let outer = outer::<L, C>(cursor, geneve_port)?;
     let header = geneve(cursor, &outer)?;
-    let mut encapsulation = Encapsulation::default();
-    options::<L, C>(cursor, &outer, &header, |option, at| {
-        keep(cursor, &mut encapsulation, option, at)
+    let endpoint = endpoint::<L, C>(cursor, &outer, &header)?;
+    // Each family goes on by itself: where they met, every byte of their addresses would be carried through memory.
+    let at = options_end(&outer, &header);
+    match header.protocol() {
+        ethernet::IPV4 => {
+            let inner = inner_v4(cursor, at, Some(outer.end))?;
+            transport::complete::<L, C>(cursor, Some(outer), endpoint, &inner)
+        }
+        ethernet::IPV6 => {
+            let inner = inner_v6(cursor, at, Some(outer.end))?;
+            transport::complete::<L, C>(cursor, Some(outer), endpoint, &inner)
+        }
+        _ => Err(Stop::Malformed(DropReason::GeneveProtocol)),
+    }
+}
+
+/// Which endpoint the load balancer's option names.
+#[inline(always)]
+fn endpoint<L: Limits, C: Cursor>(cursor: &C, outer: &Outer, header: &Geneve) -> Result<Option<u64>, Stop> {
+    let mut endpoint = None;
+    options::<L, C>(cursor, outer, header, |option, at| {
+        if endpoint.is_none() && option.aws() == Some(AwsOption::Endpoint) {
+            endpoint = Some(u64::from_be_bytes(whole(cursor, at)?));
+        }
+        Ok(())
     })?;
-    let inner = payload_ip(cursor, &outer, &header)?;
-    transport::complete::<L, C>(cursor, Some(outer), encapsulation, &inner)
+    Ok(endpoint)
+}
+
+/// What the load balancer's options say in a frame whose outer headers were walked.
+///
+/// # Errors
+/// Why the options are not to be believed.
+pub fn encapsulation<L: Limits>(frame: &[u8], outer: &Outer) -> Result<Encapsulation, Stop> {
+    let cursor = SliceCursor::new(frame);
+    let header = geneve(&cursor, outer)?;
+    let mut found = Encapsulation::default();
+    options::<L, _>(&cursor, outer, &header, |option, at| {
+        keep(&cursor, &mut found, option, at)
+    })?;
+    Ok(found)
 }
 
 /// [`ethernet`] over any cursor.
@@ -256,7 +290,7 @@ pub fn ip_in<L: Limits, C: Cursor>(cursor: &C, offset: usize) -> Result<Walk, St
         6 => inner_v6(cursor, offset, None)?,
         _ => return Err(Stop::NotForUs),
     };
-    transport::complete::<L, C>(cursor, None, Encapsulation::default(), &inner)
+    transport::complete::<L, C>(cursor, None, None, &inner)
 }
 
 /// First step of admission: is this GENEVE to this appliance, and are its outer headers sound?
@@ -324,7 +358,7 @@ pub fn inner<L: Limits, C: Cursor>(cursor: &C, outer: &Outer) -> Result<Inner, S
 #[inline(always)]
 pub fn quoted_source<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Option<IpAddr> {
     let upper = transport::upper::<L, C>(cursor, inner).ok()?;
-    let quoted = transport::quoted(cursor, inner.source, inner.end, &upper)?;
+    let quoted = transport::quoted(cursor, inner.source.is_ipv6(), inner.end, &upper)?;
     (quoted.source == inner.destination).then_some(quoted.source)
 }
 
@@ -409,7 +443,6 @@ fn options<L: Limits, C: Cursor>(
 }
 
 /// Takes over an option that the load balancer made; of several with one type the first counts.
-#[inline(always)]
 fn keep<C: Cursor>(cursor: &C, found: &mut Encapsulation, option: OptionHeader, at: usize) -> Result<(), Stop> {
     match option.aws() {
         Some(AwsOption::Endpoint) if found.endpoint.is_none() => {

@@ -67,6 +67,39 @@ fn stopped(frame: &Frame) -> Stop {
     walk::frame::<UserLimits>(&frame.bytes(), PORT).expect_err("a packet to stop at")
 }
 
+/// The short way through the usual shape is one with the long way: for a load balancer's packet with any byte changed to
+/// anything, with any length, and with its lengths changed together.
+#[test]
+fn the_usual_way_leads_where_the_long_way_does() {
+    let agrees = |bytes: &[u8]| {
+        let long = walk::frame_in::<UserLimits, _>(&SliceCursor::new(bytes), PORT);
+        assert_eq!(walk::frame::<UserLimits>(bytes, PORT), long, "{bytes:02x?}");
+    };
+    for padding in [0, 9] {
+        let bytes = Frame { padding, ..wrapped(media_v4()) }.bytes();
+        for place in 0..120.min(bytes.len()) {
+            for value in 0..=u8::MAX {
+                let mut other = bytes.clone();
+                other[place] = value;
+                agrees(&other);
+            }
+        }
+        for length in 0..bytes.len() {
+            agrees(&bytes[..length]);
+        }
+        // Outer IP, outer UDP, inner IP, inner UDP, each around the others.
+        for changes in 0..625u16 {
+            let mut other = bytes.clone();
+            for (n, place) in [16, 38, 84, 106].into_iter().enumerate() {
+                let change = i32::from(changes / 5u16.pow(n as u32) % 5) - 2;
+                let field = i32::from(u16::from_be_bytes([other[place], other[place + 1]])) + change;
+                other[place..place + 2].copy_from_slice(&(field as u16).to_be_bytes());
+            }
+            agrees(&other);
+        }
+    }
+}
+
 #[test]
 fn a_load_balancers_packet_is_understood() {
     for vlans in [vec![], vec![100], vec![100, 200]] {
@@ -80,19 +113,21 @@ fn a_load_balancers_packet_is_understood() {
         let outer = walk.outer.expect("it was wrapped");
         assert_eq!((outer.vlan, outer.ipv4), (vlans.first().copied(), frame.ipv4_at()));
         assert_eq!((outer.geneve, outer.end), (frame.geneve_at(), bytes.len() - 11));
-        assert_eq!(walk.encapsulation.endpoint, Some(ENDPOINT));
-        assert_eq!(walk.encapsulation.attachment, Some(0x1112_1314_1516_1718));
-        assert_eq!(walk.encapsulation.cookie, Some(0x2122_2324));
+        assert_eq!(walk.tuple().endpoint, Some(ENDPOINT));
+        let encapsulation = walk::encapsulation::<UserLimits>(&bytes, &outer).expect("sound options");
+        assert_eq!(encapsulation.endpoint, Some(ENDPOINT));
+        assert_eq!(encapsulation.attachment, Some(0x1112_1314_1516_1718));
+        assert_eq!(encapsulation.cookie, Some(0x2122_2324));
         assert_eq!(
             (walk.inner_offset, walk.inner_length),
             (frame.inner_at(), frame.inner.len())
         );
         assert_eq!(
-            (walk.source, walk.destination),
+            (walk.tuple().source.ip(), walk.tuple().destination.ip()),
             (IpAddr::from(SOURCE), IpAddr::from(DESTINATION))
         );
         assert_eq!(
-            (walk.protocol, walk.ports, walk.fragment),
+            (walk.protocol(), walk.ports(), walk.fragment),
             (17, Some((5004, 5000)), Fragment::None)
         );
         assert_eq!(walk.payload(&bytes), Some(&udp(5004, 5000, 188)[8..]));
@@ -110,17 +145,17 @@ fn a_load_balancers_packet_is_understood() {
 fn options_may_come_in_any_order_or_not_at_all() {
     let mut frame = wrapped(media_v4());
     frame.options.rotate_left(12);
-    assert_eq!(walked(&frame).encapsulation.endpoint, Some(ENDPOINT));
+    assert_eq!(walked(&frame).tuple().endpoint, Some(ENDPOINT));
     frame.options = [option(0x0107, 1, 2), frame.options.clone(), option(0x0107, 9, 0)].concat();
-    assert_eq!(walked(&frame).encapsulation.endpoint, Some(ENDPOINT));
+    assert_eq!(walked(&frame).tuple().endpoint, Some(ENDPOINT));
     frame.options = option(CLASS_AWS, 1, 1);
     assert_eq!(
-        walked(&frame).encapsulation.endpoint,
+        walked(&frame).tuple().endpoint,
         None,
         "an endpoint id has eight bytes"
     );
     frame.options.clear();
-    assert_eq!(walked(&frame).encapsulation.endpoint, None);
+    assert_eq!(walked(&frame).tuple().endpoint, None);
     frame.options = option(0x0107, 5, 0).repeat(63);
     assert_eq!(walked(&frame).payload_length, 188);
 }
@@ -148,7 +183,7 @@ fn extension_headers_are_followed_as_far_as_the_limits_go() {
     };
     for count in [1, 4, 16] {
         let walk = walked(&wrapped(inner(count)));
-        assert_eq!((walk.protocol, walk.ports, walk.payload_length), (17, Some((7, 8)), 9));
+        assert_eq!((walk.protocol(), walk.ports(), walk.payload_length), (17, Some((7, 8)), 9));
     }
     assert_eq!(stopped(&wrapped(inner(17))), Stop::BeyondLimits);
     let five = wrapped(inner(5)).bytes();
@@ -170,10 +205,10 @@ fn extension_headers_are_followed_as_far_as_the_limits_go() {
         protocol::AUTHENTICATION,
         &authenticated,
     )));
-    assert_eq!((walk.ports, walk.payload_length), (Some((7, 8)), 9));
+    assert_eq!((walk.ports(), walk.payload_length), (Some((7, 8)), 9));
     // ESP hides what follows.
     let walk = walked(&wrapped(v6(SOURCE6, DESTINATION6, 50, &[0; 32])));
-    assert_eq!((walk.protocol, walk.ports, walk.payload_length), (50, None, 32));
+    assert_eq!((walk.protocol(), walk.ports(), walk.payload_length), (50, None, 32));
 }
 
 #[test]
@@ -186,7 +221,7 @@ fn fragments_are_told_apart() {
         &udp(5, 6, 100)[..64],
     )));
     assert_eq!(
-        (first.fragment, first.ports),
+        (first.fragment, first.ports()),
         (Fragment::First { id: 0x4321 }, Some((5, 6)))
     );
     assert_eq!(
@@ -195,7 +230,7 @@ fn fragments_are_told_apart() {
     );
     let later = walked(&wrapped(v4_part(SOURCE, DESTINATION, protocol::UDP, 0x0008, &[9; 44])));
     assert_eq!(
-        (later.fragment, later.ports, later.payload_length),
+        (later.fragment, later.ports(), later.payload_length),
         (Fragment::Later { id: 0x4321 }, None, 44)
     );
     let six = |offset, more| {
@@ -203,16 +238,16 @@ fn fragments_are_told_apart() {
         walked(&wrapped(v6(SOURCE6, DESTINATION6, protocol::FRAGMENT, &payload)))
     };
     assert_eq!(
-        (six(0, true).fragment, six(0, true).ports),
+        (six(0, true).fragment, six(0, true).ports()),
         (Fragment::First { id: 0xdead_beef }, Some((5, 6)))
     );
     assert_eq!(
-        (six(1, true).fragment, six(1, true).ports),
+        (six(1, true).fragment, six(1, true).ports()),
         (Fragment::Later { id: 0xdead_beef }, None)
     );
-    assert_eq!((six(9, false).protocol, six(9, false).payload_length), (17, 48));
+    assert_eq!((six(9, false).protocol(), six(9, false).payload_length), (17, 48));
     assert_eq!(
-        (six(0, false).fragment, six(0, false).ports),
+        (six(0, false).fragment, six(0, false).ports()),
         (Fragment::None, Some((5, 6))),
         "atomic, RFC 6946"
     );
@@ -246,7 +281,7 @@ fn impossible_transports_are_refused() {
         );
     }
     assert_eq!(
-        (walked(&tcp_with(7)).payload_length, walked(&tcp_with(7)).ports),
+        (walked(&tcp_with(7)).payload_length, walked(&tcp_with(7)).ports()),
         (0, Some((1, 2)))
     );
     let short = wrapped(v4(SOURCE, DESTINATION, protocol::UDP, &[0; 7]));
@@ -292,8 +327,8 @@ fn packets_that_were_never_wrapped_share_the_inner_steps() {
         let wrapped = walked(&wrapped(inner.clone()));
         assert_eq!((bare.outer, ethernet.outer), (None, None));
         assert_eq!(
-            (bare.ports, bare.payload_length),
-            (wrapped.ports, wrapped.payload_length)
+            (bare.ports(), bare.payload_length),
+            (wrapped.ports(), wrapped.payload_length)
         );
         assert_eq!(ethernet.payload(&framed), bare.payload(&inner));
         assert_eq!(
@@ -401,13 +436,15 @@ fn check_promises(walk: &Walk, packet: &[u8]) -> Result<(), TestCaseError> {
         walk.payload(packet)
             .is_some_and(|payload| payload.len() == walk.payload_length)
     );
-    prop_assert_eq!(walk.source.is_ipv4(), walk.destination.is_ipv4());
+    prop_assert_eq!(walk.tuple().source.is_ipv4(), walk.tuple().destination.is_ipv4());
     if let Some(outer) = walk.outer {
         prop_assert!(outer.ipv4 < outer.geneve && outer.geneve < walk.inner_offset);
         prop_assert!(inner_end <= outer.end && outer.end <= packet.len());
+        let endpoint = walk::encapsulation::<UserLimits>(packet, &outer).map(|all| all.endpoint);
+        prop_assert_eq!(endpoint, Ok(walk.tuple().endpoint));
     }
     if matches!(walk.fragment, Fragment::Later { .. }) {
-        prop_assert_eq!(walk.ports, None);
+        prop_assert_eq!(walk.ports(), None);
     }
     Ok(())
 }
@@ -440,6 +477,7 @@ proptest! {
             walk::frame_in::<UserLimits, _>(&slice, PORT),
             walk::frame_in::<UserLimits, _>(&cursor, PORT)
         );
+        prop_assert_eq!(walk::frame::<UserLimits>(&packet, PORT), walk::frame_in::<UserLimits, _>(&slice, PORT));
         prop_assert_eq!(walk::ip_in::<UserLimits, _>(&slice, 0), walk::ip_in::<UserLimits, _>(&cursor, 0));
         prop_assert!(cursor.furthest.get() <= packet.len());
     }
@@ -455,7 +493,7 @@ proptest! {
         match (admitted, whole) {
             (Ok((outer, inner)), Ok(walk)) => {
                 prop_assert_eq!(Some(outer), walk.outer);
-                prop_assert_eq!((inner.source, inner.destination), (walk.source, walk.destination));
+                prop_assert_eq!((inner.source, inner.destination), (walk.tuple().source.ip(), walk.tuple().destination.ip()));
                 prop_assert_eq!((inner.offset, inner.end - inner.offset), (walk.inner_offset, walk.inner_length));
                 let quoted = walk::quoted_source::<KernelLimits, _>(&cursor, &inner);
                 if let Some(quoted) = quoted {

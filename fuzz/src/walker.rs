@@ -35,16 +35,15 @@ fn check(walk: &Walk, packet: &[u8]) {
     assert!(walk.inner_offset <= walk.payload_offset && walk.payload_offset + walk.payload_length <= inner_end);
     assert!(walk.inner_offset <= walk.transport_offset && walk.transport_offset <= walk.payload_offset);
     assert_eq!(walk.payload(packet).map(<[u8]>::len), Some(walk.payload_length));
-    assert_eq!(walk.source.is_ipv4(), walk.destination.is_ipv4());
+    assert_eq!(walk.tuple().source.is_ipv4(), walk.tuple().destination.is_ipv4());
     if matches!(walk.fragment, Fragment::Later { .. }) {
-        assert_eq!(walk.ports, None);
+        assert_eq!(walk.ports(), None);
     }
     if let Some(header) = walk.tcp(packet) {
-        assert_eq!(walk.ports, Some((header.source_port(), header.destination_port())));
+        assert_eq!(walk.ports(), Some((header.source_port(), header.destination_port())));
     }
     let tuple = walk.tuple();
-    let (key, direction) = tuple.canonical();
-    assert_eq!(key.tuple(direction), tuple);
+    assert_eq!(tuple.canonical(), (walk.key, walk.direction));
 }
 
 /// A frame that goes back is the same from GENEVE on, and turned around twice has its addresses again.

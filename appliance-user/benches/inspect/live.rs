@@ -21,6 +21,8 @@ const IN_DATAGRAM: usize = 7;
 const BATCH: usize = 8000;
 /// Time between two datagrams of a stream, in nanoseconds.
 const INTERVAL: u64 = 1_000_000_000 * IN_DATAGRAM as u64 / PACKETS_PER_SECOND;
+/// Frames that a worker takes at a time, which have one time.
+const BURST: usize = 32;
 /// As a worker does its housekeeping.
 const HOUSEKEEPING: u64 = 5_000_000;
 const TICK_BUDGET: usize = 256;
@@ -127,19 +129,25 @@ impl Lane {
         }
     }
 
-    /// As a worker does it: each frame, and housekeeping now and then.
+    /// As a worker does it: bursts of frames, and housekeeping now and then.
     fn batch(&mut self, policy: &Policy, frames: &mut [u8], length: usize, mut now: u64, apart: u64) -> usize {
         let published = Published { policy, generation: 1 };
         let mut returned = 0;
-        for frame in frames.chunks_exact_mut(length) {
-            let verdict = self.engine.process(Timestamp::from_nanos(now), &published, frame);
-            returned += usize::from(verdict == Verdict::Return);
+        let mut frames: Vec<&mut [u8]> = frames.chunks_exact_mut(length).collect();
+        for burst in frames.chunks_mut(BURST) {
+            self.engine.process_burst(
+                Timestamp::from_nanos(now),
+                &published,
+                burst,
+                |frame| frame,
+                |_, verdict| returned += usize::from(verdict == Verdict::Return),
+            );
+            now += apart * burst.len() as u64;
             if now >= self.swept {
                 self.swept = now + HOUSEKEEPING;
                 self.engine.tick(Timestamp::from_nanos(now), TICK_BUDGET);
                 while self.engine.next_event().is_some() {}
             }
-            now += apart;
         }
         returned
     }

@@ -92,7 +92,7 @@ impl Engine {
         published: &Published<'p>,
         seen: &Sighting,
     ) -> Result<(&'p Rule, Place), DropReason> {
-        let found = self.flows.find_hashed(&seen.key, seen.hash, seen.guess, now);
+        let found = self.flows.find_hashed(&seen.walk.key, seen.hash, seen.guess, now);
         if let Some(index) = found
             && let Some(flow) = self.flows.get_mut(index)
             && flow.admission.generation == published.generation
@@ -112,7 +112,7 @@ impl Engine {
         seen: &Sighting,
         found: Option<FlowIndex>,
     ) -> Result<(&'p Rule, Place), DropReason> {
-        let (tuple, direction) = (seen.walk.tuple(), seen.direction);
+        let (tuple, direction) = (seen.walk.tuple(), seen.walk.direction);
         let known = found
             .and_then(|index| self.flows.get_mut(index))
             .map(|flow| flow.admission);
@@ -125,7 +125,7 @@ impl Engine {
         };
         let Some(index) = found else {
             let flow = Flow::new(admission, rule, &forward);
-            return Ok((rule, self.enter(now, seen.key, flow)));
+            return Ok((rule, self.enter(now, seen.walk.key, flow)));
         };
         if let Some(flow) = self.flows.get_mut(index).filter(|flow| flow.admission != admission) {
             let before = flow.streams().len() as u64;

@@ -45,6 +45,13 @@ impl Activity {
     #[inline]
     pub(super) fn note(&mut self, generation: u64, rule: RuleId, at: Timestamp) {
         let Ok(place) = usize::try_from(rule.0) else { return };
+        // As nearly always: the rule is known, and the time is the newest.
+        if self.generation == generation
+            && let Some(Some(last)) = self.last.get_mut(place)
+        {
+            *last = (*last).max(at);
+            return;
+        }
         if self.generation != generation {
             (self.generation, self.last) = (generation, Vec::new());
         }

@@ -4,13 +4,15 @@
 //! and only unestablished flows, or established ones that fell silent, make room. When a bounded search finds neither,
 //! the newcomer is refused and its packets are decided one by one.
 
+mod index;
+
 use core::hash::BuildHasher;
 use core::time::Duration;
 
-use hashbrown::HashTable;
 use rapidhash::fast::SeedableState;
 use tidegate_common::flow::FlowKey;
 
+use self::index::Index;
 use super::group::GroupKey;
 use super::time::Timestamp;
 use crate::prefetch::prefetch;
@@ -26,6 +28,12 @@ pub(super) struct FlowIndex(u32);
 
 /// What flows are found by.
 pub(super) trait Key: Copy + Eq {
+    /// Whether both are the same.
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        self == other
+    }
+
     /// A hash that nobody can foresee who does not know the seed.
     fn hash(&self, hasher: &Hasher) -> u64;
 }
@@ -48,6 +56,11 @@ impl Hasher {
 }
 
 impl Key for FlowKey {
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        FlowKey::is(self, other)
+    }
+
     /// Secret numbers are put over the words, pairs of which are multiplied to 128 bits and folded, as wyhash and its kin do
     /// it. Whoever does not know the numbers cannot know which words collide.
     #[inline(always)]
@@ -88,19 +101,6 @@ struct Slot<K, T> {
     value: T,
 }
 
-/// An entry of the index: enough of the hash that hardly ever another flow's slot is looked at.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    tag: u32,
-    place: u32,
-}
-
-/// The bits of a hash that [`HashTable`] looks at least.
-#[inline(always)]
-const fn tag(hash: u64) -> u32 {
-    (hash >> 25) as u32
-}
-
 /// What became of an insertion.
 #[derive(Debug)]
 pub(super) enum Inserted<T> {
@@ -115,7 +115,7 @@ pub(super) enum Inserted<T> {
 /// Flows by key, at most `capacity` of them.
 pub(super) struct FlowTable<T, K = FlowKey> {
     hasher: Hasher,
-    index: HashTable<Entry>,
+    index: Index,
     slots: Vec<Option<Slot<K, T>>>,
     /// Whether the flow in each slot is established; apart from the slots, which have no room for it.
     established: Vec<bool>,
@@ -131,7 +131,7 @@ impl<T, K: Key> FlowTable<T, K> {
         let capacity = capacity.clamp(1, u32::MAX as usize);
         FlowTable {
             hasher: Hasher::new(seed),
-            index: HashTable::with_capacity(capacity),
+            index: Index::new(capacity),
             slots: Vec::with_capacity(capacity),
             established: Vec::with_capacity(capacity),
             free: Vec::new(),
@@ -156,11 +156,11 @@ impl<T, K: Key> FlowTable<T, K> {
     /// memory.
     #[inline]
     pub(super) fn guess(&self, hash: u64) -> Option<FlowIndex> {
-        let entry = self.index.find(hash, |entry| entry.tag == tag(hash))?;
-        if let Some(slot) = self.slots.get(entry.place as usize) {
+        let place = self.index.find(hash, |_| true)?;
+        if let Some(slot) = self.slots.get(place as usize) {
             prefetch(slot);
         }
-        Some(FlowIndex(entry.place))
+        Some(FlowIndex(place))
     }
 
     /// The flow at a place that was guessed, without looking whether it is the right one.
@@ -207,8 +207,8 @@ impl<T, K: Key> FlowTable<T, K> {
 
     #[inline]
     fn place(&self, key: &K, hash: u64) -> Option<FlowIndex> {
-        let is_it = |entry: &Entry| entry.tag == tag(hash) && slot_is(&self.slots, entry.place, key);
-        Some(FlowIndex(self.index.find(hash, is_it)?.place))
+        let place = self.index.find(hash, |place| slot_is(&self.slots, place, key))?;
+        Some(FlowIndex(place))
     }
 
     /// From now on the flow only makes room for another after it fell silent.
@@ -246,12 +246,7 @@ impl<T, K: Key> FlowTable<T, K> {
                 (self.slots.len() - 1) as u32
             }
         };
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        let tag = tag(hash);
-        self.index.insert_unique(hash, Entry { tag, place }, |entry| {
-            let slot = slots.get(entry.place as usize).and_then(Option::as_ref);
-            slot.map_or(0, |slot| slot.key.hash(hasher))
-        });
+        self.index.insert(hash, place);
         match evicted {
             Some((_, value)) => Inserted::Evicting(FlowIndex(place), value),
             None => Inserted::Fresh(FlowIndex(place)),
@@ -305,9 +300,7 @@ impl<T, K: Key> FlowTable<T, K> {
     fn remove(&mut self, place: u32) -> Option<(K, T)> {
         let slot = self.slots.get_mut(place as usize)?.take()?;
         let hash = self.hash(&slot.key);
-        if let Ok(entry) = self.index.find_entry(hash, |entry| entry.place == place) {
-            entry.remove();
-        }
+        self.index.remove(hash, place);
         self.free.push(place);
         Some((slot.key, slot.value))
     }
@@ -323,11 +316,11 @@ pub(super) enum Sweep {
 }
 
 #[inline(always)]
-fn slot_is<T, K: Eq>(slots: &[Option<Slot<K, T>>], place: u32, key: &K) -> bool {
+fn slot_is<T, K: Key>(slots: &[Option<Slot<K, T>>], place: u32, key: &K) -> bool {
     slots
         .get(place as usize)
         .and_then(Option::as_ref)
-        .is_some_and(|slot| slot.key == *key)
+        .is_some_and(|slot| slot.key.is(key))
 }
 
 #[cfg(test)]

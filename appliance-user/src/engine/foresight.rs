@@ -5,9 +5,9 @@
 //! and streams come into the cache. Nothing is decided ahead: what was foreseen is looked at again in turn, for packets in
 //! between may have changed it.
 
-use tidegate_common::flow::{Direction, FlowKey};
 use tidegate_common::walk::{self, Stop, UserLimits, Walk};
 
+use super::flow::Flow;
 use super::flow_table::FlowIndex;
 use super::time::Timestamp;
 use super::{Engine, Published, Verdict};
@@ -15,8 +15,10 @@ use crate::prefetch::prefetch;
 
 /// How many packets ahead of its decision a packet is walked and its flow asked for.
 const FLOW_AHEAD: usize = 6;
-/// How many packets ahead its streams are asked for, when its flow has come.
-const STREAM_AHEAD: usize = 3;
+/// How many packets ahead its stream is asked for, when its flow has come.
+const STREAM_AHEAD: usize = 4;
+/// How many packets ahead what its stream points to is asked for, when the stream has come.
+const FIGURES_AHEAD: usize = 2;
 /// How many packets ahead of its walk a packet's headers are asked for.
 const HEADERS_AHEAD: usize = 4;
 /// Bytes of a frame that hold the headers which are walked, without options that no load balancer sends.
@@ -29,11 +31,7 @@ const RING: usize = FLOW_AHEAD + 1;
 pub(super) struct Sighting {
     /// The packet's headers.
     pub walk: Walk,
-    /// Its flow.
-    pub key: FlowKey,
-    /// Its direction in it.
-    pub direction: Direction,
-    /// The key's hash in the flow table.
+    /// Its key's hash in the flow table.
     pub hash: u64,
     /// Where the flow is, if it was looked for and unless that changed.
     pub guess: Option<FlowIndex>,
@@ -74,9 +72,12 @@ impl Engine {
                     None => ring.0.push(sighting),
                 }
             }
-            let flow_came = step.checked_sub(FLOW_AHEAD - STREAM_AHEAD).filter(|n| *n < frames.len());
-            if let Some(Ok(seen)) = flow_came.and_then(|n| ring.0.get(n % RING)) {
-                self.ask_for_streams(seen);
+            let ahead = |of: usize| step.checked_sub(FLOW_AHEAD - of).filter(|n| *n < frames.len());
+            if let Some(Ok(seen)) = ahead(STREAM_AHEAD).and_then(|n| ring.0.get(n % RING)) {
+                self.ask(seen, Flow::prefetch);
+            }
+            if let Some(Ok(seen)) = ahead(FIGURES_AHEAD).and_then(|n| ring.0.get(n % RING)) {
+                self.ask(seen, Flow::prefetch_figures);
             }
             let turn = step.checked_sub(FLOW_AHEAD);
             if let Some((n, frame)) = turn.and_then(|n| Some((n, frames.get_mut(n)?)))
@@ -97,20 +98,17 @@ impl Engine {
     /// What a walked packet is by itself.
     #[inline(always)]
     pub(super) fn sighting(&self, walk: Walk) -> Sighting {
-        let (key, direction) = walk.canonical();
         Sighting {
-            hash: self.flows.hash(&key),
+            hash: self.flows.hash(&walk.key),
             walk,
-            key,
-            direction,
             guess: None,
         }
     }
 
     #[inline]
-    fn ask_for_streams(&self, seen: &Sighting) {
+    fn ask(&self, seen: &Sighting, ask: impl FnOnce(&Flow)) {
         if let Some(flow) = seen.guess.and_then(|guess| self.flows.at(guess)) {
-            flow.prefetch();
+            ask(flow);
         }
     }
 }

@@ -313,8 +313,17 @@ impl Engine {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn decide(&mut self, now: Timestamp, policy: &Published<'_>, seen: &Sighting, packet: &[u8]) -> Verdict {
+        match seen.walk.fragment {
+            Fragment::None => self.decide_by_flow(now, policy, seen, packet),
+            _ => self.decide_part(now, policy, seen, packet),
+        }
+    }
+
+    /// Decides about a part of a datagram: all others follow the first one, which has the ports.
+    #[cold]
+    fn decide_part(&mut self, now: Timestamp, policy: &Published<'_>, seen: &Sighting, packet: &[u8]) -> Verdict {
         match seen.walk.fragment {
             Fragment::None => self.decide_by_flow(now, policy, seen, packet),
             Fragment::First { id } => {
@@ -330,10 +339,11 @@ impl Engine {
     }
 
     /// Admission by flow and policy, then inspection: of the whole datagram, or of its first part.
+    #[inline(never)]
     fn decide_by_flow(&mut self, now: Timestamp, published: &Published<'_>, seen: &Sighting, packet: &[u8]) -> Verdict {
         let walk = &seen.walk;
         if let Some(quoted) = walk.quoted::<UserLimits>(packet)
-            && self.is_admitted_flow_of(published.policy, &quoted, walk.destination)
+            && self.is_admitted_flow_of(published.policy, &quoted, walk.tuple().destination.ip())
         {
             return Verdict::Return;
         }
@@ -342,9 +352,9 @@ impl Engine {
             Err(reason) => return by_default(published.policy, reason),
         };
         let datagram = Datagram {
-            key: &seen.key,
-            direction: seen.direction,
-            tcp: walk.tcp(packet),
+            walk,
+            packet,
+            direction: walk.direction,
             payload: walk.payload(packet).unwrap_or_default(),
         };
         let mut context = Context {

@@ -10,6 +10,7 @@ use super::{Config, Engine, Published, Verdict};
 use crate::policy::{self, Policy};
 
 mod attacks;
+mod bursts;
 mod scenarios;
 
 const ENDPOINT: u64 = 0x0001_0203_0405_0607;

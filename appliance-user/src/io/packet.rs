@@ -119,6 +119,12 @@ impl Burst {
         self.packets.drain(..)
     }
 
+    /// The packets in runs, in the order in which they came: neighbours of which `joins` holds are in one run, every other
+    /// packet is in one of its own.
+    pub fn runs_mut(&mut self, joins: impl Fn(&Packet) -> bool) -> impl Iterator<Item = &mut [Packet]> {
+        self.packets.chunk_by_mut(move |one, next| joins(one) && joins(next))
+    }
+
     /// Looks at the packets, in the order in which they came.
     pub fn iter(&self) -> impl Iterator<Item = &Packet> {
         self.packets.iter()

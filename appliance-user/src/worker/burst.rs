@@ -41,6 +41,8 @@ pub(super) struct Loop {
     engine: Engine,
     residence: ResidenceTimes,
     figures: WorkerSnapshot,
+    /// What was decided about the burst's packets.
+    verdicts: Vec<Verdict>,
     /// Packets decided to go back, until the burst's end.
     returning: Vec<Packet>,
     /// Packets of too many buffers that are in the engine's count already.
@@ -71,6 +73,7 @@ impl Loop {
         }));
         let now = now();
         Loop {
+            verdicts: Vec::with_capacity(config.batch),
             returning: Vec::with_capacity(config.batch),
             too_long: 0,
             whole: Vec::new(),
@@ -150,13 +153,16 @@ impl Loop {
             policy: &published.policy,
             generation: published.generation,
         };
+        let (engine, verdicts, whole) = (&mut self.engine, &mut self.verdicts, &mut self.whole);
+        // A jumbo is by itself.
+        for run in burst.runs_mut(|packet| !packet.is_multi_buffer()) {
+            match run {
+                [jumbo] if jumbo.is_multi_buffer() => verdicts.push(process_jumbo(engine, now, &policy, jumbo, whole)),
+                run => engine.process_burst(now, &policy, run, Packet::head_mut, |_, verdict| verdicts.push(verdict)),
+            }
+        }
         let mut returning_bytes = 0;
-        for mut packet in burst.drain() {
-            let verdict = if packet.is_multi_buffer() {
-                process_jumbo(&mut self.engine, now, &policy, &mut packet, &mut self.whole)
-            } else {
-                self.engine.process(now, &policy, packet.head_mut())
-            };
+        for (packet, verdict) in burst.drain().zip(self.verdicts.drain(..)) {
             match verdict {
                 Verdict::Return => {
                     returning_bytes += packet.len() as u64;

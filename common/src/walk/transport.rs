@@ -1,13 +1,13 @@
 //! The walker's second half: from the inner IP header behind its extension headers to the transport's payload, and into the
 //! packet that an ICMP error quotes.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 use super::steps::{plus, within};
-use super::{Encapsulation, Fragment, Inner, Limits, Outer, Stop, Walk, fragment, inner_of_v4, inner_of_v6};
+use super::{Fragment, Inner, Limits, Outer, Stop, Walk, fragment, inner_of_v4, inner_of_v6};
 use crate::cursor::Cursor;
 use crate::drop_reason::DropReason;
-use crate::flow::Tuple;
+use crate::flow::{Address, FlowKey, Tuple};
 use crate::wire::icmp::Icmp;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::{self, Extension, Ipv6};
@@ -70,20 +70,25 @@ pub(super) fn upper<L: Limits, C: Cursor>(cursor: &C, inner: &Inner) -> Result<U
 pub(super) fn complete<L: Limits, C: Cursor>(
     cursor: &C,
     outer: Option<Outer>,
-    encapsulation: Encapsulation,
+    endpoint: Option<u64>,
     inner: &Inner,
 ) -> Result<Walk, Stop> {
     let upper = upper::<L, C>(cursor, inner)?;
     let (ports, payload_offset, payload_length) = transport(cursor, inner, &upper)?;
+    let (source_port, destination_port) = ports.unwrap_or_default();
+    let (key, direction) = FlowKey::of(
+        endpoint,
+        upper.protocol,
+        (Address::new(inner.source), source_port),
+        (Address::new(inner.destination), destination_port),
+    );
     Ok(Walk {
         outer,
-        encapsulation,
+        key,
+        direction,
         inner_offset: inner.offset,
-        inner_length: inner.end.saturating_sub(inner.offset),
-        source: inner.source,
-        destination: inner.destination,
-        protocol: upper.protocol,
-        ports,
+        inner_length: inner.end - inner.offset,
+        has_ports: ports.is_some(),
         fragment: upper.fragment,
         transport_offset: upper.at,
         payload_offset,
@@ -134,13 +139,13 @@ fn transport<C: Cursor>(cursor: &C, inner: &Inner, upper: &Upper) -> Result<Tran
 
 /// The IP header that an ICMP error quotes. The quoted packet is cut short, so its lengths are not judged.
 #[inline(always)]
-pub(super) fn quoted<C: Cursor>(cursor: &C, source: IpAddr, end: usize, upper: &Upper) -> Option<Inner> {
+pub(super) fn quoted<C: Cursor>(cursor: &C, is_v6: bool, end: usize, upper: &Upper) -> Option<Inner> {
     if upper.fragment != Fragment::None {
         return None;
     }
     let v4 = match upper.protocol {
-        protocol::ICMP if source.is_ipv4() => true,
-        protocol::ICMPV6 if source.is_ipv6() => false,
+        protocol::ICMP if !is_v6 => true,
+        protocol::ICMPV6 if is_v6 => false,
         _ => return None,
     };
     let message = Icmp::new(within(cursor, upper.at, end).ok()?);
@@ -160,12 +165,12 @@ pub(super) fn quoted<C: Cursor>(cursor: &C, source: IpAddr, end: usize, upper: &
 /// The quoted packet's tuple; without ports it names no flow of a transport that has them.
 pub(super) fn quoted_tuple<L: Limits, C: Cursor>(cursor: &C, walk: &Walk) -> Option<Tuple> {
     let error = Upper {
-        protocol: walk.protocol,
+        protocol: walk.protocol(),
         at: walk.transport_offset,
         fragment: walk.fragment,
     };
     let end = plus(walk.inner_offset, walk.inner_length);
-    let quoted = quoted(cursor, walk.source, end, &error)?;
+    let quoted = quoted(cursor, walk.key.is_v6(), end, &error)?;
     let upper = upper::<L, C>(cursor, &quoted).ok()?;
     let with_ports = matches!(upper.protocol, protocol::UDP | protocol::TCP);
     let (source_port, destination_port) = match upper.fragment {
@@ -177,7 +182,7 @@ pub(super) fn quoted_tuple<L: Limits, C: Cursor>(cursor: &C, walk: &Walk) -> Opt
         _ => (0, 0),
     };
     Some(Tuple {
-        endpoint: walk.encapsulation.endpoint,
+        endpoint: walk.tuple().endpoint,
         protocol: upper.protocol,
         source: SocketAddr::new(quoted.source, source_port),
         destination: SocketAddr::new(quoted.destination, destination_port),

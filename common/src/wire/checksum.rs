@@ -10,7 +10,10 @@ pub fn internet(bytes: &[u8]) -> u16 {
 /// equation 3). A wrong checksum stays wrong by the same difference.
 #[inline(always)]
 pub const fn updated(checksum: u16, old: u16, new: u16) -> u16 {
-    !fold((!checksum) as u64 + (!old) as u64 + new as u64)
+    // Three words: at most two carries, and adding them in makes no third.
+    let sum = (!checksum) as u32 + (!old) as u32 + new as u32;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// The sum of the 16-bit words without the last folding. It cannot overflow: 2^48 words would be needed.
@@ -24,7 +27,6 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 /// Adds the carries back in until none is left: four rounds are enough for 64 bits.
-#[inline(always)]
 const fn fold(mut sum: u64) -> u16 {
     sum = (sum & 0xffff_ffff) + (sum >> 32);
     sum = (sum & 0xffff) + (sum >> 16);

@@ -141,6 +141,40 @@ pub enum AwsOption {
     Cookie,
 }
 
+/// All options of a packet in the one form in which the load balancer sends them, recognised without looking at each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AwsOptions([u8; Self::LEN]);
+
+impl AwsOptions {
+    /// Bytes of the three options.
+    pub const LEN: usize = 32;
+
+    /// A view of the options' bytes.
+    #[inline(always)]
+    pub const fn new(bytes: [u8; Self::LEN]) -> Self {
+        AwsOptions(bytes)
+    }
+
+    /// The endpoint's id; `None` where these are other options, or the same ones in another order.
+    #[inline(always)]
+    pub const fn endpoint(self) -> Option<u64> {
+        let [a0, a1, a2, a3, e0, e1, e2, e3, e4, e5, e6, e7, b0, b1, b2, b3, .., c0, c1, c2, c3, _, _, _, _] = self.0;
+        let headers = [[a0, a1, a2, a3], [b0, b1, b2, b3], [c0, c1, c2, c3]];
+        let [first, second, third] = headers;
+        let known = u32::from_be_bytes(first) == AwsOptions::HEADERS[0]
+            && u32::from_be_bytes(second) == AwsOptions::HEADERS[1]
+            && u32::from_be_bytes(third) == AwsOptions::HEADERS[2];
+        if known {
+            Some(u64::from_be_bytes([e0, e1, e2, e3, e4, e5, e6, e7]))
+        } else {
+            None
+        }
+    }
+
+    /// Class, type and length of endpoint, attachment and cookie.
+    const HEADERS: [u32; 3] = [0x0108_0102, 0x0108_0202, 0x0108_0301];
+}
+
 /// The three options as the load balancer sends them: 32 bytes.
 pub fn aws_options(endpoint: u64, attachment: u64, cookie: u32) -> [u8; 32] {
     let mut bytes = [0; 32];
@@ -171,6 +205,12 @@ mod tests {
     #[test]
     fn aws_options_are_recognised_by_class_type_and_length() {
         let bytes = aws_options(0x0102_0304_0506_0708, 9, 10);
+        assert_eq!(AwsOptions::new(bytes).endpoint(), Some(0x0102_0304_0506_0708));
+        for place in [0, 1, 2, 3, 12, 13, 14, 15, 24, 25, 26, 27] {
+            let mut other = bytes;
+            other[place] ^= 1;
+            assert_eq!(AwsOptions::new(other).endpoint(), None, "byte {place}");
+        }
         assert_eq!(bytes[..12], [0x01, 0x08, 0x01, 0x02, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(bytes[24..], [0x01, 0x08, 0x03, 0x01, 0, 0, 0, 10]);
         for (header, aws) in [

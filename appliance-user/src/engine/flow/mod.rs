@@ -13,6 +13,7 @@ use core::time::Duration;
 
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::flow::{Direction, FlowKey, Tuple};
+use tidegate_common::walk::Walk;
 use tidegate_common::wire::tcp::Tcp;
 
 use super::Content;
@@ -127,12 +128,12 @@ pub(in crate::engine) struct Context<'a> {
 /// A packet of an admitted flow.
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct Datagram<'a> {
-    /// Its flow's key.
-    pub key: &'a FlowKey,
-    /// Its direction in that key.
+    /// Its headers.
+    pub walk: &'a Walk,
+    /// The packet whose headers these are.
+    pub packet: &'a [u8],
+    /// Its direction in its flow's key.
     pub direction: Direction,
-    /// The TCP header, where the packet has one.
-    pub tcp: Option<Tcp>,
     /// The transport's payload.
     pub payload: &'a [u8],
 }
@@ -140,7 +141,18 @@ pub(in crate::engine) struct Datagram<'a> {
 impl Datagram<'_> {
     /// Its addresses as on the wire.
     pub(in crate::engine) fn tuple(&self) -> Tuple {
-        self.key.tuple(self.direction)
+        self.walk.tuple()
+    }
+
+    /// Its flow's key.
+    #[inline]
+    pub(in crate::engine) fn key(&self) -> &FlowKey {
+        &self.walk.key
+    }
+
+    /// The TCP header, where the packet has one.
+    pub(in crate::engine) fn tcp(&self) -> Option<Tcp> {
+        self.walk.tcp(self.packet)
     }
 }
 
@@ -215,6 +227,14 @@ impl Flow {
         }
     }
 
+    /// The same for what its stream points to, when that has come.
+    #[inline]
+    pub(in crate::engine) fn prefetch_figures(&self) {
+        if let Some(stream) = self.streams.first() {
+            stream.prefetch_figures();
+        }
+    }
+
     /// Its streams.
     #[inline]
     pub(in crate::engine) fn streams(&self) -> &[Stream] {
@@ -232,6 +252,7 @@ impl Flow {
     }
 
     /// Inspects a packet. `Err` is the reason for which the rule would have it dropped.
+    #[inline]
     pub(in crate::engine) fn inspect(
         &mut self,
         datagram: Datagram<'_>,
@@ -240,33 +261,33 @@ impl Flow {
         if self.blindness != context.blindness {
             self.was_blind(context);
         }
+        if matches!(self.speaks, Speaks::Rtp) {
+            return allowed(self.rtp(&datagram, context), context);
+        }
+        self.inspect_others(&datagram, context)
+    }
+
+    /// Inspects a packet of a flow that was not known to carry RTP.
+    fn inspect_others(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
         if matches!(self.speaks, Speaks::Undecided(_)) {
-            self.classify(&datagram);
+            self.classify(datagram);
         }
         let inspected = match &self.speaks {
-            Speaks::Rtp => self.rtp(&datagram, context),
-            Speaks::Srt(_) => self.srt(&datagram, context),
-            Speaks::TsUdp => self.ts_udp(&datagram, context),
-            Speaks::Rtcp => self.rtcp(&datagram, context),
-            Speaks::Rtmp(_) => self.rtmp(&datagram, context),
+            Speaks::Rtp => self.rtp(datagram, context),
+            Speaks::Srt(_) => self.srt(datagram, context),
+            Speaks::TsUdp => self.ts_udp(datagram, context),
+            Speaks::Rtcp => self.rtcp(datagram, context),
+            Speaks::Rtmp(_) => self.rtmp(datagram, context),
             Speaks::Fec(_) => {
-                self.fec(&datagram, context);
+                self.fec(datagram, context);
                 Ok(())
             }
             Speaks::Undecided(_) | Speaks::Other => {
-                self.opaque(&datagram, StreamProtocol::Other, context);
+                self.opaque(datagram, StreamProtocol::Other, context);
                 Ok(())
             }
         };
-        match inspected {
-            // Where no rule names the protocol, a packet of another one breaks no rule.
-            Err(DropReason::NotRtp | DropReason::NotSrt | DropReason::NotTs | DropReason::NotRtmp)
-                if context.rule.protocol == Protocol::Any =>
-            {
-                Ok(())
-            }
-            inspected => inspected,
-        }
+        allowed(inspected, context)
     }
 
     /// Packets of it may have gone by unseen.
@@ -385,6 +406,19 @@ impl Flow {
         }
         self.streams.push(stream);
         Some(self.streams.len() - 1)
+    }
+}
+
+/// Where no rule names the protocol, a packet of another one breaks no rule.
+#[inline(always)]
+fn allowed(inspected: Result<(), DropReason>, context: &Context<'_>) -> Result<(), DropReason> {
+    match inspected {
+        Err(DropReason::NotRtp | DropReason::NotSrt | DropReason::NotTs | DropReason::NotRtmp)
+            if context.rule.protocol == Protocol::Any =>
+        {
+            Ok(())
+        }
+        inspected => inspected,
     }
 }
 

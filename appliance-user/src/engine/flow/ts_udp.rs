@@ -18,7 +18,7 @@ impl Flow {
             sequence: 0,
             retransmitted: false,
             payload: datagram.payload,
-            is_ts: true,
+            ts: mpegts::visible(datagram.payload),
             hash: None,
             content: context.content,
         };
@@ -30,14 +30,13 @@ impl Flow {
         if stream.is_blocked() {
             return Err(DropReason::StreamBlocked);
         }
-        malformed(&packet, context)
+        malformed(packet.payload, context)
     }
 }
 
 /// `malformed_ts = "drop"`: a cleartext TS datagram with bad sync, length or transport error goes.
-pub(super) fn malformed(packet: &Packet<'_>, context: &Context<'_>) -> Result<(), DropReason> {
-    let minds = context.rule.ts.malformed_ts == MalformedTs::Drop && packet.is_ts;
-    if minds && mpegts::is_malformed(packet.payload) {
+pub(super) fn malformed(ts: &[u8], context: &Context<'_>) -> Result<(), DropReason> {
+    if context.rule.ts.malformed_ts == MalformedTs::Drop && mpegts::is_malformed(ts) {
         Err(DropReason::MalformedTs)
     } else {
         Ok(())

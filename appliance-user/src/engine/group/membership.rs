@@ -20,7 +20,10 @@ const KEPT_NOTES: usize = 4;
 
 /// A media stream's part in its group.
 #[derive(Debug)]
+#[repr(C)]
 pub(in crate::engine) struct Membership {
+    /// When there is something to send next; every packet asks.
+    due: Timestamp,
     /// Which path of a ST 2022-7 pair it is.
     pub path: Option<u8>,
     /// Its numbers are needed for FEC.
@@ -61,6 +64,7 @@ pub(in crate::engine) struct Address {
 impl Default for Membership {
     fn default() -> Self {
         Membership {
+            due: Timestamp::default(),
             path: None,
             fec: false,
             batch: Batch::EMPTY,
@@ -112,6 +116,7 @@ impl Membership {
             self.since = at;
             self.batch.push(number, at);
         }
+        self.due = self.due.min(self.since.after(GATHER));
     }
 
     /// Consecutive numbers were counted as lost.
@@ -130,6 +135,7 @@ impl Membership {
             self.shed += 1;
         } else {
             self.losses.push((first, u16::try_from(count).unwrap_or(u16::MAX)));
+            self.due = Timestamp::default();
         }
     }
 
@@ -145,15 +151,13 @@ impl Membership {
     /// The stream goes on under another SSRC.
     pub(in crate::engine) fn renamed(&mut self) {
         (self.presented, self.begun) = (None, None);
+        self.due = Timestamp::default();
     }
 
     /// Whether there is something to send.
     #[inline]
     pub(in crate::engine) fn is_due(&self, now: Timestamp) -> bool {
-        !self.notes.is_empty()
-            || !self.losses.is_empty()
-            || self.batch.length > 0 && now.since(self.since) >= GATHER
-            || self.presented.is_none_or(|at| now.since(at) >= PRESENT_EVERY)
+        now >= self.due
     }
 
     /// Sends what there is.
@@ -183,6 +187,7 @@ impl Membership {
             }
         }
         self.notes.shrink_to(KEPT_NOTES);
+        self.due = self.presented.map_or(now, |at| at.after(PRESENT_EVERY));
     }
 
     /// Heap bytes held.
@@ -206,6 +211,7 @@ impl Membership {
             self.shed += 1;
         } else {
             self.notes.push(note);
+            self.due = Timestamp::default();
         }
     }
 }

@@ -39,6 +39,13 @@ impl Analysis {
     /// The first TS packet is here.
     #[inline]
     pub(super) fn begin(&mut self) {
+        if self.awaited.is_some() {
+            self.make();
+        }
+    }
+
+    #[cold]
+    fn make(&mut self) {
         if let Some((axis, rule)) = self.awaited.take() {
             let mut analyser = Analyser::new(axis);
             analyser.set_rule(&rule);

@@ -45,8 +45,8 @@ pub struct Packet<'a> {
     pub retransmitted: bool,
     /// The payload in the clear; empty where it could not be seen.
     pub payload: &'a [u8],
-    /// The payload is TS. It is judged where it is one to seven packets.
-    pub is_ts: bool,
+    /// The TS packets of the payload ([`mpegts::visible`]); none where no TS is to be seen.
+    pub ts: &'a [[u8; PACKET_SIZE]],
     /// Hash of what must be equal in every copy of a sequence number, where that is not the payload: what was sent may have
     /// been enciphered.
     pub hash: Option<u32>,
@@ -55,26 +55,19 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// The TS packets that can be judged; none where no TS can be seen.
-    #[inline]
-    pub fn ts(&self) -> &'a [[u8; PACKET_SIZE]] {
-        if self.is_ts { mpegts::visible(self.payload) } else { &[] }
-    }
-
     /// What must be equal in every copy of its sequence number.
     #[inline]
     pub(super) fn hash(&self) -> u32 {
         match self.hash {
             Some(hash) => hash,
-            None if self.is_ts => mpegts::hash_datagram(self.payload, self.content),
-            None => mpegts::hash_payload(self.payload, self.content),
+            None => mpegts::hash_datagram(self.payload, self.ts, self.content),
         }
     }
 
     /// What is kept of it while it waits.
     pub fn digest(&self) -> PacketDigest {
         let mut digest = PacketDigest::default();
-        if self.is_ts {
+        if !self.ts.is_empty() {
             // A wrong shape shows in what was digested.
             let _ = mpegts::digest_datagram(self.payload, self.content, &mut digest);
         }

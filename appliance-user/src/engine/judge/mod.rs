@@ -41,7 +41,7 @@ pub use self::continuity::PidCounters;
 use self::court::{Court, Moment, Sitting};
 use self::docket::Docket;
 use self::sequence::{Bench, Sequencer};
-use super::media::mpegts::{Content, PACKET_SIZE};
+use super::media::mpegts::PACKET_SIZE;
 use super::memory::Allowance;
 use super::time::Timestamp;
 pub use super::ts::Axis;
@@ -337,7 +337,7 @@ impl Judge {
         }
         self.clock = now;
         let moment = Moment::of_arrival(now, settling);
-        self.court.datagram(&moment, packet.ts(), packet.content);
+        self.court.datagram(&moment, packet.ts, packet.content);
         true
     }
 
@@ -393,7 +393,7 @@ impl Judge {
         }
         self.court.analysis.begin();
         let moment = Moment::of_arrival(last.at, 0);
-        self.court.packets(&moment, packets, Content::Full);
+        self.court.file(&moment, packets);
         self.court.docket.release(last.at, out);
     }
 

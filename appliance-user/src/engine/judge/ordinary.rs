@@ -7,25 +7,25 @@
 use super::arrival::FilePacket;
 use super::continuity;
 use super::court::{Court, Moment};
-use crate::engine::media::mpegts::{self, Content, Header, PACKET_SIZE, SYNC_BYTE};
+use crate::engine::media::mpegts::{self, AT_ONCE, Content, Header, PACKET_SIZE, SYNC_BYTE};
 use crate::engine::time::Timestamp;
 
 /// A TS packet whose bytes are at hand, in the order of its stream.
-pub(super) trait AtHand {
-    /// Packets of this kind have times of their own.
-    const TIMED: bool;
+pub(super) trait AtHand: Sized {
     /// All of it.
     fn bytes(&self) -> &[u8; PACKET_SIZE];
     /// When it is judged, and came, in a datagram of that moment.
     fn moment(&self, datagram: &Moment) -> Moment;
-    /// When it came.
-    fn came(&self, datagram: &Moment) -> Timestamp;
+    /// The headers of the first [`AT_ONCE`] packets.
+    fn headers(packets: &[Self]) -> [Header; AT_ONCE];
+    /// How many of `length` packets from a place on come before a time; and when the last of those does.
+    fn before(packets: &[Self], run: (usize, usize), datagram: &Moment, until: Timestamp) -> (usize, Timestamp);
+    /// `came` in milliseconds, modulo 2^32.
+    fn milliseconds(datagram: &Moment, came: Timestamp) -> u32;
 }
 
 /// A packet of a datagram.
 impl AtHand for [u8; PACKET_SIZE] {
-    const TIMED: bool = false;
-
     #[inline]
     fn bytes(&self) -> &[u8; PACKET_SIZE] {
         self
@@ -36,14 +36,26 @@ impl AtHand for [u8; PACKET_SIZE] {
     }
 
     #[inline]
-    fn came(&self, datagram: &Moment) -> Timestamp {
-        datagram.came
+    fn headers(packets: &[Self]) -> [Header; AT_ONCE] {
+        // Of a known number they are read without a loop.
+        match packets.as_array::<{ AT_ONCE - 1 }>() {
+            Some(packets) => Header::of_each(packets.iter()),
+            None => Header::of_each(packets.iter()),
+        }
+    }
+
+    #[inline]
+    fn before(_: &[Self], (_, length): (usize, usize), datagram: &Moment, until: Timestamp) -> (usize, Timestamp) {
+        (if datagram.came < until { length } else { 0 }, datagram.came)
+    }
+
+    #[inline]
+    fn milliseconds(datagram: &Moment, _: Timestamp) -> u32 {
+        datagram.milliseconds
     }
 }
 
 impl AtHand for FilePacket<'_> {
-    const TIMED: bool = true;
-
     #[inline]
     fn bytes(&self) -> &[u8; PACKET_SIZE] {
         self.bytes
@@ -54,20 +66,28 @@ impl AtHand for FilePacket<'_> {
     }
 
     #[inline]
-    fn came(&self, _: &Moment) -> Timestamp {
-        self.at
+    fn headers(packets: &[Self]) -> [Header; AT_ONCE] {
+        Header::of_each(packets.iter().map(|packet| packet.bytes))
+    }
+
+    /// A file's clock never goes back.
+    #[inline]
+    fn before(packets: &[Self], run: (usize, usize), datagram: &Moment, until: Timestamp) -> (usize, Timestamp) {
+        let (place, length) = run;
+        let run = packets.get(place..place + length).unwrap_or_default();
+        let last = run.iter().rposition(|packet| packet.at < until);
+        let at = last.and_then(|last| run.get(last)).map(|packet| packet.at);
+        (last.map_or(0, |last| last + 1), at.unwrap_or(datagram.came))
+    }
+
+    #[inline]
+    fn milliseconds(_: &Moment, came: Timestamp) -> u32 {
+        continuity::milliseconds(came)
     }
 }
 
-/// Packets of one PID, judged as one.
-struct Run {
-    /// The PID's place.
-    pid: usize,
-    /// How many there are, one at least.
-    count: usize,
-    /// The content of null packets is never compared.
-    null: bool,
-}
+/// The packet that a PID's run ended with, whose content is not hashed yet, and the PID's place.
+type Unhashed<'a, P> = Option<(usize, &'a P)>;
 
 impl Court {
     /// The next datagram in order: the TS packets that can be seen of it, if any.
@@ -82,76 +102,78 @@ impl Court {
             self.rebase();
         }
         self.analysis.begin();
-        self.packets(moment, packets, content);
-    }
-
-    /// Judges packets that follow each other.
-    #[inline]
-    pub(super) fn packets<P: AtHand>(&mut self, moment: &Moment, mut packets: &[P], content: Content) {
-        // The packet that a PID's last run ended with, until its content is hashed.
-        let mut unhashed: Option<(usize, &P)> = None;
-        while let Some(first) = packets.first() {
-            let Some(run) = self.run(moment, packets) else {
-                self.remember(unhashed.take(), content);
-                self.single(moment, first, content);
-                packets = packets.get(1..).unwrap_or_default();
-                continue;
-            };
-            let (of_run, rest) = packets.split_at_checked(run.count).unwrap_or((packets, &[]));
-            packets = rest;
-            if let Some(last) = of_run.last().filter(|_| !run.null) {
-                // Where the same PID goes on, nothing is compared with what it goes on from.
-                let other = unhashed.replace((run.pid, last)).filter(|(pid, _)| *pid != run.pid);
-                self.remember(other, content);
-            }
-        }
+        let unhashed = self.some_packets(moment, packets, content, None);
         self.remember(unhashed, content);
     }
 
-    /// Judges the run that packets begin with; `None` where the first of them is more than plain.
-    #[inline]
-    fn run<P: AtHand>(&mut self, moment: &Moment, packets: &[P]) -> Option<Run> {
-        let (first, next) = packets.split_first()?;
-        let mut last = Header::of(first.bytes());
-        if !last.is_plain() {
-            return None;
+    /// Judges packets of a file that follow each other.
+    pub(super) fn file(&mut self, moment: &Moment, packets: &[FilePacket<'_>]) {
+        let mut unhashed = None;
+        for packets in packets.chunks(AT_ONCE) {
+            unhashed = self.some_packets(moment, packets, Content::Full, unhashed);
         }
-        let null = last.is_null();
-        let pid = self.continuity.goes_on(last)?;
-        let mut length = |until: Timestamp| {
-            let (mut came, mut count) = (first.came(moment), 1);
-            if came >= until {
-                return None;
-            }
-            for packet in next {
-                let (header, at) = (Header::of(packet.bytes()), packet.came(moment));
-                if !last.is_followed_by(header) || P::TIMED && at >= until {
-                    break;
+        self.remember(unhashed, Content::Full);
+    }
+
+    /// Judges packets that follow each other, [`AT_ONCE`] at most.
+    #[inline]
+    fn some_packets<'a, P: AtHand>(
+        &mut self,
+        moment: &Moment,
+        packets: &'a [P],
+        content: Content,
+        mut unhashed: Unhashed<'a, P>,
+    ) -> Unhashed<'a, P> {
+        let headers = P::headers(packets);
+        let followed = Header::followed(&headers);
+        let header = |place: usize| headers.get(place % AT_ONCE).copied().unwrap_or_default();
+        let mut place = 0;
+        while let Some(first) = packets.get(place) {
+            let length = (followed >> place).trailing_ones() as usize + 1;
+            let before = |until| P::before(packets, (place, length), moment, until);
+            let last = |count: usize| header(place + count - 1);
+            if let Some((pid, count)) = self.run::<P>(moment, header(place), before, last) {
+                place += count;
+                // Null packets are compared with nothing, and where a PID goes on nothing is with what it goes on from.
+                if let Some(last) = packets.get(place - 1).filter(|_| !header(place - 1).is_null()) {
+                    let other = unhashed.replace((pid, last)).filter(|(other, _)| *other != pid);
+                    self.remember(other, content);
                 }
-                (last, came, count) = (header, at, count + 1);
+            } else {
+                self.remember(unhashed.take(), content);
+                self.single(moment, first, content);
+                place += 1;
             }
-            Some((count, came))
-        };
+        }
+        unhashed
+    }
+
+    /// Judges a run from its first packet's header, how many of it come `before` a time, and the `last` one's header. The place
+    /// of its PID, and how many packets were judged; `None` where the first of them is more than plain.
+    #[inline]
+    fn run<P: AtHand>(
+        &mut self,
+        moment: &Moment,
+        first: Header,
+        before: impl FnOnce(Timestamp) -> (usize, Timestamp),
+        last: impl FnOnce(usize) -> Header,
+    ) -> Option<(usize, usize)> {
+        let pid = if first.is_plain() { self.continuity.goes_on(first)? } else { return None };
         let (count, came) = match self.analysis.analyser_mut() {
-            Some(analyser) => analyser.count_run(pid, length)?,
-            None => length(Timestamp::from_nanos(u64::MAX))?,
+            Some(analyser) => analyser.count_run(pid, before)?,
+            None => before(Timestamp::from_nanos(u64::MAX)),
         };
-        let milliseconds = match P::TIMED {
-            true => continuity::milliseconds(came),
-            false => moment.milliseconds,
-        };
-        self.continuity.take_run(pid, last, count, milliseconds);
-        self.ts.packets += count;
-        let count = count as usize;
-        Some(Run { pid, count, null })
+        let milliseconds = P::milliseconds(moment, came);
+        self.continuity.take_run(pid, last(count), count as u64, milliseconds);
+        self.ts.packets += count as u64;
+        Some((pid, count))
     }
 
     /// Hashes the content of a PID's last packet.
     #[inline]
-    fn remember<P: AtHand>(&mut self, last: Option<(usize, &P)>, content: Content) {
+    fn remember<P: AtHand>(&mut self, last: Unhashed<'_, P>, content: Content) {
         if let Some((pid, packet)) = last {
-            let digest = mpegts::digest_packet(packet.bytes(), content);
-            self.continuity.remember(pid, digest.hash);
+            self.continuity.remember(pid, mpegts::hash_plain(packet.bytes(), content));
         }
     }
 

@@ -5,7 +5,7 @@ use core::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::media::mpegts::build;
+use crate::engine::media::mpegts::{self, Content, build};
 
 const PIDS: [u16; 6] = [0x100, 0x101, 0, 0x1fff, 0x1ff, 0x20];
 /// Datagrams remembered, to be sent again.
@@ -114,7 +114,7 @@ impl Both {
             sequence: sent.sequence,
             retransmitted: sent.retransmitted,
             payload: &sent.payload,
-            is_ts: sent.is_ts,
+            ts: if sent.is_ts { mpegts::visible(&sent.payload) } else { &[] },
             hash: sent.hash,
             content: self.content,
         };
@@ -296,7 +296,7 @@ fn most_packets_go_the_short_way() {
             sequence,
             retransmitted: false,
             payload: &payload,
-            is_ts: true,
+            ts: payload.as_chunks().0,
             hash: None,
             content: Content::Sampled,
         };

@@ -50,6 +50,7 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     /// [`Error`] where the bytes break RFC 3550 5.1.
+    #[inline(always)]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let (header, mut rest) = bytes.split_first_chunk::<FIXED_HEADER>().ok_or(Error::Truncated)?;
         let [flags, marker_and_type, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3] = *header;
@@ -137,6 +138,7 @@ impl<'a> Extension<'a> {
 
 /// Whether a UDP payload is RTCP rather than RTP: packets of version 2 and a type of 192 to 223 (RFC 5761 4), which no RTP
 /// payload type with its marker bit may take on a shared port, whose lengths add up to the whole datagram (RFC 3550 A.2).
+#[inline]
 pub fn is_rtcp(bytes: &[u8]) -> bool {
     // The smallest RTCP packet that begins a datagram is a header and the sender's SSRC.
     let mut rest = bytes;

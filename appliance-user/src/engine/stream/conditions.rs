@@ -1,6 +1,6 @@
 //! Conditions that last: what a rule asks of bit rate, null packets, stream types and PIDs, looked at once a second.
 
-use super::Stream;
+use super::{Cold, Stream};
 use crate::engine::outbox::Outbox;
 use crate::engine::time::Timestamp;
 use crate::engine::ts::TsEvent;
@@ -26,18 +26,18 @@ impl Stream {
             return;
         };
         let mut holding = Holding::default();
-        let looked = analyser.check(now, &self.rule, &mut |_, event| note(&mut holding, &event));
+        let looked = analyser.check(now, &self.cold.rule, &mut |_, event| note(&mut holding, &event));
         if !looked {
             return;
         }
-        let identity = &self.identity;
+        let Cold { identity, watch, .. } = &mut *self.cold;
         for (cause, held) in CHECKED.into_iter().zip(holding) {
             let (figure, limit) = held.unwrap_or_default();
-            self.watch
-                .level(now, cause, held.is_some(), figure, limit, &mut |at, change| {
-                    outbox.tell(at, identity, change);
-                });
+            watch.level(now, cause, held.is_some(), figure, limit, &mut |at, change| {
+                outbox.tell(at, identity, change);
+            });
         }
+        self.settle_state();
     }
 }
 

@@ -52,51 +52,67 @@ pub(super) struct Totals {
 }
 
 /// A stream within a flow.
+///
+/// What every packet reads and writes stands first, on one cache line, and beside it the judge; what is told, reported or
+/// found stands apart.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Stream {
-    /// The engine's streams in the order in which they appeared.
-    ordinal: u64,
-    identity: StreamIdentity,
-    /// Which way of its flow the media goes.
-    pub direction: Direction,
     /// What tells it from its flow's other streams: the SSRC, or SRT's destination socket id.
     pub selector: u32,
-    /// The cipher's name, `none`, or `unverified`.
-    pub encryption: &'static str,
-    /// What only RTMP knows.
-    pub rtmp: Option<Box<RtmpFigures>>,
+    /// The engine's blindness that `media` knows of.
+    blindness: u32,
+    /// Which way of its flow the media goes.
+    pub direction: Direction,
     /// Its TS was judged after decryption.
     pub decrypted: bool,
+    announced: bool,
+    ts_visible: bool,
+    /// The appliance was blind since the last packet.
+    unseen: bool,
+    /// The watch's state is that its packets are to be dropped.
+    blocked: bool,
+    /// Silence of it is a matter of its rule.
+    is_media: bool,
+    packets: u64,
+    bytes: u64,
+    last_seen: Timestamp,
+    media: Media,
+    /// What only RTP knows; `None` for other protocols.
+    pub(in crate::engine) rtp: Option<Box<RtpFigures>>,
+    /// Longer without media, in nanoseconds, is silence by its rule.
+    silence: u64,
+    cold: Box<Cold>,
+    judge: Option<Judge>,
     /// What only SRT knows of it.
     pub(in crate::engine) srt: Option<Box<SrtFigures>>,
-    judge: Option<Judge>,
+    /// What only RTMP knows.
+    pub rtmp: Option<Box<RtmpFigures>>,
+    /// The cipher's name, `none`, or `unverified`.
+    pub encryption: &'static str,
+    /// The engine's streams in the order in which they appeared.
+    ordinal: u64,
+}
+
+/// What a packet seldom needs.
+#[derive(Debug)]
+struct Cold {
+    identity: StreamIdentity,
     watch: Watch,
     findings: Findings,
     /// What was told of the transport stream lately.
     telling: Telling,
-    packets: u64,
-    bytes: u64,
-    ts_visible: bool,
-    announced: bool,
-    last_seen: Timestamp,
-    media: Media,
-    /// The appliance was blind since the last packet.
-    unseen: bool,
-    /// The engine's blindness that `media` knows of.
-    blindness: u32,
     /// What the rule says of the transport stream.
     rule: Arc<TsRule>,
     /// What pays for the stream's own bytes.
     room: Option<Grant>,
     /// What pays for the watch's.
     watch_room: Option<Grant>,
-    /// What only RTP knows; `None` for other protocols.
-    pub(in crate::engine) rtp: Option<Box<RtpFigures>>,
 }
 
 impl Stream {
     /// Bytes of a stream that has just begun, with its judge's first room.
-    pub(super) const MEMORY: usize = size_of::<Stream>() + 1024;
+    pub(super) const MEMORY: usize = size_of::<Stream>() + size_of::<Cold>() + 1024;
 
     /// A stream that was just seen for the first time.
     pub(super) fn new(
@@ -116,34 +132,41 @@ impl Stream {
             ssrc: matches!(protocol, StreamProtocol::Rtp | StreamProtocol::Rist).then_some(selector),
             stream_id: None,
         };
-        Stream {
-            ordinal: 0,
+        let media = Media {
+            last: now,
+            quiet_since: now,
+        };
+        let cold = Cold {
             identity,
-            direction,
-            selector,
-            encryption: "none",
-            rtmp: None,
-            decrypted: false,
-            srt: None,
-            judge: judge_for(protocol, rule.reorder_window),
             watch: Watch::new(rule, protocol),
             findings: Findings::default(),
             telling: Telling::default(),
-            packets: 0,
-            bytes: 0,
-            ts_visible: false,
-            announced: false,
-            last_seen: now,
-            media: Media {
-                last: now,
-                quiet_since: now,
-            },
-            unseen: false,
-            blindness: 0,
             rule: Arc::clone(&rule.ts),
             room: None,
             watch_room: None,
+        };
+        Stream {
+            selector,
+            blindness: 0,
+            direction,
+            decrypted: false,
+            announced: false,
+            ts_visible: false,
+            unseen: false,
+            blocked: false,
+            is_media: protocol.is_media(),
+            packets: 0,
+            bytes: 0,
+            last_seen: now,
+            media,
             rtp: None,
+            silence: silence_of(rule),
+            cold: Box::new(cold),
+            judge: judge_for(protocol, rule.reorder_window),
+            srt: None,
+            rtmp: None,
+            encryption: "none",
+            ordinal: 0,
         }
     }
 
@@ -151,8 +174,13 @@ impl Stream {
     #[inline]
     pub(super) fn prefetch(&self) {
         prefetch(self);
+    }
+
+    /// The same for what it points to, when it has come itself.
+    #[inline]
+    pub(super) fn prefetch_figures(&self) {
         if let Some(rtp) = &self.rtp {
-            prefetch(&**rtp);
+            rtp.prefetch();
         }
     }
 
@@ -166,51 +194,61 @@ impl Stream {
             0,
             Timestamp::default(),
         );
-        stream.identity.source = None;
-        stream.identity.destination = None;
+        stream.cold.identity.source = None;
+        stream.cold.identity.destination = None;
         stream
     }
 
     /// Takes its place: `room` pays for it, and what it grows by comes out of the allowance.
     pub(super) fn settle(&mut self, room: Grant, allowance: &Allowance) {
-        self.room = Some(room);
-        self.watch_room = Some(allowance.grant());
+        self.cold.room = Some(room);
+        self.cold.watch_room = Some(allowance.grant());
         self.judge = self.judge.take().map(|judge| judge.within(allowance));
     }
 
     /// The policy changed and the stream goes on under `rule`.
     pub(super) fn readmit(&mut self, rule: &Rule) {
-        self.identity.rule = rule_name(rule);
-        self.watch.readmit(rule);
-        self.rule = Arc::clone(&rule.ts);
+        self.cold.identity.rule = rule_name(rule);
+        self.cold.watch.readmit(rule);
+        self.silence = silence_of(rule);
+        self.settle_state();
+        self.cold.rule = Arc::clone(&rule.ts);
         if let Some(judge) = &mut self.judge {
             judge.readmit(&rule.ts);
         }
     }
 
     /// When its last packet came.
+    #[inline]
     pub(super) fn last_seen(&self) -> Timestamp {
         self.last_seen
     }
 
     /// Whether its packets are being dropped.
+    #[inline]
     pub(super) fn is_blocked(&self) -> bool {
-        self.watch.state() == StreamState::Blocked
+        self.blocked
+    }
+
+    /// The watch may have moved its state.
+    fn settle_state(&mut self) {
+        self.blocked = self.cold.watch.state() == StreamState::Blocked;
     }
 
     /// Whether it was told of: it has shown more than one packet.
+    #[inline]
     pub(super) fn is_confirmed(&self) -> bool {
         self.announced
     }
 
     /// Whether it was only counted so far.
     pub(super) fn is_other(&self) -> bool {
-        self.identity.protocol == StreamProtocol::Other
+        self.cold.identity.protocol == StreamProtocol::Other
     }
 
     /// Tells something of it.
     pub(super) fn tell(&self, at: Timestamp, change: StreamChange, outbox: &mut Outbox) {
-        outbox.tell(at, &self.identity, change);
+        outbox.tell(at, &self.cold.identity, change);
     }
 
     /// Whether it is the SRT stream to that destination socket id.
@@ -227,7 +265,7 @@ impl Stream {
     ) {
         self.encryption = cipher;
         if stream_id.is_some() {
-            self.identity.stream_id = stream_id;
+            self.cold.identity.stream_id = stream_id;
         }
         if let (Some(latency), Some(judge)) = (latency, &mut self.judge) {
             judge.set_window(latency);
@@ -236,8 +274,8 @@ impl Stream {
 
     /// The stream has shown to be RIST: its sender repeats what was lost, so there is longer to wait.
     pub(super) fn speaks_rist(&mut self, rule: &Rule) {
-        if self.identity.protocol == StreamProtocol::Rtp {
-            self.identity.protocol = StreamProtocol::Rist;
+        if self.cold.identity.protocol == StreamProtocol::Rtp {
+            self.cold.identity.protocol = StreamProtocol::Rist;
             if let Some(judge) = &mut self.judge {
                 judge.set_window(rule.reorder_window.unwrap_or(ARQ_WINDOW));
             }
@@ -248,7 +286,7 @@ impl Stream {
     pub(super) fn succeed(&mut self, selector: u32, outbox: &mut Outbox) {
         self.with_judge(outbox, |judge, verdicts| judge.rebase(verdicts));
         self.selector = selector;
-        self.identity.ssrc = Some(selector);
+        self.cold.identity.ssrc = Some(selector);
         if let Some(rtp) = &mut self.rtp {
             rtp.succeed();
         }
@@ -256,13 +294,13 @@ impl Stream {
 
     /// Its transport stream is analysed too: tables, clocks, TR 101 290.
     pub(super) fn analyse(&mut self) {
-        let axis = if self.identity.protocol == StreamProtocol::File {
+        let axis = if self.cold.identity.protocol == StreamProtocol::File {
             Axis::File
         } else {
             Axis::Live
         };
         if let Some(judge) = &mut self.judge {
-            judge.analyse(axis, Arc::clone(&self.rule));
+            judge.analyse(axis, Arc::clone(&self.cold.rule));
         }
     }
 
@@ -305,6 +343,7 @@ impl Stream {
     }
 
     /// Counts a packet that carries no media to judge.
+    #[inline]
     pub(super) fn count(&mut self, now: Timestamp, bytes: usize, outbox: &mut Outbox) {
         self.packets += 1;
         self.bytes += bytes as u64;
@@ -317,23 +356,32 @@ impl Stream {
     }
 
     /// A media packet came that was no copy: whatever silence was before it is over now.
+    #[inline]
     fn take_media(&mut self, now: Timestamp, outbox: &mut Outbox) {
         let silent_since = core::mem::replace(&mut self.media.quiet_since, now);
         self.media.last = now;
-        if !self.announced || !self.identity.protocol.is_media() {
+        if !self.announced || !self.is_media {
             return;
         }
         outbox.saw_media();
-        if !core::mem::take(&mut self.unseen) {
-            let identity = &self.identity;
-            self.watch
-                .silent(now, silent_since, &mut |at, change| outbox.tell(at, identity, change));
+        let unseen = core::mem::take(&mut self.unseen);
+        if !unseen && now.nanos().saturating_sub(silent_since.nanos()) > self.silence {
+            self.was_silent(now, silent_since, outbox);
         }
     }
 
+    /// Media comes again after longer than its rule lets it be silent.
+    #[cold]
+    fn was_silent(&mut self, now: Timestamp, since: Timestamp, outbox: &mut Outbox) {
+        let Cold { identity, watch, .. } = &mut *self.cold;
+        watch.silent(now, since, &mut |at, change| outbox.tell(at, identity, change));
+        self.settle_state();
+    }
+
     /// Takes one packet: its size, and what its transport says of it; what the judge finds moves the state.
+    #[inline]
     pub(super) fn offer(&mut self, now: Timestamp, bytes: usize, packet: &Packet<'_>, outbox: &mut Outbox) {
-        self.ts_visible |= !packet.ts().is_empty();
+        self.ts_visible |= !packet.ts.is_empty();
         self.count(now, bytes, outbox);
         let usual = self.judge.as_mut().is_some_and(|judge| judge.take(now, packet));
         if !usual || self.judge.as_ref().is_some_and(Judge::has_to_tell) {
@@ -389,14 +437,14 @@ impl Stream {
             judge.taint(at);
         }
         if finding.taints() {
-            self.watch.taint(at);
+            self.cold.watch.taint(at);
         }
-        self.findings.note(&self.identity, at, finding, outbox);
+        self.cold.findings.note(&self.cold.identity, at, finding, outbox);
     }
 
     /// Notes a finding that nobody's injected packets have made: what stands beside it is as good as ever.
     pub(super) fn remark(&mut self, at: Timestamp, finding: Finding, outbox: &mut Outbox) {
-        self.findings.note(&self.identity, at, finding, outbox);
+        self.cold.findings.note(&self.cold.identity, at, finding, outbox);
     }
 
     /// Lets time pass: gaps whose window is over, silence, holds and debounces. `blindness` is how often the engine was
@@ -408,14 +456,19 @@ impl Stream {
             self.blindness = blindness;
             self.media.quiet_since = self.media.quiet_since.max(now);
         }
-        let waited_for = self.announced && self.identity.protocol.is_media();
-        let (media, identity) = (waited_for.then_some(self.media), &self.identity);
-        self.watch
-            .advance(now, media, &mut |at, change| outbox.tell(at, identity, change));
-        if let Some(room) = &mut self.watch_room {
+        let media = (self.announced && self.is_media).then_some(self.media);
+        let Cold {
+            identity,
+            watch,
+            watch_room,
+            ..
+        } = &mut *self.cold;
+        watch.advance(now, media, &mut |at, change| outbox.tell(at, identity, change));
+        if let Some(room) = watch_room {
             // Its windows are bounded, and it is what blocks: where nothing is left, the analysis of others gives way, not it.
-            room.hold(self.watch.memory());
+            room.hold(watch.memory());
         }
+        self.settle_state();
     }
 
     /// The reader of a file lost synchronisation.
@@ -436,15 +489,16 @@ impl Stream {
                 packets: self.packets,
                 transport: self.transport(),
             };
-            outbox.tell(now, &self.identity, change);
+            outbox.tell(now, &self.cold.identity, change);
         }
     }
 
+    #[inline]
     fn announce(&mut self, now: Timestamp, outbox: &mut Outbox) {
         // RFC 3550 A.1: a source is not believed on its first packet.
         if !self.announced && self.packets >= 2 {
             self.announced = true;
-            outbox.tell(now, &self.identity, StreamChange::StreamAppeared);
+            outbox.tell(now, &self.cold.identity, StreamChange::StreamAppeared);
         }
     }
 
@@ -454,18 +508,27 @@ impl Stream {
         work: impl FnOnce(&mut Judge, &mut Verdicts<'_>) -> R,
     ) -> Option<R> {
         let judge = self.judge.as_mut()?;
+        let cold = &mut *self.cold;
         let mut verdicts = Verdicts {
             ordinal: self.ordinal,
-            identity: &self.identity,
-            watch: &mut self.watch,
-            findings: &mut self.findings,
-            telling: &mut self.telling,
-            rule: &self.rule,
+            identity: &cold.identity,
+            watch: &mut cold.watch,
+            findings: &mut cold.findings,
+            telling: &mut cold.telling,
+            rule: &cold.rule,
             rtp: self.rtp.as_deref_mut(),
             outbox,
         };
-        Some(work(judge, &mut verdicts))
+        let result = work(judge, &mut verdicts);
+        self.settle_state();
+        Some(result)
     }
+}
+
+/// Longer without media than this is silence by a rule, in nanoseconds.
+fn silence_of(rule: &Rule) -> u64 {
+    let nanos = |silence: Duration| u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX);
+    rule.silence.map_or(u64::MAX, nanos)
 }
 
 fn judge_for(protocol: StreamProtocol, window: Option<Duration>) -> Option<Judge> {

@@ -2,7 +2,7 @@
 
 use tidegate_common::flow::FlowKey;
 
-use super::{ARQ_WINDOW, Stream};
+use super::{ARQ_WINDOW, Cold, Stream};
 use crate::engine::event::StreamChange;
 use crate::engine::flow::rtp::{ArrivalHeader, RtpFigures};
 use crate::engine::group::{Address, GroupKey, Member, Outcome, Post, RtcpNote};
@@ -15,6 +15,7 @@ use crate::policy::{Protocol, Rule, RuleId};
 
 impl Stream {
     /// What only RTP knows, from now on kept.
+    #[inline]
     pub(in crate::engine) fn rtp_mut(&mut self) -> &mut RtpFigures {
         self.rtp.get_or_insert_default()
     }
@@ -28,7 +29,7 @@ impl Stream {
 
     /// Ties a media stream to its companions by what its rule says: FEC, and the other path of a pair.
     pub(in crate::engine) fn tie(&mut self, rule: &Rule) {
-        let (source, destination) = (self.identity.source, self.identity.destination);
+        let (source, destination) = (self.cold.identity.source, self.cold.identity.destination);
         let is_of = |path: &Path| {
             source.is_some_and(|source| path.source.contains(&source.ip()))
                 && destination.is_some_and(|to| path.destination.contains(&to.ip()) && path.port == to.port())
@@ -37,7 +38,7 @@ impl Stream {
         let path = paths
             .and_then(|paths| paths.iter().position(is_of))
             .map(|path| path as u8);
-        let awaits = (rule.protocol == Protocol::Any && self.identity.protocol == StreamProtocol::Rtp)
+        let awaits = (rule.protocol == Protocol::Any && self.cold.identity.protocol == StreamProtocol::Rtp)
             .then(|| rule.reorder_window.unwrap_or(ARQ_WINDOW));
         let rtp = self.rtp_mut();
         rtp.tie(rule.protocol == Protocol::RtpFec, path);
@@ -45,6 +46,7 @@ impl Stream {
     }
 
     /// A media packet's RTP header, before the packet is judged.
+    #[inline]
     pub(in crate::engine) fn rtp_packet(
         &mut self,
         now: Timestamp,
@@ -60,6 +62,7 @@ impl Stream {
     }
 
     /// A media packet was judged. Whether the stream's groups should be told something.
+    #[inline]
     pub(in crate::engine) fn rtp_judged(&mut self, now: Timestamp, sequence: u16) -> bool {
         let announced = self.announced;
         let duplicated = self.judge.as_ref().map_or(0, |judge| judge.transport().duplicated);
@@ -88,8 +91,8 @@ impl Stream {
             },
             key: GroupKey {
                 rule,
-                endpoint: self.identity.endpoint,
-                destination: self.identity.destination,
+                endpoint: self.cold.identity.endpoint,
+                destination: self.cold.identity.destination,
                 ssrc: 0,
             },
         };
@@ -102,7 +105,7 @@ impl Stream {
             self.awaits_retransmissions();
         }
         if self.rtp_mut().rtcp(at, note) {
-            outbox.tell(now, &self.identity, StreamChange::Bye);
+            outbox.tell(now, &self.cold.identity, StreamChange::Bye);
         }
     }
 
@@ -124,11 +127,16 @@ impl Stream {
         if lost == 0 {
             return;
         }
-        let tainted = self.findings.are_suspicious(now);
-        let identity = &self.identity;
-        self.watch
-            .count(now, Cause::NetworkLoss, lost, tainted, &mut |at, change| {
-                outbox.tell(at, identity, change);
-            });
+        let Cold {
+            identity,
+            watch,
+            findings,
+            ..
+        } = &mut *self.cold;
+        let tainted = findings.are_suspicious(now);
+        watch.count(now, Cause::NetworkLoss, lost, tainted, &mut |at, change| {
+            outbox.tell(at, identity, change);
+        });
+        self.settle_state();
     }
 }

@@ -15,18 +15,18 @@ fn what_the_watch_holds_is_paid_for_and_comes_back() {
     let before = allowance.left();
     for ms in 0..100 {
         let at = at(ms * INCIDENT.as_millis() as u64);
-        stream.watch.continuity_error(at, 256, false, &mut |_, _| ());
+        stream.cold.watch.continuity_error(at, 256, false, &mut |_, _| ());
     }
     stream.advance(at(50_000), 0, &mut outbox);
-    let held = stream.watch.memory();
+    let held = stream.cold.watch.memory();
     assert!(held > 0);
     assert_eq!(before - allowance.left(), held);
     // Nothing goes wrong any more: the account is given up.
     for seconds in 51..200 {
         stream.advance(at(seconds * 1000), 0, &mut outbox);
     }
-    assert!(stream.watch.memory() < held);
-    assert_eq!(before - allowance.left(), stream.watch.memory());
+    assert!(stream.cold.watch.memory() < held);
+    assert_eq!(before - allowance.left(), stream.cold.watch.memory());
     drop(stream);
     assert_eq!(allowance.left(), 1 << 20);
 }

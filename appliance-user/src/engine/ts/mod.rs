@@ -177,23 +177,26 @@ impl Analyser {
     }
 
     /// Counts a run of packets of one PID that say nothing but their counter: no start, no adaptation field, no scrambling,
-    /// no error, no gap. How many there are before a moment, and when the last of them came, `run` says; `None` where they
+    /// no error, no gap. How many of them come before a time, and when the last of those does, `run` says; `None` where they
     /// are not counted, for each of them has to be: see [`Analyser::count`].
     #[inline]
     #[must_use]
     pub(in crate::engine) fn count_run(
         &mut self,
         slot: usize,
-        run: impl FnOnce(Timestamp) -> Option<(u64, Timestamp)>,
-    ) -> Option<(u64, Timestamp)> {
+        run: impl FnOnce(Timestamp) -> (usize, Timestamp),
+    ) -> Option<(usize, Timestamp)> {
         let state = self.slots.get_mut(slot)?;
         if state.generation != self.generation || state.watched {
             return None;
         }
-        let (count, at) = run(self.next_tick)?;
-        state.packets += count;
+        let (count, at) = run(self.next_tick);
+        if count == 0 {
+            return None;
+        }
+        state.packets += count as u64;
         state.last = at;
-        self.packets += count;
+        self.packets += count as u64;
         self.now = at;
         Some((count, at))
     }

@@ -87,7 +87,7 @@ impl Flow {
         } else {
             session.client(datagram, forward)
         };
-        let Some(tcp) = datagram.tcp else { return Ok(()) };
+        let Some(tcp) = datagram.tcp() else { return Ok(()) };
         if datagram.direction != client {
             session.reply(tcp);
             return Ok(());

@@ -54,7 +54,7 @@ impl Session {
     /// Which way the client sends, where no rule says it: the way of the first SYN.
     pub(super) fn client(&mut self, datagram: &Datagram<'_>, otherwise: Direction) -> Direction {
         let opens = datagram
-            .tcp
+            .tcp()
             .is_some_and(|tcp| tcp.flags() & (tcp::SYN | tcp::ACK) == tcp::SYN);
         if self.client.is_none() && opens {
             self.client = Some(datagram.direction);

@@ -22,6 +22,8 @@ const WEIGHT: u32 = 4;
 const SILENCE: u64 = 8;
 const SHORTEST_SILENCE: Duration = Duration::from_millis(50);
 const LONGEST_SILENCE: Duration = Duration::from_secs(1);
+/// [`LONGEST_SILENCE`] in nanoseconds.
+const LONGEST_SAMPLE: u64 = LONGEST_SILENCE.as_nanos() as u64;
 
 /// What the RTP header says.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +71,7 @@ struct Reference {
 
 impl Reference {
     /// Whether a time stamp is further back than any reordering of frames explains, or ahead of the time that has passed.
+    #[inline]
     fn is_left_by(&self, timestamp: u32, transit: u32) -> bool {
         let advance = timestamp.wrapping_sub(self.timestamp) as i32;
         let delay = transit.wrapping_sub(self.transit) as i32;
@@ -76,6 +79,7 @@ impl Reference {
     }
 
     /// The next packet. Clocks drift, so a longer transit time counts a little.
+    #[inline]
     fn follow(&mut self, timestamp: u32, transit: u32) {
         let delay = transit.wrapping_sub(self.transit) as i32;
         self.timestamp = timestamp;
@@ -105,6 +109,7 @@ pub(in crate::engine) struct Arrival {
 
 impl Arrival {
     /// Takes a packet.
+    #[inline]
     pub(in crate::engine) fn packet(&mut self, now: Timestamp, header: &Header) -> (Step, Option<Jump>) {
         let step = self.step(header.sequence);
         let jump = match step {
@@ -120,7 +125,7 @@ impl Arrival {
             Step::Forward => self.timestamps(now, header),
         };
         if step == Step::Forward {
-            let sample = now.since(self.last).as_nanos().min(LONGEST_SILENCE.as_nanos()) as u64;
+            let sample = now.nanos().saturating_sub(self.last.nanos()).min(LONGEST_SAMPLE);
             self.mean = (self.mean * ((1 << WEIGHT) - 1) + sample) >> WEIGHT;
         }
         if step != Step::Behind {
@@ -168,6 +173,7 @@ impl Arrival {
         self.suspect = None;
     }
 
+    #[inline]
     fn step(&mut self, sequence: u16) -> Step {
         let Some(highest) = self.highest else {
             self.highest = Some(sequence);
@@ -190,18 +196,32 @@ impl Arrival {
     }
 
     /// Jitter, and whether the time stamp is where it may be.
+    #[inline]
     fn timestamps(&mut self, now: Timestamp, header: &Header) -> Option<Jump> {
         if !header.has_clock {
             return None;
         }
-        let arrived = clock_units(now);
-        let (timestamp, transit) = (header.timestamp, arrived.wrapping_sub(header.timestamp));
-        let here = Reference { timestamp, transit };
+        let (timestamp, transit) = (header.timestamp, clock_units(now).wrapping_sub(header.timestamp));
+        if self.suspect.is_none()
+            && let Some(reference) = &mut self.reference
+            && !reference.is_left_by(timestamp, transit)
+        {
+            reference.follow(timestamp, transit);
+            self.measure(transit);
+            return None;
+        }
+        self.odd_timestamp(Reference { timestamp, transit }, header.marker)
+    }
+
+    /// The first time stamp, one that jumped, or the one after it.
+    #[cold]
+    fn odd_timestamp(&mut self, here: Reference, marker: bool) -> Option<Jump> {
+        let Reference { timestamp, transit } = here;
         let mut confirmed = None;
         match (&mut self.reference, self.suspect.take()) {
             (Some(reference), suspect) if reference.is_left_by(timestamp, transit) => {
                 let Some((_, marked)) = suspect.filter(|(suspect, _)| !suspect.is_left_by(timestamp, transit)) else {
-                    self.suspect = Some((here, header.marker));
+                    self.suspect = Some((here, marker));
                     return None;
                 };
                 *reference = here;
@@ -226,6 +246,7 @@ impl Arrival {
     }
 
     /// RFC 3550 A.8, with its rounding.
+    #[inline]
     fn measure(&mut self, transit: u32) {
         if let Some(before) = self.transit.replace(transit) {
             let difference = (transit.wrapping_sub(before) as i32).unsigned_abs();
@@ -238,6 +259,7 @@ impl Arrival {
 }
 
 /// A time in units of [`CLOCK`], nine of which are 100 us, modulo 2^32.
+#[inline]
 fn clock_units(at: Timestamp) -> u32 {
     let (whole, rest) = (at.nanos() / 100_000, at.nanos() % 100_000);
     (whole.wrapping_mul(9) + rest * 9 / 100_000) as u32

@@ -50,6 +50,7 @@ impl Flow {
     }
 
     /// RTCP on the media's own port (RFC 5761), which may go either way, is not media and says something of it.
+    #[cold]
     pub(super) fn rtcp_beside_media(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) {
         let Ok(compound) = Compound::parse(datagram.payload) else {
             return;
@@ -88,7 +89,7 @@ impl Flow {
             return;
         };
         let member = Member {
-            flow: *datagram.key,
+            flow: *datagram.key(),
             direction: stream.direction,
             ssrc: 0,
         };

@@ -11,41 +11,45 @@ use crate::engine::group::{Membership, Merged, Outcome, RtcpNote};
 use crate::engine::media::fec::{Dimension, Header as FecHeader};
 use crate::engine::stream::Finding;
 use crate::engine::time::Timestamp;
+use crate::prefetch::prefetch;
 
 /// A BYE may overtake its stream's last packets on another port by this much; media after that denies it.
 const BYE_GRACE: Duration = Duration::from_millis(50);
 
 /// What only RTP knows of a stream.
+///
+/// What every packet reads and writes stands first, on two cache lines.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(in crate::engine) struct RtpFigures {
+    arrival: Arrival,
+    /// One bit for each payload type that was seen.
+    payload_types: u128,
+    /// Media packets and their payload that came, repeated ones left out: what a sender report is compared with.
+    received: u64,
+    markers: u64,
+    bye: Option<Timestamp>,
     /// The stream's part in its groups.
     pub membership: Membership,
     /// How long there is to wait once the stream shows that its receiver asks for retransmissions; `None` where its rule says
     /// what it is, and once that was shown.
     pub retransmission_window: Option<Duration>,
-    arrival: Arrival,
-    /// One bit for each payload type that was seen.
-    payload_types: u128,
-    markers: u64,
     jumps: u64,
     signalled_jumps: u64,
-    /// Media packets and their payload that came, repeated ones left out: what a sender report is compared with.
-    received: u64,
     /// The sender repeats what was lost, and does not count that (RIST): its count says nothing of what came in the end.
     repeats: bool,
-    /// The same by the last times at which some came, copies left out.
-    history: History,
-    bye: Option<Timestamp>,
-    feedback: Option<Box<Feedback>>,
-    /// FEC packets, for the FEC stream itself.
-    fec: Option<FecFigures>,
     /// The rule says that FEC accompanies the stream, or FEC was seen.
     expects_fec: bool,
     paired: bool,
+    feedback: Option<Box<Feedback>>,
+    /// FEC packets, for the FEC stream itself.
+    fec: Option<FecFigures>,
     recovered: u64,
     seamless: Option<Merged>,
     /// What the merge counted under SSRCs before this one.
     seamless_before: Merged,
+    /// Media packets by the last times at which some came, copies left out.
+    history: History,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,6 +88,14 @@ impl Default for RtpFigures {
 }
 
 impl RtpFigures {
+    /// Asks for what the next packet will read.
+    #[inline]
+    pub(in crate::engine) fn prefetch(&self) {
+        prefetch(&self.arrival);
+        prefetch(&self.payload_types);
+        self.history.prefetch();
+    }
+
     /// Packets came before the stream was recognised, and were not counted here.
     pub(in crate::engine) fn began_before(&mut self) {
         self.history = History::new(None);
@@ -113,6 +125,7 @@ impl RtpFigures {
     }
 
     /// A media packet came. What is wrong with it is returned.
+    #[inline]
     pub(in crate::engine) fn media(
         &mut self,
         now: Timestamp,
@@ -156,6 +169,7 @@ impl RtpFigures {
 
     /// The packet was judged: its number may be told. A stray's is told when the next one follows it. `duplicated` of the
     /// packets so far were copies.
+    #[inline]
     pub(in crate::engine) fn judged(&mut self, now: Timestamp, sequence: u16, duplicated: u64) {
         self.history.came(now, self.received.saturating_sub(duplicated));
         if self.arrival.is_followed(sequence) {

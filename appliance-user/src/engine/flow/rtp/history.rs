@@ -2,19 +2,21 @@
 //! had come by then.
 
 use crate::engine::time::Timestamp;
+use crate::prefetch::prefetch;
 
 /// Times that are remembered: the packets of some milliseconds, longer than a message between workers takes.
 const TIMES: usize = 32;
 
 /// How many packets had come by the last times at which some came.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct History {
-    /// A ring: when packets came, and how many there were then.
-    times: [(Timestamp, u64); TIMES],
     next: usize,
     used: usize,
     /// How many there were before the oldest of these times; `None` where that is not known any more.
     before: Option<u64>,
+    /// A ring: when packets came, and how many there were then.
+    times: [(Timestamp, u64); TIMES],
 }
 
 impl History {
@@ -23,6 +25,15 @@ impl History {
         History {
             before,
             ..History::default()
+        }
+    }
+
+    /// Asks for what the next packet will read and write.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.next);
+        if let Some(place) = self.times.get(self.next) {
+            prefetch(place);
         }
     }
 

@@ -43,22 +43,29 @@ impl Flow {
         }
         let sender = self.sender(packet.ssrc(), datagram.direction, context.rule);
         let is_mp2t = packet.payload_type() == rtp::PAYLOAD_TYPE_MP2T;
+        let is_ts = is_mp2t || mpegts::looks_like_ts(packet.payload());
         let media = Packet {
             sequence: packet.sequence_number().into(),
             retransmitted: sender.retransmits,
             payload: packet.payload(),
-            is_ts: is_mp2t || mpegts::looks_like_ts(packet.payload()),
+            ts: if is_ts { mpegts::visible(packet.payload()) } else { &[] },
             hash: None,
             content: context.content,
         };
-        let place = self.rtp_stream(&sender, datagram, context);
+        let is_usual = |stream: &Stream| {
+            stream.selector == sender.ssrc && stream.direction == datagram.direction && stream.is_confirmed()
+        };
+        let place = if self.streams.first().is_some_and(is_usual) {
+            Some(0)
+        } else {
+            self.rtp_stream(&sender, datagram, context)
+        };
         let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) else {
             // Nobody walks around a block, or past what holds for every packet, under another SSRC.
-            let blocked = |stream: &Stream| stream.direction == datagram.direction && stream.is_blocked();
-            if self.streams.iter().any(blocked) {
+            if self.is_blocked(datagram.direction) {
                 return Err(DropReason::StreamBlocked);
             }
-            return admitted.and(malformed(&media, context));
+            return admitted.and(if is_ts { malformed(media.payload, context) } else { Ok(()) });
         };
         if sender.rist {
             stream.speaks_rist(context.rule);
@@ -67,7 +74,7 @@ impl Flow {
             sequence: packet.sequence_number(),
             timestamp: packet.timestamp(),
             marker: packet.marker(),
-            has_clock: is_mp2t || !media.ts().is_empty(),
+            has_clock: is_mp2t || !media.ts.is_empty(),
         };
         stream.rtp_packet(
             context.now,
@@ -78,18 +85,25 @@ impl Flow {
         );
         stream.offer(context.now, datagram.payload.len(), &media, context.outbox);
         if stream.rtp_judged(context.now, header.sequence) {
-            stream.tell_group(context.now, datagram.key, self.admission.rule(), context.post);
+            stream.tell_group(context.now, datagram.key(), self.admission.rule(), context.post);
         }
         let blocked = stream.is_blocked();
         admitted?;
         if blocked {
             return Err(DropReason::StreamBlocked);
         }
-        malformed(&media, context)
+        if is_ts { malformed(media.payload, context) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn is_blocked(&self, direction: Direction) -> bool {
+        let blocked = |stream: &Stream| stream.direction == direction && stream.is_blocked();
+        self.streams.iter().any(blocked)
     }
 
     /// The media packet that a datagram is, if its rule has media go this way; `None` for RTCP on the media port (RFC 5761), which may
     /// go either way, is not media and changes nothing.
+    #[inline(always)]
     fn rtp_header<'a>(
         &self,
         datagram: &Datagram<'a>,
@@ -114,6 +128,7 @@ impl Flow {
 
     /// Whose packet it is. RIST sets the SSRC's lowest bit in what it sends again (VSF TR-06-1); where no rule says RIST,
     /// an SSRC that differs from a known even one in nothing else shows it, for chance does not.
+    #[inline]
     fn sender(&self, ssrc: u32, direction: Direction, rule: &Rule) -> Sender {
         let original = ssrc & !1;
         let is_known = |stream: &Stream| stream.direction == direction && stream.selector == original;
@@ -135,6 +150,7 @@ impl Flow {
     }
 
     /// The stream of an SSRC: a known one, a successor, a new one where the rule allows one more; else a conflict.
+    #[inline(never)]
     fn rtp_stream(&mut self, sender: &Sender, datagram: &Datagram<'_>, context: &mut Context<'_>) -> Option<usize> {
         let ssrc = sender.ssrc;
         let same_way = |stream: &Stream| stream.direction == datagram.direction;

@@ -402,7 +402,7 @@ fn judge(data: &srt::Data<'_>, seen: Seen, stream: &mut Stream, datagram: &Datag
         sequence,
         retransmitted,
         payload: if visible { clear } else { &[] },
-        is_ts: visible,
+        ts: if visible { mpegts::visible(clear) } else { &[] },
         hash: sent,
         content: context.content,
     };

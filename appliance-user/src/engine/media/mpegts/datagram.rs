@@ -51,21 +51,29 @@ pub fn is_malformed(payload: &[u8]) -> bool {
     shape(payload).is_err() || packets.iter().take(MAX_TS_PACKETS).any(bad)
 }
 
-/// Hash of a payload that is TS, which is equal in every copy of a sequence number.
+/// Hash of a payload with these [`visible`] TS packets, which is equal in every copy of a sequence number.
 ///
 /// Live ([`Content::Sampled`]) the length and 24 bytes of each TS packet count: its first sixteen, a PCR included, and its
 /// last eight. They lie in the cache lines that judging reads anyway, or beside them. Two payloads that differ nowhere but
 /// between bytes 16 and 180 of their TS packets have the same hash, so the later one is taken for a copy of the earlier.
 /// A payload that is not one to seven whole packets is sampled as any other ([`hash_payload`]). In a file every byte counts.
 #[inline]
-pub fn hash_datagram(payload: &[u8], content: Content) -> u32 {
-    let (packets, odd) = payload.as_chunks::<PACKET_SIZE>();
-    if content == Content::Full || !odd.is_empty() || !(1..=MAX_TS_PACKETS).contains(&packets.len()) {
+pub fn hash_datagram(payload: &[u8], ts: &[[u8; PACKET_SIZE]], content: Content) -> u32 {
+    if content == Content::Full || ts.is_empty() || ts.as_flattened().len() != payload.len() {
         return hash_payload(payload, content);
     }
-    let mut state = payload.len() as u64;
-    for packet in packets {
-        state = hash::mix(state, word(packet, 0), word(packet, 8) ^ word(packet, TAIL));
+    // Of a known number they are read without a loop.
+    match ts.as_array::<MAX_TS_PACKETS>() {
+        Some(ts) => hash_samples(ts.iter()),
+        None => hash_samples(ts.iter()),
+    }
+}
+
+#[inline(always)]
+fn hash_samples<'a>(ts: impl ExactSizeIterator<Item = &'a [u8; PACKET_SIZE]>) -> u32 {
+    let mut state = ts.len() as u64;
+    for packet in ts {
+        state = hash::chain(state, word(packet, 0), word(packet, 8) ^ word(packet, TAIL));
     }
     hash::finish(state)
 }
@@ -89,7 +97,7 @@ pub fn digest_datagram(payload: &[u8], content: Content, digest: &mut PacketDige
     let packets = payload.as_chunks::<PACKET_SIZE>().0;
     digest.ts_count = packets.len().min(MAX_TS_PACKETS) as u8;
     digest.ts_visible = !packets.is_empty() && packets.len() <= MAX_TS_PACKETS;
-    digest.hash = hash_datagram(payload, content);
+    digest.hash = hash_datagram(payload, visible(payload), content);
     digest.bad_sync = 0;
     for (place, (packet, slot)) in packets.iter().zip(&mut digest.ts).enumerate() {
         *slot = digest_packet(packet, content);
@@ -122,8 +130,11 @@ pub fn has_sync(payload: &[u8]) -> bool {
 
 /// A TS packet's four header bytes as one word, the sync byte lowest: what tells at one glance whether a packet only goes on
 /// from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Header(u32);
+
+/// Packets whose headers are compared at once: a datagram's, and one more for a power of two.
+pub(in crate::engine) const AT_ONCE: usize = MAX_TS_PACKETS + 1;
 
 impl Header {
     /// Everything but transport_priority, which says nothing here, PID and continuity_counter.
@@ -152,13 +163,34 @@ impl Header {
         self.0 & Self::PID == Self::PID
     }
 
-    /// Whether this plain packet's is followed by the other: plain, of the same PID and, where counters mean something,
-    /// counted one up.
+    /// The headers of [`AT_ONCE`] packets, or of fewer; the others are nobody's.
+    #[inline(always)]
+    pub(in crate::engine) fn of_each<'a>(packets: impl Iterator<Item = &'a [u8; PACKET_SIZE]>) -> [Header; AT_ONCE] {
+        let mut headers = [Header::default(); AT_ONCE];
+        headers
+            .iter_mut()
+            .zip(packets)
+            .for_each(|(header, packet)| *header = Header::of(packet));
+        headers
+    }
+
+    /// One bit for each of some packets in a row: the next one goes on from it. Where this one is plain that one is too, of
+    /// the same PID and, where counters mean something, counted one up.
     #[inline]
-    pub(in crate::engine) fn is_followed_by(self, next: Header) -> bool {
-        let counted = self.0 & !Self::COUNTER | self.0.wrapping_add(Self::ONE_UP) & Self::COUNTER;
-        let care = Self::SHAPE | Self::PID | if self.is_null() { 0 } else { Self::COUNTER };
-        (counted ^ next.0) & care == 0
+    pub(in crate::engine) fn followed(headers: &[Header; AT_ONCE]) -> u32 {
+        let mut next = *headers;
+        next.rotate_left(1);
+        let goes_on = |header: &Header, next: &Header| {
+            let counted = header.0 & !Self::COUNTER | header.0.wrapping_add(Self::ONE_UP) & Self::COUNTER;
+            let uncounted = if header.0 & Self::PID == Self::PID { Self::COUNTER } else { 0 };
+            (counted ^ next.0) & (Self::SHAPE | Self::PID | Self::COUNTER) & !uncounted == 0
+        };
+        let mut bits = 0;
+        for (place, (header, next)) in headers.iter().zip(&next).enumerate() {
+            bits |= u32::from(goes_on(header, next)) << place;
+        }
+        // Nothing is known of what comes after the last one.
+        bits & (1 << (AT_ONCE - 1)) - 1
     }
 
     /// Header bytes 1 and 2, as [`tidegate_common::digest::TsDigest::head`].

@@ -10,7 +10,7 @@ pub mod stream_type;
 
 use tidegate_common::digest::TsDigest;
 
-pub(in crate::engine) use self::datagram::Header;
+pub(in crate::engine) use self::datagram::{AT_ONCE, Header};
 pub use self::datagram::{
     ShapeError, digest_datagram, has_sync, hash_datagram, hash_payload, is_malformed, looks_like_ts, shape, visible,
 };
@@ -56,23 +56,36 @@ pub fn digest_packet(packet: &[u8; PACKET_SIZE], content: Content) -> TsDigest {
         false => (0, false),
     };
     let first = word(packet, 4) & if has_pcr { WITHOUT_PCR } else { u64::MAX };
-    let header = u64::from(u32::from_le_bytes([h1, h2, control, 0]));
-    let hash = match content {
-        Content::Sampled => {
-            hash::mix(header, first, word(packet, 52)) ^ hash::pair(word(packet, 116), word(packet, 180))
-        }
-        Content::Full => hash_after_first(packet, hash::mix(header, first, 0)),
-    };
+    let hash = hash_content(packet, first, content);
     TsDigest {
         head: u16::from_be_bytes([h1, h2]),
         control,
         adaptation_flags: flags,
-        hash: hash::finish(hash),
+        hash,
     }
 }
 
-/// Every byte from 12 to the end, on top of `state`: in two strands, so that one multiplication need not wait for the other.
+/// The hash of [`digest_packet`] for a packet without an adaptation field.
 #[inline]
+pub(in crate::engine) fn hash_plain(packet: &[u8; PACKET_SIZE], content: Content) -> u32 {
+    hash_content(packet, word(packet, 4), content)
+}
+
+/// Header and content, of which `first` are the bytes from 4 to 12 as far as they count.
+#[inline(always)]
+fn hash_content(packet: &[u8; PACKET_SIZE], first: u64, content: Content) -> u32 {
+    let [_, h1, h2, control, ..] = *packet;
+    let header = u64::from(u32::from_le_bytes([h1, h2, control, 0]));
+    hash::finish(match content {
+        Content::Sampled => {
+            hash::mix(header, first, word(packet, 52)) ^ hash::pair(word(packet, 116), word(packet, 180))
+        }
+        Content::Full => hash_after_first(packet, hash::mix(header, first, 0)),
+    })
+}
+
+/// Every byte from 12 to the end, on top of `state`: in two strands, so that one multiplication need not wait for the other.
+#[inline(never)]
 fn hash_after_first(packet: &[u8; PACKET_SIZE], state: u64) -> u64 {
     // 176 bytes: exactly eleven pairs of words, five for each strand and one.
     let (pairs, last) = packet[12..].as_chunks::<32>();
