@@ -111,6 +111,25 @@ impl PidState {
     }
 }
 
+/// A PID whose next packet goes on from its last one: [`Continuity::goes_on`].
+pub(super) struct GoingOn<'a> {
+    /// Its place.
+    pub(super) place: usize,
+    state: &'a mut PidState,
+}
+
+impl GoingOn<'_> {
+    /// Takes so many plain packets, each of which goes on from the one before it. `last` is the last one's header; its hash is
+    /// told by [`Continuity::remember`] once it is known.
+    #[inline]
+    pub(super) fn take(self, last: Header, count: usize, now_ms: u32) {
+        let state = self.state;
+        state.counters.packets += count as u64;
+        (state.last.head, state.last.control, state.last.adaptation_flags) = (last.head(), last.control(), 0);
+        (state.last_ms, state.duplicated) = (now_ms, false);
+    }
+}
+
 /// Every PID's state.
 #[derive(Debug)]
 pub(super) struct Continuity {
@@ -197,33 +216,21 @@ impl Continuity {
         Some(Judged { place, gap, error })
     }
 
-    /// The place of the PID of a plain packet that goes on from the PID's last one, so that nothing about it is wrong: it
-    /// counts one up and nothing is missing between them. Null packets always do. `None` for any other, and for a new PID.
+    /// The PID of a plain packet that goes on from the PID's last one, so that nothing about it is wrong: it counts one up
+    /// and nothing is missing between them. Null packets always do. `None` for any other, and for a new PID.
     #[inline]
-    pub(super) fn goes_on(&mut self, header: Header) -> Option<usize> {
+    pub(super) fn goes_on(&mut self, header: Header) -> Option<GoingOn<'_>> {
         let pid = header.head() & NULL_PID;
         let place = match self.pids.get(self.recent) {
             Some(state) if state.counters.pid == pid => self.recent,
             _ => self.known(pid)?,
         };
-        let state = self.pids.get(place)?;
-        let counted = (header.control() ^ state.last.control.wrapping_add(1)) & 0x0f == 0;
-        if counted && state.judged == self.now || header.is_null() {
+        let state = self.pids.get_mut(place)?;
+        if header.counts_on_from(state.last.control) && state.judged == self.now || header.is_null() {
             self.recent = place;
-            Some(place)
+            Some(GoingOn { place, state })
         } else {
             None
-        }
-    }
-
-    /// Takes so many plain packets, the first of which [`Continuity::goes_on`] holds of and each other follows. `place` is
-    /// their PID's, `last` the last one's header; its hash is told by [`Continuity::remember`] once it is known.
-    #[inline]
-    pub(super) fn take_run(&mut self, place: usize, last: Header, count: u64, now_ms: u32) {
-        if let Some(state) = self.pids.get_mut(place) {
-            state.counters.packets += count;
-            (state.last.head, state.last.control, state.last.adaptation_flags) = (last.head(), last.control(), 0);
-            (state.last_ms, state.duplicated) = (now_ms, false);
         }
     }
 

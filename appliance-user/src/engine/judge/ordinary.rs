@@ -86,6 +86,12 @@ impl AtHand for FilePacket<'_> {
     }
 }
 
+/// The header of the packet at a place.
+#[inline]
+fn header(headers: &[Header; AT_ONCE], place: usize) -> Header {
+    headers.get(place % AT_ONCE).copied().unwrap_or_default()
+}
+
 /// The packet that a PID's run ended with, whose content is not hashed yet, and the PID's place.
 type Unhashed<'a, P> = Option<(usize, &'a P)>;
 
@@ -126,16 +132,15 @@ impl Court {
     ) -> Unhashed<'a, P> {
         let headers = P::headers(packets);
         let followed = Header::followed(&headers);
-        let header = |place: usize| headers.get(place % AT_ONCE).copied().unwrap_or_default();
         let mut place = 0;
         while let Some(first) = packets.get(place) {
-            let length = (followed >> place).trailing_ones() as usize + 1;
-            let before = |until| P::before(packets, (place, length), moment, until);
-            let last = |count: usize| header(place + count - 1);
-            if let Some((pid, count)) = self.run::<P>(moment, header(place), before, last) {
+            if let Some((pid, count)) = self.run(moment, packets, place, (&headers, followed)) {
                 place += count;
                 // Null packets are compared with nothing, and where a PID goes on nothing is with what it goes on from.
-                if let Some(last) = packets.get(place - 1).filter(|_| !header(place - 1).is_null()) {
+                if let Some(last) = packets
+                    .get(place - 1)
+                    .filter(|_| !header(&headers, place - 1).is_null())
+                {
                     let other = unhashed.replace((pid, last)).filter(|(other, _)| *other != pid);
                     self.remember(other, content);
                 }
@@ -148,32 +153,46 @@ impl Court {
         unhashed
     }
 
-    /// Judges a run from its first packet's header, how many of it come `before` a time, and the `last` one's header. The place
-    /// of its PID, and how many packets were judged; `None` where the first of them is more than plain.
+    /// Judges the run of packets that begins at a place, by their headers and which of them are followed. The place of its PID,
+    /// and how many packets were judged; `None` where the first of them is more than plain.
     #[inline]
     fn run<P: AtHand>(
         &mut self,
         moment: &Moment,
-        first: Header,
-        before: impl FnOnce(Timestamp) -> (usize, Timestamp),
-        last: impl FnOnce(usize) -> Header,
+        packets: &[P],
+        place: usize,
+        (headers, followed): (&[Header; AT_ONCE], u32),
     ) -> Option<(usize, usize)> {
-        let pid = if first.is_plain() { self.continuity.goes_on(first)? } else { return None };
+        let first = header(headers, place);
+        if !first.is_plain() {
+            return None;
+        }
+        let length = match first.is_null() {
+            false => (followed >> place).trailing_ones() as usize + 1,
+            true => headers
+                .iter()
+                .skip(place)
+                .take_while(|header| header.is_plain_null())
+                .count(),
+        };
+        let pid = self.continuity.goes_on(first)?;
+        let at = pid.place;
+        let before = |until| P::before(packets, (place, length), moment, until);
         let (count, came) = match self.analysis.analyser_mut() {
-            Some(analyser) => analyser.count_run(pid, before)?,
+            Some(analyser) => analyser.count_run(at, before)?,
             None => before(Timestamp::from_nanos(u64::MAX)),
         };
-        let milliseconds = P::milliseconds(moment, came);
-        self.continuity.take_run(pid, last(count), count as u64, milliseconds);
+        pid.take(header(headers, place + count - 1), count, P::milliseconds(moment, came));
         self.ts.packets += count as u64;
-        Some((pid, count))
+        Some((at, count))
     }
 
     /// Hashes the content of a PID's last packet.
     #[inline]
     fn remember<P: AtHand>(&mut self, last: Unhashed<'_, P>, content: Content) {
         if let Some((pid, packet)) = last {
-            self.continuity.remember(pid, mpegts::hash_plain(packet.bytes(), content));
+            self.continuity
+                .remember(pid, mpegts::hash_plain(packet.bytes(), content));
         }
     }
 

@@ -135,7 +135,7 @@ fn what_goes_on_is_plain_and_one_up() {
     let before = header(0x0100, 0x1f);
     assert!(before.is_plain() && !before.is_null());
     assert!(goes_on(before, header(0x0100, 0x10)));
-    assert!(goes_on(before, header(0x2100, 0x10)), "the priority says nothing");
+    assert!(header(0x2100, 0x10).is_plain(), "the priority says nothing");
     for head in [0x4100, 0x8100] {
         assert!(!header(head, 0x10).is_plain(), "{head:x}");
         assert!(!goes_on(before, header(head, 0x10)), "{head:x}");
@@ -148,8 +148,15 @@ fn what_goes_on_is_plain_and_one_up() {
     }
     let null = header(0x1fff, 0x13);
     assert!(null.is_plain() && null.is_null());
-    assert!(goes_on(null, null) && goes_on(null, header(0x1fff, 0x17)));
-    assert!(!goes_on(null, header(0x1fff, 0x93)));
+    assert!(null.is_plain_null() && header(0x3fff, 0x17).is_plain_null());
+    assert!(!header(0x1fff, 0x93).is_plain_null() && !before.is_plain_null());
+    for counter in 0..16 {
+        let next = header(0x0100, 0x10 | counter);
+        for control in [0x0f, 0x1f, 0x20, 0x3e, 0xf3] {
+            assert_eq!(next.counts_on_from(control), (control + 1) & 0x0f == counter);
+        }
+    }
+    assert_eq!((before.head(), before.control()), (0x0100, 0x1f));
     let mut out_of_sync = [0; PACKET_SIZE];
     out_of_sync[..4].copy_from_slice(&[0x46, 1, 0, 0x10]);
     assert!(!goes_on(before, mpegts::Header::of(&out_of_sync)));

@@ -59,7 +59,11 @@ impl Flow {
             if self.streams.iter().any(blocked) {
                 return Err(DropReason::StreamBlocked);
             }
-            return admitted.and(if is_ts { malformed(media.payload, context) } else { Ok(()) });
+            return admitted.and(if is_ts {
+                malformed(media.payload, context)
+            } else {
+                Ok(())
+            });
         };
         if sender.rist {
             stream.speaks_rist(context.rule);
@@ -87,7 +91,11 @@ impl Flow {
         if blocked {
             return Err(DropReason::StreamBlocked);
         }
-        if is_ts { malformed(media.payload, context) } else { Ok(()) }
+        if is_ts {
+            malformed(media.payload, context)
+        } else {
+            Ok(())
+        }
     }
 
     /// The media packet that a datagram is, if its rule has media go this way; `None` for RTCP on the media port (RFC 5761), which may
