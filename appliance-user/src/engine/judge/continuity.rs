@@ -67,19 +67,41 @@ pub(super) struct Error {
 #[derive(Clone, Copy, Debug, Default)]
 struct PidState {
     counters: PidCounters,
-    last: TsDigest,
     /// [`Continuity::now`] when the last packet was judged.
     judged: Past,
+    /// The header that the next packet has if it is plain and goes on. Null packets' have any counter.
+    next: Header,
+    /// The last packet, but for what `next` says of it where it was plain.
+    last: TsDigest,
     last_ms: u32,
+    /// The last packet was plain, and judged in a run.
+    in_run: bool,
     /// The last packet was a second copy.
     duplicated: bool,
 }
 
+const _: () = assert!(size_of::<PidState>() <= 56, "a hostile stream may have 8192 of them");
+
 impl PidState {
-    /// The counter that the next packet should have.
-    #[inline]
-    fn expected(&self, packet: &TsDigest) -> u8 {
-        (self.last.continuity_counter() + u8::from(packet.has_payload())) & 0x0f
+    /// The last packet.
+    fn last(&self) -> TsDigest {
+        let header = self.next.before();
+        match self.in_run {
+            true => TsDigest {
+                head: header.head(),
+                control: header.control(),
+                adaptation_flags: 0,
+                hash: self.last.hash,
+            },
+            false => self.last,
+        }
+    }
+
+    /// The next packet is the last one now.
+    fn follow(&mut self, packet: &TsDigest, now_ms: u32, duplicated: bool) {
+        self.last = *packet;
+        self.next = Header::plain(packet.head, packet.continuity_counter()).after(1);
+        (self.last_ms, self.in_run, self.duplicated) = (now_ms, false, duplicated);
     }
 
     /// Judges a packet that is not the next one without more ado. `now` is [`Continuity::now`].
@@ -90,9 +112,10 @@ impl PidState {
         } else {
             Gap::NumbersMissing
         };
-        let expected = self.expected(packet);
+        let last = self.last();
+        let expected = counted_on(&last, packet);
         let anything_goes = self.judged.epoch() != now.epoch() || packet.discontinuity();
-        let copy = packet.has_payload() && *packet == self.last && gap == Gap::Whole && !anything_goes;
+        let copy = packet.has_payload() && *packet == last && gap == Gap::Whole && !anything_goes;
         let wrong = match copy {
             true => self.duplicated,
             false => !anything_goes && packet.continuity_counter() != expected,
@@ -100,8 +123,8 @@ impl PidState {
         *duplicates += u64::from(copy && !wrong);
         let since_previous = u64::from(now_ms.wrapping_sub(self.last_ms)) * MILLISECOND;
         self.counters.continuity_errors += u64::from(wrong);
-        self.last = *packet;
-        (self.judged, self.last_ms, self.duplicated) = (now, now_ms, copy);
+        self.judged = now;
+        self.follow(packet, now_ms, copy);
         let error = wrong.then_some(Error {
             gap,
             expected,
@@ -119,14 +142,14 @@ pub(super) struct GoingOn<'a> {
 }
 
 impl GoingOn<'_> {
-    /// Takes so many plain packets, each of which goes on from the one before it. `last` is the last one's header; its hash is
-    /// told by [`Continuity::remember`] once it is known.
+    /// Takes so many plain packets, each of which goes on from the one before it. `first` is the first one's header; the hash
+    /// of the last is told by [`Continuity::remember`] once it is known.
     #[inline]
-    pub(super) fn take(self, last: Header, count: usize, now_ms: u32) {
+    pub(super) fn take(self, first: Header, count: usize, now_ms: u32) {
         let state = self.state;
         state.counters.packets += count as u64;
-        (state.last.head, state.last.control, state.last.adaptation_flags) = (last.head(), last.control(), 0);
-        (state.last_ms, state.duplicated) = (now_ms, false);
+        state.next = first.after(count);
+        (state.last_ms, state.in_run, state.duplicated) = (now_ms, true, false);
     }
 }
 
@@ -136,8 +159,10 @@ pub(super) struct Continuity {
     pids: Vec<PidState>,
     /// Open-addressed: places in `pids`; its length is a power of two and twice the number of PIDs at least.
     index: Vec<u16>,
-    /// The place of the last packet's PID: most packets follow one of their own.
+    /// The place of the last packet's PID that is not the null packets': most packets follow one of their own.
     recent: usize,
+    /// The place of null packets, once there are any.
+    null: Option<usize>,
     now: Past,
 }
 
@@ -168,6 +193,7 @@ impl Default for Continuity {
             pids: Vec::new(),
             index: Vec::new(),
             recent: 0,
+            null: None,
             now: Past::new(0, 1),
         }
     }
@@ -205,10 +231,9 @@ impl Continuity {
         state.counters.packets += 1;
         // The common packet counts one up from the last one of the same epoch, and nothing is missing between them: it is no
         // copy, and nothing about it is wrong.
-        let follows = packet.continuity_counter() == state.expected(packet);
+        let follows = packet.continuity_counter() == counted_on(&state.last(), packet);
         if follows && state.judged == now {
-            state.last = *packet;
-            (state.last_ms, state.duplicated) = (now_ms, false);
+            state.follow(packet, now_ms, false);
         } else if packet.pid() != NULL_PID {
             return Some(state.weigh(place, packet, now_ms, now, duplicates));
         }
@@ -217,21 +242,24 @@ impl Continuity {
     }
 
     /// The PID of a plain packet that goes on from the PID's last one, so that nothing about it is wrong: it counts one up
-    /// and nothing is missing between them. Null packets always do. `None` for any other, and for a new PID.
+    /// and nothing is missing between them. `None` for any other packet.
     #[inline]
     pub(super) fn goes_on(&mut self, header: Header) -> Option<GoingOn<'_>> {
-        let pid = header.head() & NULL_PID;
-        let place = match self.pids.get(self.recent) {
-            Some(state) if state.counters.pid == pid => self.recent,
-            _ => self.known(pid)?,
-        };
-        let state = self.pids.get_mut(place)?;
-        if header.counts_on_from(state.last.control) && state.judged == self.now || header.is_null() {
-            self.recent = place;
-            Some(GoingOn { place, state })
-        } else {
-            None
+        if self.pids.get(self.recent).is_none_or(|state| state.next != header) {
+            self.recent = self.known(header.pid())?;
         }
+        let place = self.recent;
+        let state = self.pids.get_mut(place)?;
+        let goes_on = state.next == header && state.judged == self.now;
+        goes_on.then_some(GoingOn { place, state })
+    }
+
+    /// The null packets' PID, which any plain null packet goes on; `None` where there were none.
+    #[inline]
+    pub(super) fn null(&mut self) -> Option<GoingOn<'_>> {
+        let place = self.null?;
+        let state = self.pids.get_mut(place)?;
+        Some(GoingOn { place, state })
     }
 
     /// The hash of a PID's last packet, which a run ended with.
@@ -291,6 +319,9 @@ impl Continuity {
         }
         let place = self.pids.len();
         self.enter(pid, place);
+        if pid == NULL_PID {
+            self.null = Some(place);
+        }
         let counters = PidCounters {
             pid,
             ..PidCounters::default()
@@ -298,6 +329,7 @@ impl Continuity {
         self.pids.push(PidState {
             counters,
             judged: Past::new(0, self.now.epoch().wrapping_sub(1)),
+            next: Header::plain(pid, 0),
             ..PidState::default()
         });
         if self.pids.len() * 2 > self.index.len() {
@@ -328,6 +360,12 @@ impl Continuity {
             *free = place as u16;
         }
     }
+}
+
+/// The counter of a packet that goes on from another.
+#[inline]
+fn counted_on(last: &TsDigest, packet: &TsDigest) -> u8 {
+    (last.continuity_counter() + u8::from(packet.has_payload())) & 0x0f
 }
 
 /// Where the search for a PID begins. PIDs of a programme are often neighbours or multiples of 256.

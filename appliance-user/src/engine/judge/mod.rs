@@ -40,8 +40,9 @@ use self::continuity::Continuity;
 pub use self::continuity::PidCounters;
 use self::court::{Court, Moment, Sitting};
 use self::docket::Docket;
+use self::pace::Settling;
 use self::sequence::{Bench, Sequencer};
-use super::media::mpegts::PACKET_SIZE;
+use super::media::mpegts::{Content, PACKET_SIZE};
 use super::memory::Allowance;
 use super::time::Timestamp;
 pub use super::ts::Axis;
@@ -272,11 +273,11 @@ impl Judge {
     /// How long events are held back now: until twice the window has passed, or 100 packets, but two seconds at most. A
     /// number that was forged ahead of its time meets the genuine one within that.
     pub fn settling(&self) -> Duration {
-        Duration::from_nanos(self.settling_nanos())
+        Duration::from_nanos(self.held_back().nanos())
     }
 
-    fn settling_nanos(&self) -> u64 {
-        self.sequencer.as_ref().map_or(0, Sequencer::settling)
+    fn held_back(&self) -> Settling {
+        self.sequencer.as_ref().map(Sequencer::settling).unwrap_or_default()
     }
 
     /// What it holds beyond a stream's first packets comes out of this allowance.
@@ -323,9 +324,9 @@ impl Judge {
 
     /// Takes the usual packet: the next in order, with nothing before it to wait for, which is new. What is found of it
     /// [`Judge::tell`] tells. `false` for any other, of which nothing was taken.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn take(&mut self, now: Timestamp, packet: &Packet<'_>) -> bool {
-        let mut settling = 0;
+        let mut settling = Settling::default();
         if let Some(sequencer) = &mut self.sequencer {
             if packet.retransmitted || !sequencer.is_next(packet.sequence) || self.court.hands_on {
                 return false;
@@ -336,8 +337,8 @@ impl Judge {
             return false;
         }
         self.clock = now;
-        let moment = Moment::of_arrival(now, settling);
-        self.court.datagram(&moment, packet.ts, packet.content);
+        self.court
+            .datagram(&Moment::of_arrival(now, settling), packet.ts, packet.content);
         true
     }
 
@@ -365,7 +366,7 @@ impl Judge {
         self.clock = now;
         let packet = Arrival { at: now, digest, bytes };
         let mut bench = Sitting {
-            settling: self.settling_nanos(),
+            settling: self.held_back(),
             court: &mut self.court,
             now,
             out,
@@ -391,9 +392,8 @@ impl Judge {
                 .iter()
                 .for_each(|packet| out.media(core::slice::from_ref(packet.bytes)));
         }
-        self.court.analysis.begin();
-        let moment = Moment::of_arrival(last.at, 0);
-        self.court.file(&moment, packets);
+        let moment = Moment::of_arrival(last.at, Settling::default());
+        self.court.packets(&moment, packets, Content::Full);
         self.court.docket.release(last.at, out);
     }
 
@@ -402,7 +402,7 @@ impl Judge {
     pub fn advance(&mut self, now: Timestamp, out: &mut impl Sink) {
         self.clock = self.clock.max(now);
         self.sit(out, |sequencer, now, bench| sequencer.advance(now, bench));
-        let settling = self.settling_nanos();
+        let settling = self.held_back().nanos();
         self.court
             .analyse(settling, |analyser, found| analyser.advance(now, found));
         self.court.docket.release(now, out);
@@ -420,6 +420,8 @@ impl Judge {
     /// The input ends: whatever still waits is judged and told.
     pub fn flush(&mut self, out: &mut impl Sink) {
         self.sit(out, |sequencer, _, bench| sequencer.flush(bench));
+        let settling = self.held_back().nanos();
+        self.court.analyse(settling, |analyser, found| analyser.finish(found));
         self.court.docket.release_all(out);
     }
 

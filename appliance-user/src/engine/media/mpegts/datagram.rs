@@ -6,7 +6,7 @@
 use thiserror::Error;
 use tidegate_common::digest::{MAX_TS_PACKETS, PacketDigest};
 
-use super::{Content, PACKET_SIZE, SYNC_BYTE, digest_packet, word};
+use super::{Content, NULL_PID, PACKET_SIZE, SYNC_BYTE, digest_packet, word};
 use crate::engine::media::hash;
 
 /// Where the last sampled word of a TS packet begins: its last eight bytes, which lie beside the next packet's header.
@@ -57,7 +57,7 @@ pub fn is_malformed(payload: &[u8]) -> bool {
 /// last eight. They lie in the cache lines that judging reads anyway, or beside them. Two payloads that differ nowhere but
 /// between bytes 16 and 180 of their TS packets have the same hash, so the later one is taken for a copy of the earlier.
 /// A payload that is not one to seven whole packets is sampled as any other ([`hash_payload`]). In a file every byte counts.
-#[inline]
+#[inline(always)]
 pub fn hash_datagram(payload: &[u8], ts: &[[u8; PACKET_SIZE]], content: Content) -> u32 {
     if content == Content::Full || ts.is_empty() || ts.as_flattened().len() != payload.len() {
         return hash_payload(payload, content);
@@ -128,23 +128,18 @@ pub fn has_sync(payload: &[u8]) -> bool {
     packets.iter().take(MAX_TS_PACKETS).any(|packet| packet[0] == SYNC_BYTE)
 }
 
-/// Packets whose headers are compared at once: a datagram's, and one more for a power of two.
-pub(in crate::engine) const AT_ONCE: usize = MAX_TS_PACKETS + 1;
-
 /// A TS packet's four header bytes as one word that tells at one glance whether a packet only goes on from another: the
 /// continuity_counter is highest, so that counting one up is an addition that wraps as the counter does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Header(u32);
 
 impl Header {
-    /// Everything but transport_priority, which says nothing here, PID and continuity_counter.
+    /// Everything but transport_priority, PID and continuity_counter.
     const SHAPE: u32 = Self::new([0xff, 0xc0, 0x00, 0xf0]).0;
     /// A sync byte, no error, no start, in the clear, payload alone.
     const PLAIN: u32 = Self::new([SYNC_BYTE, 0, 0, 0x10]).0;
     const PID: u32 = Self::new([0, 0x1f, 0xff, 0]).0;
     const ONE_UP: u32 = Self::new([0, 0, 0, 1]).0;
-    /// Where the counter begins.
-    const COUNTER: u32 = 28;
 
     const fn new(bytes: [u8; 4]) -> Self {
         Header(u32::from_le_bytes(bytes).rotate_left(4))
@@ -156,49 +151,34 @@ impl Header {
         Self::new([sync, head, pid, control])
     }
 
-    /// The headers of [`AT_ONCE`] packets, or of fewer; the others are nobody's.
-    #[inline(always)]
-    pub(in crate::engine) fn of_each<'a>(packets: impl Iterator<Item = &'a [u8; PACKET_SIZE]>) -> [Header; AT_ONCE] {
-        let mut headers = [Header::default(); AT_ONCE];
-        headers
-            .iter_mut()
-            .zip(packets)
-            .for_each(|(header, packet)| *header = Header::of(packet));
-        headers
-    }
-
-    /// One bit for each of some packets in a row: the next one's header is the same, but counted one up.
-    #[inline]
-    pub(in crate::engine) fn followed(headers: &[Header; AT_ONCE]) -> u32 {
-        let pairs = headers.windows(2).enumerate();
-        pairs.fold(0, |bits, (place, pair)| match pair {
-            [one, next] => bits | u32::from(one.0.wrapping_add(Self::ONE_UP) == next.0) << place,
-            _ => bits,
-        })
-    }
-
-    /// Whether it says nothing but PID and counter: in sync, no error, no start, in the clear, payload alone.
-    #[inline]
-    pub(in crate::engine) fn is_plain(self) -> bool {
-        self.0 & Self::SHAPE == Self::PLAIN
-    }
-
-    /// Whether the PID is that of null packets.
-    #[inline]
-    pub(in crate::engine) fn is_null(self) -> bool {
-        self.0 & Self::PID == Self::PID
-    }
-
     /// Whether it is a plain null packet's, of which nothing else matters.
     #[inline]
     pub(in crate::engine) fn is_plain_null(self) -> bool {
         self.0 & (Self::SHAPE | Self::PID) == Self::PLAIN | Self::PID
     }
 
-    /// Whether it is counted one up from a packet with that header byte 3.
+    /// The header of a plain packet so many packets on from this plain one: the same, but counted up.
     #[inline]
-    pub(in crate::engine) fn counts_on_from(self, control: u8) -> bool {
-        (u32::from(control) << Self::COUNTER).wrapping_add(Self::ONE_UP) == self.0 >> Self::COUNTER << Self::COUNTER
+    pub(in crate::engine) fn after(self, packets: usize) -> Self {
+        // The counter wraps at 16, and so does what is added to it.
+        Header(self.0.wrapping_add((packets as u32).wrapping_mul(Self::ONE_UP)))
+    }
+
+    /// The header of the plain packet that this one's goes on from.
+    pub(in crate::engine) fn before(self) -> Self {
+        Header(self.0.wrapping_sub(Self::ONE_UP))
+    }
+
+    /// The header of a plain packet with this PID and counter, the priority as in `head`.
+    pub(in crate::engine) fn plain(head: u16, counter: u8) -> Self {
+        let [high, low] = head.to_be_bytes();
+        Self::new([SYNC_BYTE, high & 0x3f, low, 0x10 | counter & 0x0f])
+    }
+
+    /// PID, 13 bits.
+    #[inline]
+    pub(in crate::engine) fn pid(self) -> u16 {
+        self.head() & NULL_PID
     }
 
     /// Header bytes 1 and 2, as [`tidegate_common::digest::TsDigest::head`].
