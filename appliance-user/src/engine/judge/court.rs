@@ -18,21 +18,23 @@ use crate::engine::ts::{Analyser, TsEvent};
 /// Bytes of packets that wait which one stream may keep: the tables and clocks of some seconds.
 const KEPT_BYTES: usize = 256 << 10;
 
-/// Everything that is told of packets once their order is known.
+/// Everything that is told of packets once their order is known. What every packet needs comes last, so that it lies together
+/// with what the sequence needs.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Court {
-    pub(super) continuity: Continuity,
-    pub(super) docket: Docket,
-    pub(super) ts: TsCounters,
     pub(super) transport: TransportCounters,
+    /// What the stream may hold beyond its first packets.
+    pub(super) grant: Grant,
+    pub(super) docket: Docket,
     pub(super) unsequenced: Option<Fault>,
     /// A packet went by whose TS could not be seen: what a PID's counter did meanwhile is not known.
     pub(super) unseen: bool,
     /// The media is handed on in sequence order.
     pub(super) hands_on: bool,
-    /// What the stream may hold beyond its first packets.
-    pub(super) grant: Grant,
     pub(super) analysis: Analysis,
+    pub(super) ts: TsCounters,
+    pub(super) continuity: Continuity,
 }
 
 impl Court {

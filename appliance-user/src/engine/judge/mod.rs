@@ -224,30 +224,32 @@ pub struct TsCounters {
     pub transport_errors: u64,
 }
 
-/// The judge of one stream. See the module's documentation.
+/// The judge of one stream. See the module's documentation. What every packet needs lies together in the middle.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Judge {
-    /// `None` where the order of arrival is all there is.
-    sequencer: Option<Sequencer>,
     court: Court,
     clock: Timestamp,
+    /// The packets have numbers; else the order of arrival is all there is.
+    numbered: bool,
+    /// Idle where they have none.
+    sequencer: Sequencer,
 }
 
 impl Judge {
     /// A judge that has seen nothing. `window` is how long a missing number is waited for; `unsequenced` says whose fault
     /// errors are under [`Ordering::Arrival`] and means nothing otherwise.
     pub fn new(ordering: Ordering, window: Duration, unsequenced: UnsequencedFault) -> Self {
-        let sequencer = match ordering {
-            Ordering::Rtp => Some(Sequencer::new(16, window)),
-            Ordering::Srt => Some(Sequencer::new(31, window)),
-            Ordering::Arrival => None,
+        let (numbered, bits) = match ordering {
+            Ordering::Rtp => (true, 16),
+            Ordering::Srt => (true, 31),
+            Ordering::Arrival => (false, 32),
         };
-        let unsequenced = sequencer.is_none().then_some(match unsequenced {
+        let unsequenced = (!numbered).then_some(match unsequenced {
             UnsequencedFault::Unknown => Fault::Unknown,
             UnsequencedFault::Source => Fault::Source,
         });
         Judge {
-            sequencer,
             court: Court {
                 continuity: Continuity::default(),
                 docket: Docket::default(),
@@ -260,14 +262,14 @@ impl Judge {
                 analysis: Analysis::new(),
             },
             clock: Timestamp::default(),
+            numbered,
+            sequencer: Sequencer::new(bits, window),
         }
     }
 
     /// Changes the reorder window, for gaps that are open too.
     pub fn set_window(&mut self, window: Duration) {
-        if let Some(sequencer) = &mut self.sequencer {
-            sequencer.set_window(window);
-        }
+        self.sequencer.set_window(window);
     }
 
     /// How long events are held back now: until twice the window has passed, or 100 packets, but two seconds at most. A
@@ -277,7 +279,10 @@ impl Judge {
     }
 
     fn held_back(&self) -> Settling {
-        self.sequencer.as_ref().map(Sequencer::settling).unwrap_or_default()
+        match self.numbered {
+            true => self.sequencer.settling(),
+            false => Settling::default(),
+        }
     }
 
     /// What it holds beyond a stream's first packets comes out of this allowance.
@@ -327,14 +332,15 @@ impl Judge {
     #[inline(always)]
     pub(in crate::engine) fn take(&mut self, now: Timestamp, packet: &Packet<'_>) -> bool {
         let mut settling = Settling::default();
-        if let Some(sequencer) = &mut self.sequencer {
-            if packet.retransmitted || !sequencer.is_next(packet.sequence) || self.court.hands_on {
+        if self.court.hands_on {
+            return false;
+        }
+        if self.numbered {
+            if packet.retransmitted || !self.sequencer.is_next(packet.sequence) {
                 return false;
             }
-            settling = sequencer.settling();
-            sequencer.go_on(now, packet.hash(), &mut self.court.grant);
-        } else if self.court.hands_on {
-            return false;
+            settling = self.sequencer.settling();
+            self.sequencer.go_on(now, packet.hash(), &mut self.court.grant);
         }
         self.clock = now;
         self.court
@@ -371,9 +377,9 @@ impl Judge {
             now,
             out,
         };
-        let fresh = match &mut self.sequencer {
-            Some(sequencer) => sequencer.offer(packet, &mut bench),
-            None => {
+        let fresh = match self.numbered {
+            true => self.sequencer.offer(packet, &mut bench),
+            false => {
                 bench.in_order(packet);
                 true
             }
@@ -406,7 +412,7 @@ impl Judge {
         self.court
             .analyse(settling, |analyser, found| analyser.advance(now, found));
         self.court.docket.release(now, out);
-        let sequence = self.sequencer.as_ref().map_or(0, Sequencer::memory);
+        let sequence = self.sequencer.memory();
         // What was given back is free for others now; more than was granted it never holds.
         self.court.grant.hold(sequence + self.court.memory());
     }
@@ -467,7 +473,10 @@ impl Judge {
         out: &mut S,
         work: impl FnOnce(&mut Sequencer, Timestamp, &mut Sitting<'_, S>) -> R,
     ) -> Option<R> {
-        let (now, sequencer) = (self.clock, self.sequencer.as_mut()?);
+        if !self.numbered {
+            return None;
+        }
+        let (now, sequencer) = (self.clock, &mut self.sequencer);
         let mut bench = Sitting {
             settling: sequencer.settling(),
             court: &mut self.court,

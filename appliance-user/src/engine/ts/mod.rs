@@ -68,18 +68,20 @@ const SCRAMBLING: u8 = 0xc0;
 const DISCONTINUITY_OR_PCR: u8 = 0x90;
 const PCR_FLAG: u8 = 0x10;
 
-/// The analyser of one transport stream. See the module's documentation.
+/// The analyser of one transport stream. See the module's documentation. What every run of packets needs comes first, and is
+/// one cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(in crate::engine) struct Analyser {
     slots: Vec<Slot>,
-    /// [`Tables::generation`] as the slots know it.
-    generation: u32,
     /// Packets so far, those out of sync included: the place of the last one.
     packets: u64,
     /// The time of the last packet.
     now: Timestamp,
     /// When absences are looked for next; the origin of time for: with the next packet.
     next_tick: Timestamp,
+    /// [`Tables::generation`] as the slots know it.
+    generation: u32,
     in_file: bool,
     tables: Tables,
     cues: Cues,

@@ -126,6 +126,10 @@ impl Sequencer {
         self.pace.settling()
     }
 
+    /// Bytes at its beginning that every packet needs.
+    #[cfg(test)]
+    pub(super) const HOT: usize = core::mem::offset_of!(Sequencer, pending);
+
     /// Digests that there is room for now.
     #[cfg(test)]
     pub(super) fn waiting_room(&self) -> usize {
