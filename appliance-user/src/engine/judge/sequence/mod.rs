@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use self::restart::Candidate;
 use self::rewind::Rewind;
 use super::arrival::{Arrival, Waiting};
-use super::pace::Pace;
+use super::pace::{Pace, Settling};
 use super::pending::{History, MAX_NUMBERS, Pending, STEADY_NUMBERS, remembered};
 use super::{ResetCause, TransportCounters};
 use crate::engine::media::mpegts::PACKET_SIZE;
@@ -74,6 +74,8 @@ pub(super) struct Sequencer {
     fresh: bool,
     /// Bits of the number space.
     bits: u32,
+    /// As many ones.
+    mask: u32,
     /// Lowest number that is neither judged nor given up.
     next: u64,
     /// Highest number that came.
@@ -99,6 +101,7 @@ impl Sequencer {
             started: false,
             fresh: false,
             bits,
+            mask: u32::MAX >> (32 - bits),
             next: ORIGIN,
             highest: ORIGIN,
             first: ORIGIN,
@@ -117,11 +120,15 @@ impl Sequencer {
         self.pace.set_window(window);
     }
 
-    /// How long events are held back, in nanoseconds.
+    /// How long events are held back.
     #[inline]
-    pub(super) fn settling(&self) -> u64 {
+    pub(super) fn settling(&self) -> Settling {
         self.pace.settling()
     }
+
+    /// Bytes at its beginning that every packet needs.
+    #[cfg(test)]
+    pub(super) const HOT: usize = core::mem::offset_of!(Sequencer, pending);
 
     /// Digests that there is room for now.
     #[cfg(test)]
@@ -138,7 +145,7 @@ impl Sequencer {
     /// Whether this is the number that follows, nothing before it is missing, and nothing is in doubt.
     #[inline]
     pub(super) fn is_next(&self, sequence: u32) -> bool {
-        self.calm && sequence.wrapping_sub(self.next as u32) << (32 - self.bits) == 0
+        self.calm && (sequence ^ self.next as u32) & self.mask == 0
     }
 
     /// Takes the number that [`Sequencer::is_next`], which is judged at once, as [`Sequencer::offer`] would.
@@ -262,7 +269,7 @@ impl Sequencer {
     }
 
     fn mask(&self) -> u64 {
-        (1 << self.bits) - 1
+        self.mask.into()
     }
 
     /// A place for a number that has nothing to do with those before it.
