@@ -10,7 +10,7 @@ use tidegate::engine::report::{StreamReport, StreamState};
 use tidegate::io::ts_file::TsReader;
 
 use crate::measure::{Cost, Spread, cost};
-use crate::multiplex::{self, Multiplex, PACKET};
+use tidegate_fixtures::multiplex::{self, Multiplex, PACKET};
 
 /// Decimal gigabytes per second of processor time below which the benchmark fails, where it is asked to.
 const FLOORS: [f64; 3] = [0.0, 4.0, 1.0];
@@ -18,7 +18,7 @@ const NAMES: [&str; 3] = ["plain read", "continuity alone", "everything"];
 /// As `tidegate inspect` hands packets to the inspection.
 const PACKETS_AT_A_TIME: usize = 512;
 /// Grows with every change of the multiplex, so that no old file is taken for a new one.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Runs all, or one kind of inspection, several times in turn; whether every floor was kept.
 pub(crate) fn run(directory: &Path, packets: u64, repeats: usize, analyse: Option<bool>) -> anyhow::Result<bool> {
