@@ -22,8 +22,8 @@ const OF_EACH: u16 = 2;
 /// Kinds of streams: RTP, SRT three times, TS in UDP.
 const KINDS: u16 = 5;
 const STREAMS: usize = (OF_EACH * KINDS) as usize;
-/// Packets before anything counts: 1.3 s of every stream, so that each of its tables came.
-const WARM: usize = 25_000;
+/// Packets before anything counts: 1.5 s of every stream, so that each of its tables came.
+const WARM: usize = 30_000;
 /// Packets over which nothing may be allocated: over 5 s of every stream, so that what comes rarely came too.
 const MEASURED: usize = 100_000;
 /// Packets in each case in which something is to be expected.
