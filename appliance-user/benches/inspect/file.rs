@@ -10,7 +10,7 @@ use tidegate::engine::report::{StreamReport, StreamState};
 use tidegate::io::ts_file::TsReader;
 
 use crate::measure::{Cost, Spread, cost};
-use crate::multiplex::{self, Multiplex, PACKET};
+use tidegate_fixtures::multiplex::{self, Multiplex, PACKET};
 
 /// Decimal gigabytes per second of processor time below which the benchmark fails, where it is asked to.
 const FLOORS: [f64; 3] = [0.0, 4.0, 1.0];

@@ -3,108 +3,25 @@
 //! Both engines take the same frames, in batches in turn: [`Engine::process`] turns the outer headers of a frame around and
 //! leaves what is inspected as it was.
 
-use std::net::Ipv4Addr;
-
 use anyhow::{Context, ensure};
 use tidegate::engine::time::Timestamp;
 use tidegate::engine::{Config, Engine, Published, Verdict};
 use tidegate::policy::{self, Policy};
-use tidegate_gwlb::wire::Outer;
+use tidegate_fixtures::rtp::RtpSender;
+use tidegate_fixtures::{IN_DATAGRAM, INTERVAL, Sender, multiplex};
 
 use crate::file;
 use crate::measure::{Spread, cost};
-use crate::multiplex::{self, Multiplex, PACKET, PACKETS_PER_SECOND};
 
-/// TS packets in a datagram (RFC 2250 in an Ethernet MTU).
-const IN_DATAGRAM: usize = 7;
 /// Datagrams made ahead of each measurement; their frames are beyond the second-level cache, as those of a NIC are.
 const BATCH: usize = 8000;
-/// Time between two datagrams of a stream, in nanoseconds.
-const INTERVAL: u64 = 1_000_000_000 * IN_DATAGRAM as u64 / PACKETS_PER_SECOND;
 /// Frames that a worker takes at a time, which have one time.
 const BURST: usize = 32;
 /// As a worker does its housekeeping.
 const HOUSEKEEPING: u64 = 5_000_000;
 const TICK_BUDGET: usize = 256;
-const INNER_HEADERS: usize = 20 + 8 + 12;
 const POLICY: &str = "version = 1\ndefault_action = \"drop\"\n[[rule]]\nname = \"bench\"\nprotocol = \"rtp\"\n\
      source = [\"10.0.0.0/16\"]\ndestination_port = [5000]\n";
-
-/// One sender.
-struct Sender {
-    frame: Vec<u8>,
-    /// Where RTP begins in the frame.
-    rtp: usize,
-    multiplex: Multiplex,
-    sent: u64,
-}
-
-impl Sender {
-    fn new(number: u16, noise: &std::sync::Arc<[u8]>) -> anyhow::Result<Self> {
-        let [high, low] = number.to_be_bytes();
-        let outer = Outer {
-            local_mac: [2, 0, 0, 0, 0, 2],
-            remote_mac: [2, 0, 0, 0, 0, 1],
-            local_ip: Ipv4Addr::new(192, 0, 2, 1),
-            remote_ip: Ipv4Addr::new(192, 0, 2, 2),
-            entropy_port: 50_000 + number % 1000,
-            endpoint: 1,
-            attachment: 2,
-            cookie: 3,
-            zero_udp_checksum: true,
-        };
-        let mut frame = Vec::new();
-        let inner = inner_packet([10, 0, high, low], number.into());
-        outer.wrap(&inner, &mut frame).context("cannot wrap")?;
-        let rtp = frame.len() - IN_DATAGRAM * PACKET - 12;
-        let multiplex = Multiplex::new(noise, number.into());
-        Ok(Sender {
-            frame,
-            rtp,
-            multiplex,
-            sent: 0,
-        })
-    }
-
-    /// Writes the next datagram's frame.
-    fn next(&mut self, frame: &mut [u8]) {
-        let clock = (self.sent * INTERVAL / 1000 * 9 / 100) as u32;
-        self.frame[self.rtp + 2..self.rtp + 4].copy_from_slice(&(self.sent as u16).to_be_bytes());
-        self.frame[self.rtp + 4..self.rtp + 8].copy_from_slice(&clock.to_be_bytes());
-        self.sent += 1;
-        let payload = &mut self.frame[self.rtp + 12..];
-        payload
-            .as_chunks_mut()
-            .0
-            .iter_mut()
-            .for_each(|packet| self.multiplex.next(packet));
-        frame.copy_from_slice(&self.frame);
-    }
-}
-
-/// IPv4, UDP and RTP around nothing yet.
-fn inner_packet(source: [u8; 4], ssrc: u32) -> Vec<u8> {
-    let total = (INNER_HEADERS + IN_DATAGRAM * PACKET) as u16;
-    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 61, 17, 0, 0];
-    packet[2..4].copy_from_slice(&total.to_be_bytes());
-    packet.extend_from_slice(&source);
-    packet.extend_from_slice(&[10, 1, 9, 9]);
-    let words = packet
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .map(|word| u32::from(u16::from_be_bytes(*word)));
-    let sum = words.sum::<u32>();
-    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
-    for field in [40_000, 5000, total - 20, 0] {
-        packet.extend_from_slice(&field.to_be_bytes());
-    }
-    packet.extend_from_slice(&[0x80, 33, 0, 0, 0, 0, 0, 0]);
-    packet.extend_from_slice(&(2 * ssrc + 2).to_be_bytes());
-    packet.resize(total.into(), 0);
-    packet
-}
 
 /// An engine and what it cost, a figure per batch.
 struct Lane {
@@ -157,10 +74,8 @@ impl Lane {
 pub(crate) fn run(streams: u16, datagrams: usize, analyse: Option<bool>) -> anyhow::Result<()> {
     let policy = policy::parse("bench.toml", POLICY).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     let noise = multiplex::noise();
-    let mut senders = (0..streams)
-        .map(|number| Sender::new(number, &noise))
-        .collect::<Result<Vec<_>, _>>()?;
-    let length = senders.first().context("no streams")?.frame.len();
+    let mut senders: Vec<_> = (0..streams).map(|number| RtpSender::new(number, &noise)).collect();
+    let length = senders.first().context("no streams")?.length();
     let mut lanes: Vec<Lane> = [false, true]
         .into_iter()
         .filter(|wanted| analyse.is_none_or(|only| only == *wanted))

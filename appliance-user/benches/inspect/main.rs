@@ -11,7 +11,6 @@
 mod file;
 mod live;
 mod measure;
-use tidegate_fixtures::multiplex;
 
 use std::path::Path;
 use std::process::ExitCode;

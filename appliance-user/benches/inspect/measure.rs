@@ -27,7 +27,8 @@ pub(crate) fn cost<R>(work: impl FnOnce() -> R) -> (R, Cost) {
     (result, cost)
 }
 
-fn processor_time() -> Duration {
+/// Processor time that this thread has spent.
+pub(crate) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
