@@ -32,6 +32,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "the heartbeat's memory, shared with the kernel",
     ),
     ("appliance-user/src/io/open.rs", "making sockets over a shared UMEM"),
+    (
+        "appliance-user/src/io/prefetch.rs",
+        "an instruction that is unsafe in name only",
+    ),
     ("appliance-user/src/io/sys.rs", "system calls without a safe wrapper"),
     ("appliance-user/src/io/xsk.rs", "rings of an AF_XDP socket"),
     (

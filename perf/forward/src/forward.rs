@@ -308,14 +308,19 @@ impl Forwarder {
 
 /// Swaps the MAC addresses and the outer IPv4 addresses; the XDP program has seen that both are there.
 fn turn_around(packet: &mut [u8]) {
-    let Some(header) = packet.first_chunk_mut::<34>() else {
+    // Whole arrays, which the compiler moves in registers.
+    let Some((macs, rest)) = packet.split_first_chunk_mut::<12>() else {
         return;
     };
-    let (macs, ip) = header.split_at_mut(14);
-    let (to, from) = macs[..12].split_at_mut(6);
-    to.swap_with_slice(from);
-    let (source, destination) = ip[12..].split_at_mut(4);
-    source.swap_with_slice(destination);
+    let [a, b, c, d, e, f, u, v, w, x, y, z] = *macs;
+    *macs = [u, v, w, x, y, z, a, b, c, d, e, f];
+    let Some(ip) = rest.first_chunk_mut::<22>() else {
+        return;
+    };
+    let Some(addresses) = ip.last_chunk_mut::<8>() else {
+        return;
+    };
+    *addresses = u64::from_ne_bytes(*addresses).rotate_left(32).to_ne_bytes();
 }
 
 /// Asks for the cache line with the addresses, so that the burst's lines travel at the same time.
