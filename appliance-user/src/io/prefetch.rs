@@ -5,15 +5,15 @@
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Lines of a packet that are asked for: Ethernet to RTP lie in the first three or four, and the processor itself fetches
-/// what follows once it sees them read one after the other.
-const LINES: usize = 4;
+/// Lines of a packet that are asked for at most: those of an Ethernet frame of 1,500 bytes. What is inspected is read whole,
+/// and asking for all of it at once is worth more than a third of the time; asking for the headers alone is worth nothing
+/// that can be measured. A jumbo's first lines are enough to set the processor's own prefetching off.
+const LINES: usize = 24;
 
-/// Asks for the beginning of a packet: its headers and the first bytes of what they carry.
+/// Asks for the bytes of a packet.
 #[inline]
 pub(super) fn packet(bytes: &[u8]) {
-    for line in 0..LINES {
-        // Behind the end of a short one lies its own frame's unused part.
+    for line in 0..bytes.len().div_ceil(LINE).min(LINES) {
         touch(bytes.as_ptr().wrapping_add(line * LINE));
     }
 }
