@@ -221,6 +221,10 @@ pub(super) enum Assembled {
 pub(super) struct Assembler {
     partial: Option<Packet>,
     skipping: bool,
+    #[expect(
+        clippy::vec_box,
+        reason = "the boxes are kept too, so that a jumbo allocates nothing"
+    )]
     spare: Vec<Box<Chain>>,
 }
 
