@@ -324,7 +324,7 @@ fn a_settled_burst_is_sent_and_recycled_as_it_was_decided() {
     let _steering = lab.steer_near(socket.fd());
     let wire = lab.wire();
     // Every seventh a jumbo of three frames; every third is dropped.
-    let bytes = |number: u32| frame(number, if number % 7 == 0 { 8_514 } else { 300 });
+    let bytes = |number: u32| frame(number, if number.is_multiple_of(7) { 8_514 } else { 300 });
     (0..420).for_each(|number| wire.send(&bytes(number)));
     let mut burst = Burst::with_capacity(32);
     let mut seen = 0;
@@ -334,7 +334,7 @@ fn a_settled_burst_is_sent_and_recycled_as_it_was_decided() {
         for packet in burst.iter_mut() {
             assert_eq!(packet.fate(), Fate::Recycle, "nobody has decided yet");
             let number = u32::from_be_bytes(packet.head()[14..18].try_into().expect("four bytes"));
-            if number % 3 != 0 {
+            if !number.is_multiple_of(3) {
                 packet.decide(Fate::Send);
             }
         }
@@ -343,7 +343,7 @@ fn a_settled_burst_is_sent_and_recycled_as_it_was_decided() {
         socket.flush().expect("flush");
         seen == 420
     });
-    for number in (0..420).filter(|number| number % 3 != 0) {
+    for number in (0..420).filter(|number| !number.is_multiple_of(3)) {
         assert_eq!(wire.receive(), Some(bytes(number)), "in order, whole, and no other");
     }
     settle(&mut socket);
