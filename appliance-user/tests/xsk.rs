@@ -7,7 +7,9 @@ mod xsk_lab;
 use std::time::{Duration, Instant};
 
 use tidegate::io::interface;
-use tidegate::io::{BindMode, Burst, BusyPoll, Feature, FlushError, OpenError, Opened, Packet, Socket, SocketConfig};
+use tidegate::io::{
+    BindMode, Burst, BusyPoll, Fate, Feature, FlushError, OpenError, Opened, Packet, Socket, SocketConfig,
+};
 use xsk_lab::{Lab, frame, until};
 
 const NOW: Duration = Duration::ZERO;
@@ -313,6 +315,119 @@ fn fallbacks_are_told_with_their_reason() {
         !opened.fallbacks.iter().any(|f| f.feature == Feature::ZeroCopy),
         "copy mode was asked for"
     );
+}
+
+#[test]
+fn a_settled_burst_is_sent_and_recycled_as_it_was_decided() {
+    let lab = Lab::new(8_500);
+    let (mut socket, _) = open(&lab, &config());
+    let _steering = lab.steer_near(socket.fd());
+    let wire = lab.wire();
+    // Every seventh a jumbo of three frames; every third is dropped.
+    let bytes = |number: u32| frame(number, if number.is_multiple_of(7) { 8_514 } else { 300 });
+    (0..420).for_each(|number| wire.send(&bytes(number)));
+    let mut burst = Burst::with_capacity(32);
+    let mut seen = 0;
+    until("receive", || {
+        socket.wait(Duration::from_millis(20)).expect("poll");
+        seen += socket.receive(&mut burst);
+        for packet in burst.iter_mut() {
+            assert_eq!(packet.fate(), Fate::Recycle, "nobody has decided yet");
+            let number = u32::from_be_bytes(packet.head()[14..18].try_into().expect("four bytes"));
+            if !number.is_multiple_of(3) {
+                packet.decide(Fate::Send);
+            }
+        }
+        socket.settle(&mut burst, |packet| panic!("the ring has room for {packet:?}"));
+        assert!(burst.is_empty());
+        socket.flush().expect("flush");
+        seen == 420
+    });
+    for number in (0..420).filter(|number| !number.is_multiple_of(3)) {
+        assert_eq!(wire.receive(), Some(bytes(number)), "in order, whole, and no other");
+    }
+    settle(&mut socket);
+    assert!(socket.frames().is_balanced());
+    assert_eq!((socket.frames().receive, socket.lost_and_found()), (0, 0));
+}
+
+#[test]
+fn a_settled_burst_shows_what_the_ring_has_no_room_for() {
+    let lab = Lab::new(1_500);
+    let small = SocketConfig {
+        ring_size: 64,
+        frames: 512,
+        ..config()
+    };
+    let (mut socket, _) = open(&lab, &small);
+    let _steering = lab.steer_near(socket.fd());
+    let wire = lab.wire();
+    // Nothing is flushed, so that 60 of the 64 places stay taken.
+    for number in 0..60 {
+        let packet = socket.allocate(&frame(1_000 + number, 100)).expect("free frames");
+        socket.send(packet).expect("room");
+    }
+    (0..20).for_each(|number| wire.send(&frame(number, 100)));
+    let mut burst = Burst::with_capacity(20);
+    until("receive", || {
+        socket.wait(Duration::from_millis(20)).expect("poll");
+        socket.receive(&mut burst);
+        burst.room() == 0
+    });
+    burst.iter_mut().for_each(|packet| packet.decide(Fate::Send));
+    let mut refused = Vec::new();
+    socket.settle(&mut burst, |packet| refused.push(packet.head()[17]));
+    assert_eq!(refused, (4..20).collect::<Vec<u8>>(), "the first four took the room");
+    settle(&mut socket);
+    let account = socket.frames();
+    assert!(account.is_balanced() && account.receive == 0, "{account:?}");
+    let arrived = std::iter::from_fn(|| wire.receive()).count();
+    assert_eq!(arrived, 64);
+}
+
+#[test]
+fn one_flush_sends_more_than_one_kick_can() {
+    const PACKETS: u32 = 1_000;
+    let lab = Lab::new(1_500);
+    let (mut socket, opened) = open(&lab, &config());
+    let wire = lab.wire();
+    for number in 0..PACKETS {
+        let packet = socket.allocate(&frame(number, 100)).expect("free frames");
+        socket.send(packet).expect("room");
+    }
+    let flushed = socket.flush().expect("flush");
+    assert_eq!((flushed.submitted, flushed.unsent), (PACKETS, 0), "{flushed:?}");
+    // As few kicks as the budget allows, but for those the kernel refuses or ends early.
+    assert!(flushed.kicks >= PACKETS / opened.transmit_budget, "{flushed:?}");
+    for number in 0..PACKETS {
+        assert_eq!(wire.receive(), Some(frame(number, 100)));
+    }
+    settle(&mut socket);
+    let idle = socket.flush().expect("flush");
+    assert_eq!((idle.kicks, idle.submitted), (0, 0), "nothing to do, no system call");
+}
+
+#[test]
+fn a_worker_that_stands_still_loses_nothing_until_a_whole_ring_has_come() {
+    const RING: u32 = 2_048;
+    let lab = Lab::new(1_500);
+    let (mut socket, _) = open(&lab, &config());
+    let _steering = lab.steer_near(socket.fd());
+    let wire = lab.wire();
+    // Twice, so that the second time begins in the middle of the rings.
+    for turn in 0..2 {
+        assert!(socket.frames().fill > RING - 64, "{:?}", socket.frames());
+        let come = RING - 64;
+        (0..come).for_each(|number| wire.send(&frame(number, 100)));
+        receive(&mut socket, come as usize, |socket, packet| socket.recycle(packet));
+        let statistics = socket.statistics().expect("statistics");
+        assert_eq!(
+            (statistics.received_lost(), statistics.rx_fill_ring_empty_descs),
+            (0, 0),
+            "turn {turn}"
+        );
+        assert!(socket.frames().is_balanced());
+    }
 }
 
 #[test]

@@ -52,6 +52,8 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "perf/ebpf/src/packet.rs",
         "packet pointers, checked against the packet's end, and values of maps",
     ),
+    ("perf/forward/src/forward.rs", "rings and frames without owners"),
+    ("perf/forward/src/program.rs", "loading its XDP program"),
     ("perf/gwlb/src/sys.rs", "packet sockets, TUN devices, the clock"),
     ("perf/lab/src/xdp_pass.rs", "loading a passing XDP program"),
     (

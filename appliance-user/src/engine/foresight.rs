@@ -19,10 +19,11 @@ const FLOW_AHEAD: usize = 6;
 const STREAM_AHEAD: usize = 4;
 /// How many packets ahead what its stream points to is asked for, when the stream has come.
 const FIGURES_AHEAD: usize = 2;
-/// How many packets ahead of its walk a packet's headers are asked for.
-const HEADERS_AHEAD: usize = 4;
-/// Bytes of a frame that hold the headers which are walked, without options that no load balancer sends.
-const HEADERS: usize = 192;
+/// How many packets ahead of its walk a packet's bytes are asked for. The kernel wrote them on another core, most likely.
+const BYTES_AHEAD: usize = 4;
+/// Bytes of a packet that are asked for at most: those of an Ethernet frame of 1,500 bytes. What is inspected lies spread over
+/// it; a jumbo's first lines are enough to set the processor's own prefetching off.
+const BYTES: usize = 1536;
 /// Packets on their way between their walk and their decision.
 const RING: usize = FLOW_AHEAD + 1;
 
@@ -43,23 +44,23 @@ pub(super) struct Ring(Vec<Result<Sighting, Stop>>);
 
 impl Engine {
     /// Decides about the frames of a burst as [`Engine::process`] does, one by one and with the same results, but with less
-    /// waiting for memory. `bytes` gives a frame's bytes; `decided` is told each frame's place and verdict, in order.
+    /// waiting for memory. `bytes` gives a frame's bytes; `decided` is given each frame with its verdict, in order.
     pub fn process_burst<F>(
         &mut self,
         now: Timestamp,
         policy: &Published<'_>,
         frames: &mut [F],
         bytes: impl Fn(&mut F) -> &mut [u8],
-        mut decided: impl FnMut(usize, Verdict),
+        mut decided: impl FnMut(&mut F, Verdict),
     ) {
         let mut ring = core::mem::take(&mut self.ring);
         ring.0.clear();
-        for frame in frames.iter_mut().take(HEADERS_AHEAD) {
-            ask_for_headers(bytes(frame));
+        for frame in frames.iter_mut().take(BYTES_AHEAD) {
+            ask_for_bytes(bytes(frame));
         }
         for step in 0..frames.len() + FLOW_AHEAD {
-            if let Some(frame) = frames.get_mut(step + HEADERS_AHEAD) {
-                ask_for_headers(bytes(frame));
+            if let Some(frame) = frames.get_mut(step + BYTES_AHEAD) {
+                ask_for_bytes(bytes(frame));
             }
             let place = step % RING;
             if let Some(frame) = frames.get_mut(step) {
@@ -83,7 +84,8 @@ impl Engine {
             if let Some((n, frame)) = turn.and_then(|n| Some((n, frames.get_mut(n)?)))
                 && let Some(sighting) = ring.0.get(n % RING)
             {
-                decided(n, self.process_sighted(now, policy, bytes(frame), sighting));
+                let verdict = self.process_sighted(now, policy, bytes(frame), sighting);
+                decided(frame, verdict);
             }
         }
         self.ring = ring;
@@ -114,6 +116,6 @@ impl Engine {
 }
 
 #[inline]
-fn ask_for_headers(frame: &[u8]) {
-    prefetch(frame.get(..HEADERS).unwrap_or(frame));
+fn ask_for_bytes(frame: &[u8]) {
+    prefetch(frame.get(..BYTES).unwrap_or(frame));
 }

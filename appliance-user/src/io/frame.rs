@@ -107,12 +107,18 @@ impl Region {
         frame.home == self.home
     }
 
+    /// Whether frames were dropped instead of sent or recycled. Costs one relaxed load.
+    #[inline]
+    pub(super) fn has_lost(&self) -> bool {
+        self.home().lost_count.load(Ordering::Relaxed) != 0
+    }
+
     /// Frames that were dropped instead of sent or recycled since the last call. Costs one relaxed load when there are none.
     pub(super) fn take_lost(&mut self) -> Vec<FrameDesc> {
-        let home = self.home();
-        if home.lost_count.load(Ordering::Relaxed) == 0 {
+        if !self.has_lost() {
             return Vec::new();
         }
+        let home = self.home();
         let mut lost = home.lock();
         home.lost_count.store(0, Ordering::Relaxed);
         let found = std::mem::take(&mut lost.descriptors);
@@ -170,11 +176,13 @@ impl Frame {
     }
 
     /// Number of bytes of the packet in this frame.
+    #[inline]
     pub fn len(&self) -> usize {
         self.descriptor.lengths().data()
     }
 
     /// Whether the frame carries no byte.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -192,11 +200,13 @@ impl Frame {
     }
 
     /// Whether the packet goes on in another frame.
+    #[inline]
     pub(super) fn is_continued(&self) -> bool {
         self.descriptor.options() & CONTINUED != 0
     }
 
     /// Says whether the packet goes on in another frame. Clears every other option a descriptor may have.
+    #[inline]
     pub(super) fn set_continued(&mut self, continued: bool) {
         self.descriptor.set_options(if continued { CONTINUED } else { 0 });
     }

@@ -169,12 +169,19 @@ fn the_books_add_up_along_a_frames_whole_way() {
     assert_eq!((pool.top(0).len(), pool.top(9).len()), (0, 1));
     pool.filled(1);
     assert_eq!(at(&pool), (0, 1, 0, 0));
-    pool.received(&frame);
+    assert!(!pool.received(&[frame]), "one frame, one packet");
     assert_eq!(at(&pool), (0, 0, 1, 0));
     pool.staged(&frame);
     assert_eq!(at(&pool), (0, 0, 0, 1));
-    pool.completed(frame);
+    assert_eq!(
+        pool.vacant(9).len(),
+        1,
+        "there is room for those that are out, and for no more"
+    );
+    pool.vacant(1)[0] = frame;
+    pool.sent(1);
     assert_eq!(at(&pool), (1, 0, 0, 0));
+    assert!(pool.vacant(1).is_empty());
     assert!(pool.take().is_some() && pool.take().is_none());
     pool.recycled(frame);
     assert_eq!(at(&pool), (1, 0, 0, 0));

@@ -2,8 +2,8 @@
 //! stream files, the policy's file and the secrets beside it. Nothing here knows what is inside a packet.
 //!
 //! `frame`, `packet` and `pool` make the ownership of a UMEM frame a type; `xsk` joins them to the rings of a socket, which
-//! `open` creates; `sys` holds the few system calls that no crate wraps. `unsafe` is allowed in `frame`, `heartbeat`, `xsk`, `open` and
-//! `sys` only. The feature `readers` alone has the files and no sockets.
+//! `open` creates; `sys` holds the few system calls that no crate wraps. `unsafe` is allowed in `frame`, `heartbeat`, `xsk`,
+//! `open` and `sys` only. The feature `readers` alone has the files and no sockets.
 
 mod blocks;
 pub mod capture;
@@ -25,6 +25,7 @@ pub mod policy_file;
 #[cfg(feature = "appliance")]
 pub mod pool;
 #[cfg(feature = "appliance")]
+#[cfg(feature = "appliance")]
 pub mod secrets;
 mod source;
 #[cfg(feature = "appliance")]
@@ -36,7 +37,7 @@ pub mod xsk;
 #[cfg(feature = "appliance")]
 pub use config::{BindMode, BusyPoll, Fallback, Feature, OpenError, Opened, SocketConfig};
 #[cfg(feature = "appliance")]
-pub use packet::{Burst, Packet};
+pub use packet::{Burst, Fate, Packet};
 #[cfg(feature = "appliance")]
 pub use pool::FrameAccount;
 #[cfg(feature = "appliance")]

@@ -12,33 +12,78 @@ pub const MAX_FRAMES: usize = 18;
 /// Empty fragment lists kept for the next jumbo, so that none is allocated per packet.
 const SPARE_LISTS: usize = 256;
 
+/// What is to become of a packet when its burst is settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// Its frames go back to the pool.
+    #[default]
+    Recycle,
+    /// It is sent.
+    Send,
+}
+
+/// The frames that follow a packet's first one.
+pub(super) type Rest = Option<Box<Chain>>;
+
+/// A list of frames behind one pointer, so that nearly every packet, which has none, is small and quick to let go.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    pub(super) frames: Vec<Frame>,
+}
+
 /// A whole packet in the worker's hands, from the first byte of its Ethernet header.
 #[must_use = "a packet has to go home: send it or recycle it"]
 #[derive(Debug)]
 pub struct Packet {
     head: Frame,
-    /// What follows the head; empty for nearly every packet.
-    rest: Vec<Frame>,
+    /// What follows the head; nothing for nearly every packet.
+    rest: Rest,
+    fate: Fate,
 }
 
 impl Packet {
-    pub(super) fn new(head: Frame, rest: Vec<Frame>) -> Self {
-        Packet { head, rest }
+    #[inline]
+    pub(super) fn new(head: Frame, rest: Rest) -> Self {
+        Packet {
+            head,
+            rest,
+            fate: Fate::Recycle,
+        }
+    }
+
+    /// Decides what becomes of the packet when its burst is settled.
+    #[inline]
+    pub fn decide(&mut self, fate: Fate) {
+        self.fate = fate;
+    }
+
+    /// What was decided; to be recycled if nothing was.
+    #[inline]
+    pub fn fate(&self) -> Fate {
+        self.fate
+    }
+
+    #[inline]
+    fn rest(&self) -> &[Frame] {
+        self.rest.as_deref().map_or(&[], |chain| &chain.frames)
     }
 
     /// The bytes in the first frame: all of them unless [`Packet::is_multi_buffer`].
+    #[inline]
     pub fn head(&self) -> &[u8] {
         self.head.bytes()
     }
 
     /// The bytes in the first frame, to change in place.
+    #[inline]
     pub fn head_mut(&mut self) -> &mut [u8] {
         self.head.bytes_mut()
     }
 
     /// Length of the whole packet in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.head.len() + self.rest.iter().map(Frame::len).sum::<usize>()
+        self.head.len() + self.rest().iter().map(Frame::len).sum::<usize>()
     }
 
     /// Whether the packet has no byte at all.
@@ -47,23 +92,26 @@ impl Packet {
     }
 
     /// Number of frames the packet occupies.
+    #[inline]
     pub fn frames(&self) -> usize {
-        1 + self.rest.len()
+        1 + self.rest().len()
     }
 
     /// Whether the packet goes on after [`Packet::head`].
+    #[inline]
     pub fn is_multi_buffer(&self) -> bool {
-        !self.rest.is_empty()
+        self.rest.is_some()
     }
 
     /// Whether a frame carries no byte: the kernel refuses such a descriptor and never gives it back.
+    #[inline]
     pub(super) fn has_empty_frame(&self) -> bool {
-        self.head.is_empty() || self.rest.iter().any(Frame::is_empty)
+        self.head.is_empty() || self.rest().iter().any(Frame::is_empty)
     }
 
     /// The packet's bytes, frame by frame.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::once(&self.head).chain(&self.rest).map(Frame::bytes)
+        std::iter::once(&self.head).chain(self.rest()).map(Frame::bytes)
     }
 
     /// Replaces the contents of `into` by the whole packet: for looking into a packet that is in several pieces.
@@ -74,11 +122,13 @@ impl Packet {
         }
     }
 
+    #[inline]
     pub(super) fn first(&self) -> &Frame {
         &self.head
     }
 
-    pub(super) fn into_parts(self) -> (Frame, Vec<Frame>) {
+    #[inline]
+    pub(super) fn into_parts(self) -> (Frame, Rest) {
         (self.head, self.rest)
     }
 }
@@ -110,11 +160,13 @@ impl Burst {
     }
 
     /// Packets for which there is still room.
+    #[inline]
     pub fn room(&self) -> usize {
         self.capacity - self.packets.len()
     }
 
     /// Takes the packets out, in the order in which they came.
+    #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = Packet> + '_ {
         self.packets.drain(..)
     }
@@ -130,7 +182,13 @@ impl Burst {
         self.packets.iter()
     }
 
+    /// The packets, to decide about, in the order in which they came.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Packet> {
+        self.packets.iter_mut()
+    }
+
     /// Adds a packet; the caller has asked [`Burst::room`].
+    #[inline]
     pub(super) fn push(&mut self, packet: Packet) {
         self.packets.push(packet);
     }
@@ -153,7 +211,11 @@ pub(super) enum Assembled {
 pub(super) struct Assembler {
     partial: Option<Packet>,
     skipping: bool,
-    spare: Vec<Vec<Frame>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "the boxes are kept too, so that a jumbo allocates nothing"
+    )]
+    spare: Vec<Box<Chain>>,
 }
 
 impl Assembler {
@@ -170,14 +232,14 @@ impl Assembler {
             return Assembled::Skipped(frame);
         }
         let packet = match self.partial.take() {
-            None if !continued => return Assembled::Packet(Packet::new(frame, Vec::new())),
-            None => Packet::new(frame, self.spare.pop().unwrap_or_default()),
+            None if !continued => return Assembled::Packet(Packet::new(frame, None)),
+            None => Packet::new(frame, Some(self.spare.pop().unwrap_or_default())),
             Some(packet) if packet.frames() == MAX_FRAMES => {
                 self.skipping = continued;
                 return Assembled::TooLong(packet, frame);
             }
             Some(mut packet) => {
-                packet.rest.push(frame);
+                packet.rest.get_or_insert_default().frames.push(frame);
                 packet
             }
         };
@@ -196,8 +258,8 @@ impl Assembler {
     }
 
     /// Keeps an emptied fragment list for the next jumbo.
-    pub(super) fn keep(&mut self, list: Vec<Frame>) {
-        if list.capacity() > 0 && list.is_empty() && self.spare.len() < SPARE_LISTS {
+    pub(super) fn keep(&mut self, list: Box<Chain>) {
+        if list.frames.is_empty() && self.spare.len() < SPARE_LISTS {
             self.spare.push(list);
         }
     }

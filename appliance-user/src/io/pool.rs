@@ -5,6 +5,8 @@
 //! panic on a movement that does not start where the frame is.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use xsk_rs::FrameDesc;
 
 /// Where the frames of a UMEM are.
@@ -40,7 +42,9 @@ pub(super) enum Place {
 
 /// The free frames of a UMEM and the account of all others.
 pub(super) struct Pool {
-    free: Vec<FrameDesc>,
+    /// As many as the UMEM has frames; the first `account.pool` are the free ones, what follows is room for those that are
+    /// out.
+    slots: Box<[FrameDesc]>,
     frame_size: usize,
     /// Size of the UMEM.
     bytes: usize,
@@ -65,93 +69,135 @@ impl Pool {
         };
         Pool {
             bytes: descriptors.len() * frame_size as usize,
-            free: descriptors,
+            slots: descriptors.into_boxed_slice(),
             frame_size: frame_size as usize,
             account,
             ledger,
         }
     }
 
+    #[inline]
     pub(super) fn account(&self) -> FrameAccount {
         self.account
     }
 
-    /// The `count` free frames that were used last (their bytes are most likely still cached).
+    /// The `count` free frames that were used last (their bytes are most likely still cached), or all if there are fewer.
+    #[inline]
     pub(super) fn top(&self, count: usize) -> &[FrameDesc] {
-        &self.free[self.free.len().saturating_sub(count)..]
+        let free = self.account.pool as usize;
+        &self.slots[free.saturating_sub(count)..free]
     }
 
     /// Enters that `top(count)` went into the fill ring.
+    #[inline]
     pub(super) fn filled(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some(descriptor) = self.free.pop() else { return };
-            self.enter(&descriptor, Place::Pool, Place::Fill);
-        }
+        let free = self.account.pool as usize;
+        let count = count.min(free);
+        self.trace(free - count..free, Place::Pool, Place::Fill);
+        self.account.pool -= count as u32;
+        self.account.fill += count as u32;
     }
 
-    /// Enters that the kernel handed a frame over with a packet in it.
+    /// Enters that the kernel handed these frames over with packets in them, and tells whether any of those packets is in
+    /// more than one frame, or goes on in the first of these.
     ///
     /// # Panics
     ///
-    /// When the descriptor does not lie within one frame of this UMEM, which would be a kernel that breaks its contract:
+    /// When a descriptor does not lie within one frame of this UMEM, which would be a kernel that breaks its contract:
     /// nothing that follows could be trusted.
     #[inline]
-    pub(super) fn received(&mut self, descriptor: &FrameDesc) {
-        // A power of two, so the mask stands for the much slower remainder.
-        let start = descriptor.addr() & (self.frame_size - 1);
-        let within = start + descriptor.lengths().data() <= self.frame_size;
-        let inside = descriptor.addr() < self.bytes;
-        assert!(
-            within && inside,
-            "the kernel returned a descriptor outside the UMEM: {descriptor:?}"
-        );
-        self.enter(descriptor, Place::Fill, Place::Worker);
+    pub(super) fn received(&mut self, descriptors: &[FrameDesc]) -> bool {
+        let mut options = 0;
+        for descriptor in descriptors {
+            // A power of two, so the mask stands for the much slower remainder.
+            let start = descriptor.addr() & (self.frame_size - 1);
+            let within = start + descriptor.lengths().data() <= self.frame_size;
+            let inside = descriptor.addr() < self.bytes;
+            assert!(
+                within && inside,
+                "the kernel returned a descriptor outside the UMEM: {descriptor:?}"
+            );
+            options |= descriptor.options();
+            self.mark(descriptor, Place::Fill, Place::Worker);
+        }
+        self.account.fill -= descriptors.len() as u32;
+        self.account.receive += descriptors.len() as u32;
+        options != 0
     }
 
     /// Takes a free frame into the worker's hands.
     pub(super) fn take(&mut self) -> Option<FrameDesc> {
-        let descriptor = self.free.pop()?;
-        self.enter(&descriptor, Place::Pool, Place::Worker);
+        let descriptor = *self.top(1).first()?;
+        self.mark(&descriptor, Place::Pool, Place::Worker);
+        self.account.pool -= 1;
+        self.account.receive += 1;
         Some(descriptor)
     }
 
     /// Takes a frame back from the worker.
     #[inline]
     pub(super) fn recycled(&mut self, descriptor: FrameDesc) {
-        self.enter(&descriptor, Place::Worker, Place::Pool);
-        self.free.push(descriptor);
+        self.mark(&descriptor, Place::Worker, Place::Pool);
+        self.account.receive -= 1;
+        self.put_back(descriptor);
     }
 
     /// Enters that the worker gave a frame away to be sent.
     #[inline]
     pub(super) fn staged(&mut self, descriptor: &FrameDesc) {
-        self.enter(descriptor, Place::Worker, Place::Transmit);
+        self.mark(descriptor, Place::Worker, Place::Transmit);
+        self.account.receive -= 1;
+        self.account.transmit += 1;
     }
 
-    /// Takes back a frame that was sent, or whose sending was called off.
-    #[inline]
+    /// Takes back a frame whose sending was called off.
     pub(super) fn completed(&mut self, descriptor: FrameDesc) {
-        self.enter(&descriptor, Place::Transmit, Place::Pool);
-        self.free.push(descriptor);
+        self.mark(&descriptor, Place::Transmit, Place::Pool);
+        self.account.transmit -= 1;
+        self.put_back(descriptor);
+    }
+
+    /// Where to write the descriptors of sent frames, at most `count`; [`Pool::sent`] then takes them back.
+    #[inline]
+    pub(super) fn vacant(&mut self, count: usize) -> &mut [FrameDesc] {
+        let free = self.account.pool as usize;
+        let end = self.slots.len().min(free + count);
+        &mut self.slots[free..end]
+    }
+
+    /// Takes back the sent frames that were written into the first `count` places of [`Pool::vacant`].
+    #[inline]
+    pub(super) fn sent(&mut self, count: usize) {
+        let free = self.account.pool as usize;
+        self.trace(free..free + count, Place::Transmit, Place::Pool);
+        self.account.transmit -= count as u32;
+        self.account.pool += count as u32;
     }
 
     #[inline]
-    fn enter(&mut self, descriptor: &FrameDesc, from: Place, to: Place) {
+    fn put_back(&mut self, descriptor: FrameDesc) {
+        self.slots[self.account.pool as usize] = descriptor;
+        self.account.pool += 1;
+    }
+
+    /// Enters the frames of some slots into the ledger.
+    #[inline]
+    fn trace(&mut self, slots: Range<usize>, from: Place, to: Place) {
+        if cfg!(debug_assertions) {
+            for slot in slots {
+                let descriptor = self.slots[slot];
+                self.mark(&descriptor, from, to);
+            }
+        }
+    }
+
+    /// Enters a frame into the ledger.
+    #[inline]
+    fn mark(&mut self, descriptor: &FrameDesc, from: Place, to: Place) {
         if cfg!(debug_assertions) {
             let number = descriptor.addr() / self.frame_size;
             let place = std::mem::replace(&mut self.ledger[number], to);
             assert_eq!(place, from, "frame {number} is not where it is taken from");
-        }
-        *self.column(from) -= 1;
-        *self.column(to) += 1;
-    }
-
-    fn column(&mut self, place: Place) -> &mut u32 {
-        match place {
-            Place::Pool => &mut self.account.pool,
-            Place::Fill => &mut self.account.fill,
-            Place::Worker => &mut self.account.receive,
-            Place::Transmit => &mut self.account.transmit,
         }
     }
 }

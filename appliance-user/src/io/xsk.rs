@@ -15,11 +15,15 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
 use super::config::{OpenError, Opened, SocketConfig};
 use super::frame::Region;
 use super::open::{self, Bound};
-use super::packet::{Assembled, Assembler, Burst, MAX_FRAMES, Packet};
+use super::packet::{Assembled, Assembler, Burst, Chain, Fate, MAX_FRAMES, Packet, Rest};
 use super::pool::{FrameAccount, Pool};
 
 /// Descriptors moved between ring and pool in one step.
 const STEP: usize = 512;
+
+/// Frames given to the kernel in one step, unless it runs short: what is written for it is read on another core, and
+/// costs both a cache miss.
+const FILL_STEP: u32 = 64;
 
 /// Kicks in a row that may move nothing before the rest is left to the next flush.
 const IDLE_KICKS: u32 = 4;
@@ -37,6 +41,10 @@ pub struct Socket {
     /// Descriptors to enter into the transmit ring with the next flush, in order.
     staged: Vec<FrameDesc>,
     scratch: Vec<FrameDesc>,
+    /// Entries of the transmit ring that are free at least, those of staged descriptors taken off.
+    transmit_room: u32,
+    /// Frames that the kernel is to have to receive into.
+    fill_target: u32,
     ring_size: u32,
     kick_bound: u32,
     busy_poll: bool,
@@ -138,6 +146,8 @@ impl Socket {
             region: Region::new(umem),
             staged: Vec::with_capacity(config.ring_size as usize),
             scratch: vec![FrameDesc::default(); STEP],
+            transmit_room: 0,
+            fill_target: fill_target(config.ring_size, opened.zero_copy),
             ring_size: config.ring_size,
             kick_bound: config.ring_size / opened.transmit_budget + 16,
             busy_poll: config.busy_poll.is_some(),
@@ -157,11 +167,24 @@ impl Socket {
     pub fn receive(&mut self, burst: &mut Burst) -> usize {
         let want = burst.room().min(self.scratch.len());
         let mut count = self.consume(want);
-        if count == 0 && want > 0 && self.busy_poll {
+        if count == 0 {
+            if want == 0 || !self.busy_poll {
+                return 0;
+            }
             self.kick_receive();
             count = self.consume(want);
         }
         let before = burst.len();
+        let chained = self.pool.received(&self.scratch[..count]);
+        // Nearly every burst, kept apart because moving the result of the assembler costs more than all else here.
+        if !chained && self.assembler.is_idle() {
+            for descriptor in &self.scratch[..count] {
+                // SAFETY: holds for the reasons given in `accept`.
+                let frame = unsafe { self.region.adopt(*descriptor) };
+                burst.push(Packet::new(frame, None));
+            }
+            return count;
+        }
         for index in 0..count {
             let descriptor = self.scratch[index];
             if let Some(packet) = self.accept(descriptor) {
@@ -171,52 +194,60 @@ impl Socket {
         burst.len() - before
     }
 
+    /// Empties a burst: stages what was decided to be sent, in order, and recycles the rest. A packet that
+    /// [`Socket::send`] would give back is shown to `refused` and recycled.
+    pub fn settle(&mut self, burst: &mut Burst, mut refused: impl FnMut(&Packet)) {
+        for packet in burst.drain() {
+            if packet.fate() == Fate::Recycle {
+                self.recycle(packet);
+            } else if let Err(packet) = self.send(packet) {
+                refused(&packet);
+                self.recycle(packet);
+            }
+        }
+    }
+
     /// Stages a packet for sending with the next flush.
     ///
     /// # Errors
     ///
     /// Gives the packet back when the transmit ring has no room for all of it, when it is empty, or when its frames belong
     /// to another socket.
+    #[inline]
     pub fn send(&mut self, packet: Packet) -> Result<(), Packet> {
-        let frames = packet.frames();
-        let wanted = (self.staged.len() + frames) as u32;
-        if self.tx.nb_free(wanted) < wanted || !self.owns(&packet) || packet.has_empty_frame() {
+        let frames = packet.frames() as u32;
+        if !self.has_room(frames) || !self.owns(&packet) || packet.has_empty_frame() {
             return Err(packet);
         }
-        let (head, mut rest) = packet.into_parts();
-        let mut left = rest.len();
-        self.stage(head, left > 0);
-        if left > 0 {
-            for frame in rest.drain(..) {
-                left -= 1;
-                self.stage(frame, left > 0);
-            }
-            self.assembler.keep(rest);
+        self.transmit_room -= frames;
+        let (head, rest) = packet.into_parts();
+        self.stage(head, rest.is_some());
+        if let Some(rest) = rest {
+            self.stage_rest(rest);
         }
         Ok(())
     }
 
     /// Returns a packet's frames to the pool; the next flush gives them to the kernel again. Frames of another socket
     /// find home by themselves.
+    #[inline]
     pub fn recycle(&mut self, packet: Packet) {
-        let (head, mut rest) = packet.into_parts();
+        let (head, rest) = packet.into_parts();
         self.recycle_frame(head);
-        if !rest.is_empty() {
-            for frame in rest.drain(..) {
-                self.recycle_frame(frame);
-            }
-            self.assembler.keep(rest);
+        if let Some(rest) = rest {
+            self.recycle_rest(rest);
         }
     }
 
     /// Makes a packet of free frames with these bytes in it: for traffic that does not begin with a received packet.
     /// `None` when the pool has too few free frames, or when the bytes are none or more than a packet can hold.
     pub fn allocate(&mut self, bytes: &[u8]) -> Option<Packet> {
-        let mut packet: Option<(super::frame::Frame, Vec<super::frame::Frame>)> = None;
+        let mut packet: Option<(super::frame::Frame, Rest)> = None;
         let mut left = bytes;
+        let mut frames = 0;
         while !left.is_empty() {
-            let full = packet.as_ref().is_some_and(|(_, rest)| rest.len() + 1 == MAX_FRAMES);
-            let descriptor = if full { None } else { self.pool.take() };
+            let descriptor = if frames < MAX_FRAMES { self.pool.take() } else { None };
+            frames += 1;
             let Some(descriptor) = descriptor else {
                 packet
                     .into_iter()
@@ -227,8 +258,8 @@ impl Socket {
             let mut frame = unsafe { self.region.adopt(descriptor) };
             left = left.get(frame.fill(left)..).unwrap_or_default();
             match &mut packet {
-                None => packet = Some((frame, Vec::new())),
-                Some((_, rest)) => rest.push(frame),
+                None => packet = Some((frame, None)),
+                Some((_, rest)) => rest.get_or_insert_default().frames.push(frame),
             }
         }
         packet.map(|(head, rest)| Packet::new(head, rest))
@@ -243,13 +274,18 @@ impl Socket {
     ///
     /// [`FlushError`] when the kernel refuses for good. Frames are taken back and given out all the same.
     pub fn flush(&mut self) -> Result<Flushed, FlushError> {
-        let mut done = Flushed {
-            submitted: self.submit(),
-            ..Flushed::default()
-        };
-        let result = self.kick_until_drained(&mut done);
-        done.completed += self.reclaim();
-        self.find_lost();
+        let mut done = Flushed::default();
+        let mut result = Ok(());
+        // A worker that spins comes by millions of times a second with nothing to do: no system call, and no look at memory
+        // that the kernel writes on other cores.
+        if self.pool.account().transmit > 0 {
+            done.submitted = self.submit();
+            result = self.kick_until_drained(&mut done);
+            done.completed += self.reclaim();
+        }
+        if self.region.has_lost() {
+            self.find_lost();
+        }
         self.refill();
         result.map(|()| done)
     }
@@ -299,6 +335,7 @@ impl Socket {
                 break;
             }
             left -= count.min(left);
+            self.pool.received(&self.scratch[..count]);
             for index in 0..count {
                 let descriptor = self.scratch[index];
                 if let Some(packet) = self.accept(descriptor) {
@@ -315,6 +352,8 @@ impl Socket {
         for descriptor in self.staged.drain(..) {
             self.pool.completed(descriptor);
         }
+        // What was staged had taken it.
+        self.transmit_room = 0;
         discarded.unrecallable = self.unsent();
         self.find_lost();
         self.refill();
@@ -354,6 +393,33 @@ impl Socket {
         self.too_long
     }
 
+    /// Whether the transmit ring has room for so many more frames.
+    #[inline]
+    fn has_room(&mut self, frames: u32) -> bool {
+        if self.transmit_room < frames {
+            // Nobody but us takes room, so what is seen here is there for good.
+            let staged = self.staged.len() as u32;
+            self.transmit_room = self.tx.nb_free_exact().saturating_sub(staged);
+        }
+        self.transmit_room >= frames
+    }
+
+    fn stage_rest(&mut self, mut rest: Box<Chain>) {
+        let mut left = rest.frames.len();
+        for frame in rest.frames.drain(..) {
+            left -= 1;
+            self.stage(frame, left > 0);
+        }
+        self.assembler.keep(rest);
+    }
+
+    fn recycle_rest(&mut self, mut rest: Box<Chain>) {
+        for frame in rest.frames.drain(..) {
+            self.recycle_frame(frame);
+        }
+        self.assembler.keep(rest);
+    }
+
     #[inline]
     fn stage(&mut self, mut frame: super::frame::Frame, continued: bool) {
         frame.set_continued(continued);
@@ -375,16 +441,11 @@ impl Socket {
         unsafe { self.rx.consume(&mut self.scratch[..want]) }
     }
 
-    /// Takes over one received frame, and hands out the packet if it was the last one of it.
+    /// Takes over one received frame, which the pool knows of, and hands out the packet if it was the last one of it.
     fn accept(&mut self, descriptor: FrameDesc) -> Option<Packet> {
-        self.pool.received(&descriptor);
         // SAFETY: holds because the descriptor was just consumed from the receive ring, which hands over a buffer that was in
-        // the fill ring to us alone; `received` has checked that it lies inside the region.
+        // the fill ring to us alone; `Pool::received` has checked that it lies inside the region.
         let frame = unsafe { self.region.adopt(descriptor) };
-        // Nearly every packet, kept apart because moving the result of the assembler costs more than all else here.
-        if !frame.is_continued() && self.assembler.is_idle() {
-            return Some(Packet::new(frame, Vec::new()));
-        }
         match self.assembler.push(frame) {
             Assembled::Packet(packet) => return Some(packet),
             Assembled::Incomplete => {}
@@ -411,7 +472,9 @@ impl Socket {
         // this socket's UMEM.
         let submitted = unsafe { self.tx.produce(&self.staged) };
         // All or nothing; `send` has made sure of the room, of which only we take any.
-        self.staged.drain(..submitted);
+        if submitted > 0 {
+            self.staged.clear();
+        }
         submitted as u32
     }
 
@@ -425,9 +488,11 @@ impl Socket {
                 Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR) => done.refused += 1,
                 Err(e) => return Err(refusal(e)),
             }
-            // The kernel sends only while the completion ring has room.
-            done.completed += self.reclaim();
             let unsent = self.unsent();
+            if unsent > 0 {
+                // The kernel sends only while the completion ring has room.
+                done.completed += self.reclaim();
+            }
             idle = if unsent < done.unsent { 0 } else { idle + 1 };
             done.unsent = unsent;
         }
@@ -441,18 +506,17 @@ impl Socket {
     /// Takes sent frames back into the pool.
     fn reclaim(&mut self) -> u32 {
         let mut total = 0;
-        while self.pool.account().transmit > 0 {
-            // SAFETY: holds because ring and descriptors belong to the one UMEM of this socket.
-            let count = unsafe { self.completion.consume(&mut self.scratch) };
-            for descriptor in &self.scratch[..count] {
-                self.pool.completed(*descriptor);
-            }
+        loop {
+            let waiting = (self.pool.account().transmit as usize).min(STEP);
+            // SAFETY: holds because ring and descriptors belong to the one UMEM of this socket, and the pool's vacant places
+            // hold nothing but leftovers.
+            let count = unsafe { self.completion.consume(self.pool.vacant(waiting)) };
+            self.pool.sent(count);
             total += count as u32;
-            if count < self.scratch.len() {
-                break;
+            if count < STEP {
+                return total;
             }
         }
-        total
     }
 
     fn find_lost(&mut self) {
@@ -462,10 +526,16 @@ impl Socket {
         }
     }
 
-    /// Gives free frames to the kernel to receive into.
+    /// Gives free frames to the kernel to receive into, as many as it has handed out since.
     fn refill(&mut self) {
-        let room = self.fill.nb_free(self.ring_size) as usize;
-        let top = self.pool.top(room);
+        let account = self.pool.account();
+        let wanted = self.fill_target.saturating_sub(account.fill).min(account.pool);
+        if wanted == 0 || (wanted < FILL_STEP && account.fill > self.fill_target / 2) {
+            return;
+        }
+        // Of the frames on the kernel's side some may be received and unread, so that there may be less room than this.
+        let room = self.fill.nb_free(wanted).min(wanted);
+        let top = self.pool.top(room as usize);
         // SAFETY: holds because these descriptors lie in the pool, hence in no ring and in no frame, and `filled` takes them
         // out of it before anyone else can.
         let count = unsafe { self.fill.produce(top) };
@@ -480,6 +550,13 @@ impl Socket {
         let mut nothing = [0u8; 0];
         let _ = rustix::net::recv(self.fd(), &mut nothing, RecvFlags::DONTWAIT);
     }
+}
+
+/// How many frames the kernel is given to receive into. Copy mode fills the receive ring straight from the fill ring, so a
+/// ring's worth always suffices; fewer frames go round, and more of them are still cached when their turn comes. A driver
+/// without the copy keeps a ring of its own full besides.
+const fn fill_target(ring_size: u32, zero_copy: bool) -> u32 {
+    if zero_copy { 2 * ring_size } else { ring_size }
 }
 
 fn refusal(error: Errno) -> FlushError {

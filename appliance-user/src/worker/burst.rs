@@ -17,12 +17,24 @@ use crate::engine::time::Timestamp;
 use crate::engine::{self, Engine, Verdict};
 use crate::io::heartbeat::HeartbeatSlot;
 use crate::io::xsk::{FlushError, Socket};
-use crate::io::{Burst, Packet};
+use crate::io::{Burst, Fate, Packet};
 
-/// Flow-table slots that get time to pass per round of the loop.
-const TICK_BUDGET: usize = 256;
-/// How often the engine gets time to pass, questions are answered and figures are published.
+/// How often the engine gets time to pass: often and little at a time, since packets wait meanwhile.
+const TICK: Duration = Duration::from_micros(312);
+/// In what time so many slots of the flow table get it; the largest table's turn comes every two or three seconds.
+const TICK_BUDGET: (usize, Duration) = (256, HOUSEKEEPING);
+/// Slots in one step, between two looks at the clock, and as many as fall due from one tick to the next. Sixteen streams
+/// whose memory is not cached take some 20 microseconds.
+const TICK_STEP: usize = 16;
+/// How long the steps of one tick may take together; what is left over is left out, and the table's turn comes later.
+const TICK_TIME: Duration = Duration::from_micros(80);
+/// How often questions are answered and figures are published.
 const HOUSEKEEPING: Duration = Duration::from_millis(5);
+/// Events handed on at a time; each costs about as much as a packet.
+const EVENTS_AT_A_TIME: usize = 64;
+/// Beats in the time after which the worker is taken for dead. Every beat takes the line from the cores that run the XDP
+/// program, which look at it for every packet: a worker that spins would keep it moving.
+const BEATS: u32 = 64;
 /// How often percentiles are worked out anew: it takes a walk over the whole histogram.
 const SUMMARY: Duration = Duration::from_secs(1);
 /// How long a worker that stops goes on with what is in its rings.
@@ -41,10 +53,6 @@ pub(super) struct Loop {
     engine: Engine,
     residence: ResidenceTimes,
     figures: WorkerSnapshot,
-    /// What was decided about the burst's packets.
-    verdicts: Vec<Verdict>,
-    /// Packets decided to go back, until the burst's end.
-    returning: Vec<Packet>,
     /// Packets of too many buffers that are in the engine's count already.
     too_long: u64,
     /// A jumbo's bytes in one piece.
@@ -52,6 +60,7 @@ pub(super) struct Loop {
     started: Timestamp,
     last_beat: Timestamp,
     last_packet: Timestamp,
+    last_tick: Timestamp,
     last_housekeeping: Timestamp,
     last_summary: Timestamp,
 }
@@ -73,8 +82,6 @@ impl Loop {
         }));
         let now = now();
         Loop {
-            verdicts: Vec::with_capacity(config.batch),
-            returning: Vec::with_capacity(config.batch),
             too_long: 0,
             whole: Vec::new(),
             residence: ResidenceTimes::new(),
@@ -89,6 +96,7 @@ impl Loop {
             started: now,
             last_beat: now,
             last_packet: now,
+            last_tick: now,
             last_housekeeping: now,
             last_summary: now,
         }
@@ -98,10 +106,11 @@ impl Loop {
     pub(super) fn run(mut self) -> WorkerSnapshot {
         let mut burst = Burst::with_capacity(self.config.batch);
         let mut policy = Cache::new(Arc::clone(&self.ties.policy));
+        let mut clock = now();
         // The time before the first beat is start-up, not a stall.
-        self.last_beat = now();
+        self.beat(clock);
         while !self.shared.stop.load(Ordering::Acquire) {
-            let now = self.beat_or_discard();
+            let now = self.beat_or_discard(clock);
             let messages = self.ties.link.receive(now, &mut self.engine);
             let packets = self.socket.receive(&mut burst);
             if packets > 0 {
@@ -113,26 +122,28 @@ impl Loop {
                 break;
             }
             if packets > 0 {
+                clock = self::now();
                 // A stale burst too: it stayed as long, only in vain.
-                self.residence.record(self::now().since(now), packets as u64);
-            }
-            if now.since(self.last_housekeeping) >= HOUSEKEEPING {
-                self.housekeeping(now);
+                self.residence.record(clock.since(now), packets as u64);
             }
             // After the packets, which must not wait for it.
             self.ties.link.send(&mut self.engine);
+            let kept_house = self.keep_house(now);
             if packets == 0 && messages == 0 {
                 self.rest(now);
+            }
+            if packets == 0 || kept_house {
+                clock = self::now();
             }
         }
         self.finish(burst, policy.load())
     }
 
-    /// Beats; but when its own heartbeat is stale, what has queued up meanwhile is discarded first. XDP has been sending
-    /// newer packets of the same flows around the worker: old ones must not follow them.
-    fn beat_or_discard(&mut self) -> Timestamp {
-        let mut now = now();
-        if now.since(self.last_beat) > self.config.heartbeat {
+    /// Beats, if it is time to; but when its own heartbeat is stale, what has queued up meanwhile is discarded first. XDP
+    /// has been sending newer packets of the same flows around the worker: old ones must not follow them.
+    fn beat_or_discard(&mut self, mut now: Timestamp) -> Timestamp {
+        let age = now.since(self.last_beat);
+        if age > self.config.heartbeat {
             let discarded = self.socket.discard_backlog();
             self.engine
                 .driver_dropped(DropReason::StaleAfterStall, discarded.received);
@@ -142,10 +153,16 @@ impl Loop {
             self.figures.last_stall = Some((self.last_beat.nanos(), now.nanos()));
             // Before the beat: whoever sees the beat sees what it ended.
             self.shared.publish(&self.figures);
+            self.beat(now);
+        } else if age >= self.config.heartbeat / BEATS {
+            self.beat(now);
         }
+        now
+    }
+
+    fn beat(&mut self, now: Timestamp) {
         self.beat.beat(now.nanos());
         self.last_beat = now;
-        now
     }
 
     fn work(&mut self, now: Timestamp, burst: &mut Burst, published: &Published) {
@@ -153,48 +170,45 @@ impl Loop {
             policy: &published.policy,
             generation: published.generation,
         };
-        let (engine, verdicts, whole) = (&mut self.engine, &mut self.verdicts, &mut self.whole);
+        let (engine, whole) = (&mut self.engine, &mut self.whole);
+        // XDP leaves to the kernel what is not for us; what comes here all the same can only be dropped.
+        let settle = |packet: &mut Packet, verdict| {
+            if verdict == Verdict::Return {
+                packet.decide(Fate::Send);
+            }
+        };
         // A jumbo is by itself.
         for run in burst.runs_mut(|packet| !packet.is_multi_buffer()) {
             match run {
-                [jumbo] if jumbo.is_multi_buffer() => verdicts.push(process_jumbo(engine, now, &policy, jumbo, whole)),
-                run => engine.process_burst(now, &policy, run, Packet::head_mut, |_, verdict| verdicts.push(verdict)),
-            }
-        }
-        let mut returning_bytes = 0;
-        for (packet, verdict) in burst.drain().zip(self.verdicts.drain(..)) {
-            match verdict {
-                Verdict::Return => {
-                    returning_bytes += packet.len() as u64;
-                    self.returning.push(packet);
+                [jumbo] if jumbo.is_multi_buffer() => {
+                    let verdict = process_jumbo(engine, now, &policy, jumbo, whole);
+                    settle(jumbo, verdict);
                 }
-                // XDP leaves to the kernel what is not for us; what comes here all the same can only be dropped.
-                Verdict::Pass | Verdict::Drop(_) => self.socket.recycle(packet),
+                run => engine.process_burst(now, &policy, run, Packet::head_mut, settle),
             }
         }
         let done = self::now();
         self.figures.busy_ns += done.since(now).as_nanos() as u64;
         if done.since(self.last_beat) > self.config.heartbeat {
-            self.revoke(returning_bytes);
-            return;
+            self.revoke(burst);
         }
-        for packet in self.returning.drain(..) {
-            if let Err(packet) = self.socket.send(packet) {
-                self.figures.tx_full += 1;
-                self.engine.revoke(DropReason::TransmitFull, 1, packet.len() as u64);
-                self.socket.recycle(packet);
-            }
-        }
+        let (engine, figures) = (&mut self.engine, &mut self.figures);
+        self.socket.settle(burst, |packet| {
+            figures.tx_full += 1;
+            engine.revoke(DropReason::TransmitFull, 1, packet.len() as u64);
+        });
     }
 
     /// The thread was stopped in the middle of a burst for longer than the heartbeat allows: the burst is stale too.
-    fn revoke(&mut self, bytes: u64) {
-        self.engine
-            .revoke(DropReason::StaleAfterStall, self.returning.len() as u64, bytes);
-        self.engine.blind();
-        for packet in self.returning.drain(..) {
-            self.socket.recycle(packet);
+    fn revoke(&mut self, burst: &mut Burst) {
+        let (mut packets, mut bytes) = (0, 0);
+        for packet in burst.iter_mut().filter(|packet| packet.fate() == Fate::Send) {
+            packets += 1;
+            bytes += packet.len() as u64;
+            packet.decide(Fate::Recycle);
         }
+        self.engine.revoke(DropReason::StaleAfterStall, packets, bytes);
+        self.engine.blind();
     }
 
     /// Sends what was decided. A link that is down comes back; anything else the kernel refuses is the worker's end.
@@ -212,14 +226,45 @@ impl Loop {
         }
     }
 
-    fn housekeeping(&mut self, now: Timestamp) {
-        self.last_housekeeping = now;
-        self.engine.tick(now, TICK_BUDGET);
-        while let Some(event) = self.engine.next_event() {
+    /// Does what is due besides packets; tells whether anything was.
+    fn keep_house(&mut self, now: Timestamp) -> bool {
+        let passed = now.since(self.last_tick);
+        if passed < TICK {
+            return false;
+        }
+        self.last_tick = now;
+        self.tick(now, passed);
+        self.hand_on_events(EVENTS_AT_A_TIME);
+        if now.since(self.last_housekeeping) >= HOUSEKEEPING {
+            self.housekeeping(now);
+        }
+        true
+    }
+
+    /// Lets time pass for the part of the flow table whose turn it is after this time.
+    fn tick(&mut self, now: Timestamp, passed: Duration) {
+        let (slots, period) = TICK_BUDGET;
+        let due = slots * passed.min(period).as_micros() as usize / period.as_micros() as usize;
+        let began = self::now();
+        for _ in 0..due.div_ceil(TICK_STEP) {
+            self.engine.tick(now, TICK_STEP);
+            if self::now().since(began) > TICK_TIME {
+                return;
+            }
+        }
+    }
+
+    fn hand_on_events(&mut self, at_most: usize) {
+        for _ in 0..at_most {
+            let Some(event) = self.engine.next_event() else { return };
             if self.ties.events.try_send(event).is_err() {
                 self.figures.events_shed += 1;
             }
         }
+    }
+
+    fn housekeeping(&mut self, now: Timestamp) {
+        self.last_housekeeping = now;
         while let Ok(question) = self.mailbox.try_recv() {
             // An asker that no longer waits for the answer is no concern of the worker.
             match question {
@@ -290,11 +335,7 @@ impl Loop {
         while self.socket.frames().transmit > 0 && now() < deadline && self.flush().is_ok() {
             std::thread::yield_now();
         }
-        while let Some(event) = self.engine.next_event() {
-            if self.ties.events.try_send(event).is_err() {
-                self.figures.events_shed += 1;
-            }
-        }
+        self.hand_on_events(usize::MAX);
         self.figures.residence = self.residence.summary();
         self.gather(now());
         self.figures

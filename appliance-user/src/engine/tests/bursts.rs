@@ -113,11 +113,12 @@ proptest! {
                 .iter_mut()
                 .map(|frame| one.process(at_ms(ms), &published, frame))
                 .collect();
-            let mut verdicts = Vec::new();
-            other.process_burst(at_ms(ms), &published, &mut frames, Vec::as_mut_slice, |place, verdict| {
-                assert_eq!(place, verdicts.len());
+            let (mut decided, mut verdicts) = (Vec::new(), Vec::new());
+            other.process_burst(at_ms(ms), &published, &mut frames, Vec::as_mut_slice, |frame, verdict| {
+                decided.push(frame.clone());
                 verdicts.push(verdict);
             });
+            prop_assert_eq!(&decided, &singly);
             prop_assert_eq!(verdicts, expected);
             prop_assert_eq!(frames, singly);
             one.tick(at_ms(ms), 16);
