@@ -5,6 +5,8 @@
 //! These tests need root and the program; without either they fail and say so.
 #![cfg(feature = "appliance")]
 
+#[path = "testrun/cost.rs"]
+mod cost;
 #[path = "../../common/tests/fixtures/mod.rs"]
 mod fixtures;
 mod testrun;

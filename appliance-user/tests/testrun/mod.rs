@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, PerCpuArray, RingBuf, XskMap};
@@ -13,8 +13,12 @@ use aya::{Ebpf, EbpfLoader};
 use tidegate::control::object;
 use tidegate_common::maps::{self, Admit, Config, Counters, FailureAction, Heartbeat, name};
 
+/// `BPF_PROG_LOAD`.
+const LOAD: libc::c_long = 5;
 /// `BPF_PROG_TEST_RUN`.
 const TEST_RUN: libc::c_long = 10;
+/// `BPF_PROG_TYPE_XDP`.
+const XDP: u32 = 6;
 
 /// `struct xdp_md`.
 #[repr(C)]
@@ -50,6 +54,18 @@ struct Attributes {
     padding: u32,
 }
 
+/// The first members of the `load` part of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct LoadAttributes {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log: [u64; 2],
+    versions: [u32; 2],
+}
+
 /// What the program did with a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
@@ -57,6 +73,8 @@ pub(crate) struct Run {
     pub(crate) action: u32,
     /// The packet afterwards.
     pub(crate) packet: Vec<u8>,
+    /// Nanoseconds of one run, the mean of all repeats.
+    pub(crate) nanoseconds: u32,
 }
 
 /// A loaded program with empty maps.
@@ -197,33 +215,7 @@ impl Bench {
     /// # Errors
     /// The kernel's: `EINVAL` for a packet or a linear part shorter than an Ethernet header.
     pub(crate) fn try_run(&self, packet: &[u8], linear: usize, repeat: u32) -> io::Result<Run> {
-        let context = XdpMd {
-            data_end: linear as u32,
-            ..XdpMd::default()
-        };
-        let mut output = vec![0u8; packet.len() + 256];
-        let mut attributes = Attributes {
-            prog_fd: self.program.as_fd().as_raw_fd() as u32,
-            data_size_in: packet.len() as u32,
-            data_size_out: output.len() as u32,
-            data_in: packet.as_ptr() as u64,
-            data_out: output.as_mut_ptr() as u64,
-            repeat,
-            ctx_size_in: size_of::<XdpMd>() as u32,
-            ctx_in: (&raw const context) as u64,
-            ..Attributes::default()
-        };
-        // SAFETY: holds because the attributes are those of this command, every pointer in them is to memory that outlives the
-        // call, with its right size beside it, and the kernel writes to `output` and `attributes` only.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, TEST_RUN, &raw mut attributes, size_of::<Attributes>()) };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        output.truncate(attributes.data_size_out as usize);
-        Ok(Run {
-            action: attributes.retval,
-            packet: output,
-        })
+        test_run(self.program.as_fd(), packet, linear, repeat)
     }
 
     /// Shows the program a packet in one piece, once.
@@ -231,6 +223,70 @@ impl Bench {
         self.try_run(packet, packet.len(), 1)
             .expect("the kernel runs the program")
     }
+}
+
+/// The shortest program there is: it drops whatever it is shown.
+pub(crate) struct BareDrop(OwnedFd);
+
+impl BareDrop {
+    /// Loads it.
+    pub(crate) fn load() -> Self {
+        // `r0 = XDP_DROP; exit`, eight bytes each: operation, registers, offset, immediate.
+        let code: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+        let mut attributes = LoadAttributes {
+            kind: XDP,
+            instructions: 2,
+            code: code.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            ..LoadAttributes::default()
+        };
+        // SAFETY: holds because the attributes are those of this command and every pointer in them is to memory that outlives
+        // the call; the kernel only reads it.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, LOAD, &raw mut attributes, size_of::<LoadAttributes>()) };
+        assert!(
+            result >= 0,
+            "the kernel takes a program of two instructions: {}",
+            io::Error::last_os_error()
+        );
+        // SAFETY: holds because the descriptor was just made and nobody else owns it.
+        BareDrop(unsafe { OwnedFd::from_raw_fd(result as i32) })
+    }
+
+    /// Shows it a packet.
+    pub(crate) fn run(&self, packet: &[u8], repeat: u32) -> Run {
+        test_run(self.0.as_fd(), packet, packet.len(), repeat).expect("the kernel runs the program")
+    }
+}
+
+fn test_run(program: BorrowedFd<'_>, packet: &[u8], linear: usize, repeat: u32) -> io::Result<Run> {
+    let context = XdpMd {
+        data_end: linear as u32,
+        ..XdpMd::default()
+    };
+    let mut output = vec![0u8; packet.len() + 256];
+    let mut attributes = Attributes {
+        prog_fd: program.as_raw_fd() as u32,
+        data_size_in: packet.len() as u32,
+        data_size_out: output.len() as u32,
+        data_in: packet.as_ptr() as u64,
+        data_out: output.as_mut_ptr() as u64,
+        repeat,
+        ctx_size_in: size_of::<XdpMd>() as u32,
+        ctx_in: (&raw const context) as u64,
+        ..Attributes::default()
+    };
+    // SAFETY: holds because the attributes are those of this command, every pointer in them is to memory that outlives the
+    // call, with its right size beside it, and the kernel writes to `output` and `attributes` only.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, TEST_RUN, &raw mut attributes, size_of::<Attributes>()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    output.truncate(attributes.data_size_out as usize);
+    Ok(Run {
+        action: attributes.retval,
+        packet: output,
+        nanoseconds: attributes.duration,
+    })
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.
