@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::IpNet;
 use tidegate_common::wire::protocol;
 
 use crate::fixtures::*;
@@ -30,12 +31,11 @@ fn cost(bench: &Bench, bare: &BareDrop, packet: &[u8], action: u32) -> (i64, i64
     rounds[ROUNDS / 2]
 }
 
-/// Host prefixes, every second address of 10.0.0.0/8 upwards in steps that fill several /16.
+/// Host prefixes from 10.0.0.0 on, in steps that spread them over several /16.
 fn list(bench: &mut Bench, count: u32) {
-    for number in 0..count {
-        let address = 0x0a00_0000 + number * 38;
-        bench.list(0, IpAddr::V4(Ipv4Addr::from_bits(address)), 32, None);
-    }
+    let prefix = |number| IpNet::from(IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + number * 38)));
+    let prefixes: Vec<_> = (0..count).map(|number| (prefix(number), None)).collect();
+    bench.list_all(0, &prefixes);
 }
 
 fn media(source: Ipv4Addr) -> Vec<u8> {

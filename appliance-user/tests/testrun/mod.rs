@@ -6,12 +6,14 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, PerCpuArray, RingBuf, XskMap};
 use aya::programs::{ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use tidegate::control::object;
-use tidegate_common::maps::{self, Admit, Config, Counters, FailureAction, Heartbeat, name};
+use ipnet::IpNet;
+use tidegate::control::{object, spans};
+use tidegate_common::maps::{
+    self, Admit, Config, Counters, FailureAction, Family, Heartbeat, SLOTS, Screen, Span4, Span6, name, spans_begin,
+};
 
 /// `BPF_PROG_LOAD`.
 const LOAD: libc::c_long = 5;
@@ -82,6 +84,7 @@ pub(crate) struct Bench {
     ebpf: Ebpf,
     program: ProgramFd,
     info: ProgramInfo,
+    listed: [Vec<(IpNet, Admit)>; SLOTS],
     _socket: Option<OwnedFd>,
 }
 
@@ -112,6 +115,7 @@ impl Bench {
             ebpf,
             program,
             info,
+            listed: Default::default(),
             _socket: None,
         }
     }
@@ -123,8 +127,7 @@ impl Bench {
 
     /// Key size, value size and entries of a map, as the kernel made it.
     pub(crate) fn layout(&self, name: &str) -> Option<(u32, u32, u32)> {
-        let (Map::Array(data) | Map::PerCpuArray(data) | Map::LpmTrie(data) | Map::XskMap(data) | Map::RingBuf(data)) =
-            self.ebpf.map(name)?
+        let (Map::Array(data) | Map::PerCpuArray(data) | Map::XskMap(data) | Map::RingBuf(data)) = self.ebpf.map(name)?
         else {
             return None;
         };
@@ -140,21 +143,35 @@ impl Bench {
     }
 
     /// Lists a prefix in a policy slot.
-    pub(crate) fn list(&mut self, slot: usize, address: IpAddr, length: u32, on_failure: Option<FailureAction>) {
-        let value = Admit::new(on_failure).to_bytes();
-        match address {
-            IpAddr::V4(address) => {
-                let map = self.ebpf.map_mut(name::ADMIT_V4[slot]).expect("the map is there");
-                let mut map: LpmTrie<_, [u8; 4], [u8; 4]> = map.try_into().expect("a trie");
-                map.insert(&Key::new(length, address.octets()), value, 0)
-                    .expect("a prefix can be listed");
-            }
-            IpAddr::V6(address) => {
-                let map = self.ebpf.map_mut(name::ADMIT_V6[slot]).expect("the map is there");
-                let mut map: LpmTrie<_, [u8; 16], [u8; 4]> = map.try_into().expect("a trie");
-                map.insert(&Key::new(length, address.octets()), value, 0)
-                    .expect("a prefix can be listed");
-            }
+    pub(crate) fn list(&mut self, slot: usize, address: IpAddr, length: u8, on_failure: Option<FailureAction>) {
+        let prefix = IpNet::new(address, length).expect("a prefix");
+        self.list_all(slot, &[(prefix, on_failure)]);
+    }
+
+    /// Lists prefixes in a policy slot, beside those that are listed there already.
+    pub(crate) fn list_all(&mut self, slot: usize, prefixes: &[(IpNet, Option<FailureAction>)]) {
+        let more = prefixes.iter().map(|(prefix, action)| (*prefix, Admit::new(*action)));
+        self.listed[slot].extend(more);
+        let v4 = spans::v4(&self.listed[slot]);
+        let v6 = spans::v6(&self.listed[slot]);
+        self.fill(name::SPANS_V4, spans_begin(slot), v4.spans.into_iter().map(Span4::to_bytes));
+        self.fill(name::SPANS_V6, spans_begin(slot), v6.spans.into_iter().map(Span6::to_bytes));
+        for (family, screen) in [(Family::V4, v4.screen), (Family::V6, v6.screen)] {
+            self.fill(name::SCREENS, Screen::index(slot, family), [screen.to_bytes()].into_iter());
+        }
+    }
+
+    /// Unlists everything in a policy slot.
+    pub(crate) fn unlist(&mut self, slot: usize) {
+        self.listed[slot].clear();
+        self.list_all(slot, &[]);
+    }
+
+    fn fill<const N: usize>(&mut self, map: &str, from: u32, values: impl Iterator<Item = [u8; N]>) {
+        let map = self.ebpf.map_mut(map).expect("the map is there");
+        let mut map: Array<_, [u8; N]> = map.try_into().expect("an array of these values");
+        for (index, value) in (from..).zip(values) {
+            map.set(index, value, 0).expect("a value can be written");
         }
     }
 
