@@ -8,7 +8,8 @@ use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use rustix::thread::{MembarrierCommand, membarrier};
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::maps::{
-    self, Active, Admit, COUNTERS, Config, Counter, Counters, Family, MAX_SPANS, Screen, Span4, Span6, name, spans_begin,
+    self, Active, Admit, COUNTERS, Config, Counter, Counters, Family, MAX_SPANS, Screen, Span4, Span6, name,
+    spans_begin,
 };
 
 use super::events::BypassPackets;

@@ -56,7 +56,12 @@ fn nanoseconds_of_a_packet() {
         // An unlisted neighbour of a listed address.
         let near = media(Ipv4Addr::from_bits(0x0a00_0000 + count / 2 * 38 + 1));
         let listed = media(Ipv4Addr::from_bits(0x0a00_0000 + count / 2 * 38));
-        bench.list(0, IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + count / 2 * 38)), 32, None);
+        bench.list(
+            0,
+            IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + count / 2 * 38)),
+            32,
+            None,
+        );
         let (far, floor) = cost(&bench, &bare, &far, DROP);
         let (near, _) = cost(&bench, &bare, &near, DROP);
         bench.beat(now() + 3_600_000_000_000);

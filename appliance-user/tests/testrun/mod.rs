@@ -127,7 +127,8 @@ impl Bench {
 
     /// Key size, value size and entries of a map, as the kernel made it.
     pub(crate) fn layout(&self, name: &str) -> Option<(u32, u32, u32)> {
-        let (Map::Array(data) | Map::PerCpuArray(data) | Map::XskMap(data) | Map::RingBuf(data)) = self.ebpf.map(name)?
+        let (Map::Array(data) | Map::PerCpuArray(data) | Map::XskMap(data) | Map::RingBuf(data)) =
+            self.ebpf.map(name)?
         else {
             return None;
         };
@@ -154,10 +155,22 @@ impl Bench {
         self.listed[slot].extend(more);
         let v4 = spans::v4(&self.listed[slot]);
         let v6 = spans::v6(&self.listed[slot]);
-        self.fill(name::SPANS_V4, spans_begin(slot), v4.spans.into_iter().map(Span4::to_bytes));
-        self.fill(name::SPANS_V6, spans_begin(slot), v6.spans.into_iter().map(Span6::to_bytes));
+        self.fill(
+            name::SPANS_V4,
+            spans_begin(slot),
+            v4.spans.into_iter().map(Span4::to_bytes),
+        );
+        self.fill(
+            name::SPANS_V6,
+            spans_begin(slot),
+            v6.spans.into_iter().map(Span6::to_bytes),
+        );
         for (family, screen) in [(Family::V4, v4.screen), (Family::V6, v6.screen)] {
-            self.fill(name::SCREENS, Screen::index(slot, family), [screen.to_bytes()].into_iter());
+            self.fill(
+                name::SCREENS,
+                Screen::index(slot, family),
+                [screen.to_bytes()].into_iter(),
+            );
         }
     }
 
