@@ -90,3 +90,94 @@ fn cut(cuts: &mut Vec<Cut>, start: u128, answer: u32) {
         cuts.push((start, answer));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+    use tidegate_common::maps::{FailureAction, MAX_PREFIXES, MAX_SPANS};
+
+    use super::*;
+
+    fn any_prefixes() -> impl Strategy<Value = Vec<(IpNet, Admit)>> {
+        let bits = prop_oneof![
+            any::<u128>(),
+            Just(0),
+            Just(u128::MAX),
+            (0u128..4).prop_map(|n| n << 112),
+            (0u128..4).prop_map(|n| n << 96)
+        ];
+        let length = prop_oneof![0u8..=32, Just(16), Just(32)];
+        let action = prop::option::of(prop::sample::select(vec![FailureAction::Return, FailureAction::Drop]));
+        let prefix =
+            (any::<bool>(), bits, length, any::<bool>(), action).prop_map(|(is_v4, bits, length, long, action)| {
+                let net = if is_v4 {
+                    IpNet::new(IpAddr::V4(Ipv4Addr::from_bits((bits >> 96) as u32)), length)
+                } else {
+                    IpNet::new(
+                        IpAddr::V6(Ipv6Addr::from_bits(bits)),
+                        length + if long { 96 } else { 0 },
+                    )
+                };
+                (net.expect("a length of the family").trunc(), Admit::new(action))
+            });
+        prop::collection::vec(prefix, 0..30)
+    }
+
+    /// What the longest of the prefixes that hold an address says, the later of two that are equal.
+    fn naive(listed: &[(IpNet, Admit)], address: IpAddr) -> u32 {
+        let holding = listed.iter().filter(|(prefix, _)| prefix.contains(&address));
+        Admit::answer(
+            holding
+                .max_by_key(|(prefix, _)| prefix.prefix_len())
+                .map(|(_, admit)| *admit),
+        )
+    }
+
+    fn is_open(screen: &Screen, start: u16) -> bool {
+        screen.bits[usize::from(start / 64)] >> (start % 64) & 1 == 1
+    }
+
+    proptest! {
+        #[test]
+        fn spans_answer_as_the_longest_prefix_does(listed in any_prefixes()) {
+            let (four, six) = (v4(&listed), v6(&listed));
+            prop_assert_eq!((four.spans[0].start, six.spans[0].high, six.spans[0].low), (0, 0, 0));
+            prop_assert_eq!((four.screen.spans as usize, six.screen.spans as usize), (four.spans.len(), six.spans.len()));
+            for (at, span) in four.spans.iter().enumerate() {
+                let last = four.spans.get(at + 1).map_or(u32::MAX, |next| next.start - 1);
+                prop_assert!(span.start <= last);
+                for address in [span.start, last, span.start / 2 + last / 2] {
+                    prop_assert_eq!(span.answer, naive(&listed, IpAddr::V4(Ipv4Addr::from_bits(address))));
+                    prop_assert!(span.answer == 0 || is_open(&four.screen, (address >> 16) as u16));
+                }
+            }
+            for (at, span) in six.spans.iter().enumerate() {
+                let first = |span: &Span6| u128::from(span.high) << 64 | u128::from(span.low);
+                let last = six.spans.get(at + 1).map_or(u128::MAX, |next| first(next) - 1);
+                for address in [first(span), last, first(span) / 2 + last / 2] {
+                    prop_assert_eq!(span.answer, naive(&listed, IpAddr::V6(Ipv6Addr::from_bits(address))));
+                    prop_assert!(span.answer == 0 || is_open(&six.screen, (address >> 112) as u16));
+                }
+            }
+            // Clear is everything else, or the screen would be none.
+            for start in (0..=u16::MAX).step_by(251) {
+                let own = |prefix: &IpNet| prefix.addr().is_ipv4() && {
+                    let IpNet::V4(net) = prefix else { return false };
+                    (net.network().to_bits() >> 16..=net.broadcast().to_bits() >> 16).contains(&u32::from(start))
+                };
+                prop_assert_eq!(is_open(&four.screen, start), listed.iter().any(|(prefix, _)| own(prefix)));
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_prefixes_as_can_be_fit_into_the_map() {
+        // Every second address: no two spans can be joined.
+        let hosts = (0..MAX_PREFIXES).map(|n| IpNet::from(IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0001 + n * 2))));
+        let listed: Vec<_> = hosts.map(|host| (host, Admit::new(None))).collect();
+        assert_eq!(v4(&listed).spans.len(), MAX_SPANS as usize);
+        assert_eq!(v6(&listed).spans, [Span6::new(0, 0)]);
+    }
+}

@@ -145,8 +145,8 @@ fn warn_shadowed(rules: &[At<Rule>], index: &Index, out: &mut Collector<'_>) {
     // Made when a rule is first compared with.
     let mut unions: HashMap<u32, (Union, Union)> = HashMap::new();
     for (number, rule) in (0u32..).zip(rules) {
-        let earlier = index.takers_of_corners(number, &rule.value);
-        let shadow = earlier.into_iter().take(MAX_COMPARED).find_map(|number| {
+        let mut earlier = index.takers_of_corners(number, &rule.value).take(MAX_COMPARED);
+        let shadow = earlier.find_map(|number| {
             let other = rules.get(number as usize)?;
             let (sources, destinations) = unions
                 .entry(number)

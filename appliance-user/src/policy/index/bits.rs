@@ -36,53 +36,61 @@ impl Bitmaps {
         self.summary(set) == 0
     }
 
-    /// The first rule, from this one on, that is in every one of the sets.
+    /// Whether a rule is in a set.
+    pub(super) fn contains(&self, set: RuleSet, rule: u32) -> bool {
+        let (number, bit) = place(rule);
+        let word = self.block(set, number).get(bit / 64);
+        word.is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    }
+
+    /// The first rule, from this one on, that is in every one of the sets. None is in no sets at all.
+    ///
+    /// Inlined, so that the number of sets is known where it is called and the loops over them are none.
+    #[inline(always)]
     pub(super) fn first_common(&self, sets: &[RuleSet], from: u32) -> Option<u32> {
-        self.common(sets, from).next()
-    }
-
-    /// The rules, from this one on, that are in every one of the sets, in ascending order. None are in no sets at all.
-    pub(super) fn common<'a>(&'a self, sets: &'a [RuleSet], from: u32) -> impl Iterator<Item = u32> + 'a {
-        let (first_block, first_bit) = (from as usize / BLOCK, from as usize % BLOCK);
-        let every = sets
+        let [first, others @ ..] = sets else { return None };
+        let (first_block, first_bit) = place(from);
+        let ahead = u64::MAX.checked_shl(first_block as u32).unwrap_or(0);
+        let mut every = others
             .iter()
-            .map(|set| self.summary(*set))
-            .reduce(|a, b| a & b)
-            .unwrap_or(0);
-        let ahead = u32::try_from(first_block)
-            .ok()
-            .and_then(|block| u64::MAX.checked_shl(block))
-            .unwrap_or(0);
-        ones(every & ahead).flat_map(move |number| {
-            let mut block = self.intersection(sets, number);
-            if number == first_block {
-                mask_before(&mut block, first_bit);
+            .fold(self.summary(*first), |every, set| every & self.summary(*set))
+            & ahead;
+        while every != 0 {
+            let number = every.trailing_zeros() as usize;
+            every &= every - 1;
+            let mut common = *self.block(*first, number);
+            for set in others {
+                common = intersection(&common, self.block(*set, number));
             }
-            let base = number * BLOCK;
-            let words = (0..WORDS).zip(block).filter(|(_, word)| *word != 0);
-            words.flat_map(move |(at, word)| ones(word).map(move |bit| (base + at * 64 + bit) as u32))
-        })
-    }
-
-    fn intersection(&self, sets: &[RuleSet], number: usize) -> Block {
-        let mut all = [u64::MAX; WORDS];
-        for set in sets {
-            let id = self
-                .rows
-                .get(set.0 as usize * self.stride + number)
-                .copied()
-                .unwrap_or(0);
-            let block = self.blocks.get(id as usize).unwrap_or(&[0; WORDS]);
-            for (word, other) in all.iter_mut().zip(block) {
-                *word &= other;
+            if number == first_block {
+                mask_before(&mut common, first_bit);
+            }
+            if !is_clear(&common) {
+                return lowest(&common).map(|bit| number as u32 * BLOCK as u32 + bit);
             }
         }
-        all
+        None
     }
 
+    #[inline(always)]
+    fn block(&self, set: RuleSet, number: usize) -> &Block {
+        let id = self
+            .rows
+            .get(set.0 as usize * self.stride + number)
+            .copied()
+            .unwrap_or(0);
+        self.blocks.get(id as usize).unwrap_or(&[0; WORDS])
+    }
+
+    #[inline(always)]
     fn summary(&self, set: RuleSet) -> u64 {
         self.summaries.get(set.0 as usize).copied().unwrap_or(0)
     }
+}
+
+/// The block of a rule, and its bit in there.
+const fn place(rule: u32) -> (usize, usize) {
+    (rule as usize / BLOCK, rule as usize % BLOCK)
 }
 
 /// The places of the bits that are set, the lowest first.
@@ -92,6 +100,25 @@ fn ones(mut word: u64) -> impl Iterator<Item = usize> {
         word &= word - 1;
         Some(lowest)
     })
+}
+
+/// Spelled out, so that it surely becomes a few instructions on whole registers.
+#[inline(always)]
+const fn intersection(one: &Block, other: &Block) -> Block {
+    let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) = (*one, *other);
+    [a & i, b & j, c & k, d & l, e & m, f & n, g & o, h & p]
+}
+
+#[inline(always)]
+const fn is_clear(block: &Block) -> bool {
+    let [a, b, c, d, e, f, g, h] = *block;
+    a | b | c | d | e | f | g | h == 0
+}
+
+/// The first bit that is set.
+fn lowest(block: &Block) -> Option<u32> {
+    let (at, word) = (0..).zip(block).find(|(_, word)| **word != 0)?;
+    Some(at * 64 + word.trailing_zeros())
 }
 
 /// Clears the bits before this one.
@@ -136,7 +163,7 @@ impl Builder {
 
     /// Puts a rule into the set at hand, or takes it out.
     pub(super) fn flip(&mut self, rule: u32) {
-        let (number, bit) = (rule as usize / BLOCK, rule as usize % BLOCK);
+        let (number, bit) = place(rule);
         if let Some(word) = self.hand.get_mut(number).and_then(|block| block.get_mut(bit / 64)) {
             *word ^= 1 << (bit % 64);
             self.changed |= 1 << number;
@@ -205,9 +232,9 @@ mod tests {
             let everywhere = |rule: &u32| plain.iter().all(|set| set.contains(rule));
             let common: BTreeSet<u32> = (from..1500).filter(everywhere).collect();
             prop_assert_eq!(bitmaps.first_common(&sets, from), common.first().copied());
-            prop_assert_eq!(bitmaps.common(&sets, from).collect::<BTreeSet<u32>>(), common);
             for (set, rules) in sets.iter().zip(&plain) {
                 prop_assert_eq!(bitmaps.is_empty(*set), rules.is_empty());
+                prop_assert_eq!((0..1600).filter(|rule| bitmaps.contains(*set, *rule)).collect::<BTreeSet<u32>>(), rules.clone());
             }
         }
     }
@@ -226,6 +253,6 @@ mod tests {
         assert_ne!(builder.keep(), seven);
         let bitmaps = builder.finish();
         assert_eq!((bitmaps.blocks.len(), bitmaps.summaries.len()), (3, 3));
-        assert!(bitmaps.common(&[], 0).next().is_none());
+        assert_eq!(bitmaps.first_common(&[], 0), None);
     }
 }

@@ -84,11 +84,14 @@ impl Index {
             self.endpoint_of(tuple),
         ];
         let rule = self.bitmaps.first_common(&sets, 0)?;
-        if let [first, ..] = &mut sets {
-            *first = self.own_port.at(port);
+        let own_port = self.own_port.at(port);
+        if self.bitmaps.contains(own_port, rule) {
+            return Some(Found { rule, own: Some(rule) });
         }
+        let [first, ..] = &mut sets;
+        *first = own_port;
         // Who takes the port as its own takes it at all, so none comes before.
-        let own = self.bitmaps.first_common(&sets, rule);
+        let own = self.bitmaps.first_common(&sets, rule + 1);
         Some(Found { rule, own })
     }
 
@@ -110,7 +113,7 @@ impl Index {
     }
 
     /// Rules before this one that may take all that it lists: they take the corners of it. All that do are among them.
-    pub(super) fn takers_of_corners(&self, number: u32, rule: &Rule) -> Vec<u32> {
+    pub(super) fn takers_of_corners(&self, number: u32, rule: &Rule) -> impl Iterator<Item = u32> {
         let transport = match rule.protocol.ip_transport() {
             Some(protocol) => self.transport.at(protocol),
             None => self.transport.anything(),
@@ -135,10 +138,12 @@ impl Index {
         if rule.destinations.is_empty() {
             sets.push(self.destination.v4.anything());
         }
-        self.bitmaps
-            .common(&sets, 0)
-            .take_while(|taker| *taker < number)
-            .collect()
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let taker = self.bitmaps.first_common(&sets, from).filter(|taker| *taker < number)?;
+            from = taker + 1;
+            Some(taker)
+        })
     }
 
     fn endpoint_of(&self, tuple: &Tuple) -> RuleSet {
