@@ -148,7 +148,7 @@ mod tests {
             for (at, span) in four.spans.iter().enumerate() {
                 let last = four.spans.get(at + 1).map_or(u32::MAX, |next| next.start - 1);
                 prop_assert!(span.start <= last);
-                for address in [span.start, last, span.start / 2 + last / 2] {
+                for address in [span.start, last, span.start + (last - span.start) / 2] {
                     prop_assert_eq!(span.answer, naive(&listed, IpAddr::V4(Ipv4Addr::from_bits(address))));
                     prop_assert!(span.answer == 0 || is_open(&four.screen, (address >> 16) as u16));
                 }
@@ -156,7 +156,7 @@ mod tests {
             for (at, span) in six.spans.iter().enumerate() {
                 let first = |span: &Span6| u128::from(span.high) << 64 | u128::from(span.low);
                 let last = six.spans.get(at + 1).map_or(u128::MAX, |next| first(next) - 1);
-                for address in [first(span), last, first(span) / 2 + last / 2] {
+                for address in [first(span), last, first(span) + (last - first(span)) / 2] {
                     prop_assert_eq!(span.answer, naive(&listed, IpAddr::V6(Ipv6Addr::from_bits(address))));
                     prop_assert!(span.answer == 0 || is_open(&six.screen, (address >> 112) as u16));
                 }
