@@ -1,32 +1,18 @@
-//! The kernel's half of the whitelist: the walk to the inner source, and the tries of listed prefixes.
+//! The kernel's half of the whitelist: the walk to the inner source, and what the spans say of it.
 //!
-//! The tries know sources, not rules: destination, port and endpoint are the worker's to check. Two slots for each address
-//! family let user space fill one while the other is in force.
-
-use core::net::IpAddr;
+//! The kernel knows sources, not rules: destination, port and endpoint are the worker's to check.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::LpmTrie;
-use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
 use tidegate_common::cursor::Cursor;
 use tidegate_common::drop_reason::DropReason;
-use tidegate_common::maps::{Admit, Counter, MAX_PREFIXES, drop_index};
+use tidegate_common::maps::{Admit, Counter, drop_index};
 use tidegate_common::walk::{self, KernelLimits, Stop};
 
 use crate::counters::Counting;
 use crate::cursor::{ColdCursor, XdpCursor};
+use crate::spans::listed;
 use crate::steer::Settings;
-
-#[map]
-static ADMIT_V4_0: LpmTrie<[u8; 4], Admit> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
-#[map]
-static ADMIT_V4_1: LpmTrie<[u8; 4], Admit> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
-#[map]
-static ADMIT_V6_0: LpmTrie<[u8; 16], Admit> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
-#[map]
-static ADMIT_V6_1: LpmTrie<[u8; 16], Admit> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
 
 /// What is known of a packet before the worker's state is looked at.
 #[derive(Clone, Copy)]
@@ -47,13 +33,13 @@ pub enum Admission {
     Admitted {
         /// Offset of the outer IPv4 header.
         ipv4: usize,
-        /// What the trie says of its source.
+        /// What the whitelist says of its source.
         admit: Admit,
     },
 }
 
-/// How a walk ended, in one word: kind in bits 0 to 7, counter in 8 to 15, offset of the outer IPv4 header in 16 to 31, value
-/// of the trie in 32 to 63. A word crosses a function's end, where all the ways through the walk become one for the verifier.
+/// How a walk ended, in one word: kind in bits 0 to 7, counter in 8 to 15, offset of the outer IPv4 header in 16 to 31, the
+/// whitelist's word in 32 to 63. A word crosses a function's end, where all the ways through the walk become one for the verifier.
 #[derive(Clone, Copy)]
 struct Ending(u64);
 
@@ -170,28 +156,4 @@ fn walk_to_source<C: Cursor, const QUOTES: bool>(cursor: &C, geneve_port: u16, s
         Some(admit) => Ending::at(Ending::QUOTED, outer.ipv4).with(admit),
         None => Ending::at(Ending::MISS, outer.ipv4),
     }
-}
-
-/// The longest listed prefix of an address in the policy slot in force.
-#[inline(always)]
-fn listed(source: IpAddr, slot: usize) -> Option<Admit> {
-    match source {
-        IpAddr::V4(address) => {
-            let key = Key::new(32, address.octets());
-            if slot == 0 {
-                ADMIT_V4_0.get(&key)
-            } else {
-                ADMIT_V4_1.get(&key)
-            }
-        }
-        IpAddr::V6(address) => {
-            let key = Key::new(128, address.octets());
-            if slot == 0 {
-                ADMIT_V6_0.get(&key)
-            } else {
-                ADMIT_V6_1.get(&key)
-            }
-        }
-    }
-    .copied()
 }

@@ -12,6 +12,7 @@ mod admit;
 mod bypass;
 mod counters;
 mod cursor;
+mod spans;
 mod steer;
 
 use aya_ebpf::bindings::xdp_action;

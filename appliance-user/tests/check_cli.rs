@@ -118,7 +118,7 @@ fn neither_binary_nor_endless_input_is_swallowed() {
     let (code, _, err) = told(&check(Path::new("/dev/zero")));
     assert_eq!(code, Some(2));
     assert!(
-        err.starts_with("/dev/zero:1:1: the policy is longer than 1048576 bytes"),
+        err.starts_with("/dev/zero:1:1: the policy is longer than 16777216 bytes"),
         "{err}"
     );
 }

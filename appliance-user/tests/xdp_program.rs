@@ -5,6 +5,8 @@
 //! These tests need root and the program; without either they fail and say so.
 #![cfg(feature = "appliance")]
 
+#[path = "testrun/cost.rs"]
+mod cost;
 #[path = "../../common/tests/fixtures/mod.rs"]
 mod fixtures;
 mod testrun;
@@ -12,6 +14,7 @@ mod testrun;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fixtures::*;
+use ipnet::IpNet;
 use testrun::{Bench, Run, now};
 use tidegate_common::drop_reason::DropReason;
 use tidegate_common::maps::{Active, Config, Counter, Counters, DefaultAction, FailureAction, MAPS, drop_index};
@@ -668,6 +671,106 @@ fn a_prefix_may_have_a_failure_action_of_its_own() {
     });
     bench.list(0, IpAddr::from([10, 1, 5, 0]), 24, Some(FailureAction::Return));
     check_frame(&bench, "its own return over drop", &from([5, 9]), End::BypassReturn);
+}
+
+/// Numbers that look random and are the same in every run (Marsaglia's xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+/// A prefix of one of a few addresses, so that many nest.
+fn any_prefix(numbers: &mut Numbers) -> IpNet {
+    const LENGTHS: [[u8; 10]; 2] = [
+        [0, 1, 8, 15, 16, 17, 24, 30, 31, 32],
+        [0, 1, 15, 16, 17, 32, 64, 65, 127, 128],
+    ];
+    let [low, high] = [numbers.below(3) as u8, [0, 10, 127, 255][numbers.below(4)]];
+    let bytes: [u8; 16] = std::array::from_fn(|at| {
+        if at % 4 == 0 {
+            high
+        } else {
+            [0, low, 0xff][numbers.below(3)]
+        }
+    });
+    let is_v6 = numbers.below(2);
+    let length = LENGTHS[is_v6][numbers.below(10)];
+    let [a, b, c, d, ..] = bytes;
+    let address = match is_v6 {
+        0 => IpAddr::from([a, b, c, d]),
+        _ => IpAddr::from(bytes),
+    };
+    IpNet::new(address, length).expect("a length of the family").trunc()
+}
+
+/// Addresses at the borders of a prefix, within and without.
+fn borders(prefix: &IpNet) -> Vec<IpAddr> {
+    match prefix {
+        IpNet::V4(net) => {
+            let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+            let bits = [first, last, first.wrapping_sub(1), last.wrapping_add(1)];
+            bits.map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))).to_vec()
+        }
+        IpNet::V6(net) => {
+            let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+            let bits = [first, last, first.wrapping_sub(1), last.wrapping_add(1)];
+            bits.map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))).to_vec()
+        }
+    }
+}
+
+#[test]
+fn the_longest_listed_prefix_decides_whatever_is_listed() {
+    let mut bench = Bench::load();
+    bench.configure(&settings());
+    let mut numbers = Numbers(0x0074_6964_6567_6174);
+    let (mut hits, mut misses) = (0, 0);
+    for round in 0..40 {
+        let count = numbers.below(if round % 4 == 0 { 300 } else { 12 });
+        let listed: Vec<(IpNet, Option<FailureAction>)> = (0..count)
+            .map(|_| {
+                let actions = [None, Some(FailureAction::Return), Some(FailureAction::Pass)];
+                (any_prefix(&mut numbers), actions[numbers.below(3)])
+            })
+            .collect();
+        bench.unlist(0);
+        bench.list_all(0, &listed);
+        // What an earlier policy left in the other slot says nothing.
+        bench.unlist(1);
+        bench.list_all(1, &[(any_prefix(&mut numbers), None)]);
+        let others: Vec<IpNet> = (0..20).map(|_| any_prefix(&mut numbers)).collect();
+        let prefixes = listed.iter().take(40).map(|(prefix, _)| prefix).chain(&others);
+        for source in prefixes.flat_map(borders) {
+            let holding = listed.iter().filter(|(prefix, _)| prefix.contains(&source));
+            // Of a prefix that is listed twice the later counts, which is what `max_by_key` takes.
+            let action = match holding.max_by_key(|(prefix, _)| prefix.prefix_len()) {
+                None => DROP,
+                Some((_, Some(FailureAction::Pass))) => PASS,
+                Some(_) => TX,
+            };
+            let inner = match source {
+                IpAddr::V4(source) => v4(source, DESTINATION, protocol::UDP, &udp(1, 2, 8)),
+                IpAddr::V6(source) => v6(source, DESTINATION6, protocol::UDP, &udp(1, 2, 8)),
+            };
+            assert_eq!(
+                bench.run(&wrapped(inner).bytes()).action,
+                action,
+                "{source} in round {round}: {listed:?}"
+            );
+            *(if action == DROP { &mut misses } else { &mut hits }) += 1;
+        }
+    }
+    assert!(hits > 500 && misses > 500, "{hits} {misses}");
 }
 
 #[test]

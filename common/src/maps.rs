@@ -4,16 +4,20 @@
 //! arrays ([`Config::to_bytes`] and its like), which every BPF library takes. Maps stay pinned while processes come and go:
 //! [`LAYOUT_HASH`] names a layout, and a process only takes over maps of its own.
 
+mod admit;
 mod counters;
 
+pub use admit::{Admit, Family, Screen, Span4, Span6, spans_begin};
 pub use counters::{COUNTERS, Counter, Counters, drop_index};
 
 /// Name of the XDP program in the object file.
 pub const PROGRAM: &str = "tidegate";
 /// Queues that can have a worker. A packet on a queue beyond takes the failure action.
 pub const MAX_QUEUES: u32 = 128;
-/// Prefixes that one trie can hold.
+/// Listed prefixes of one address family.
 pub const MAX_PREFIXES: u32 = 65_536;
+/// Spans that so many prefixes cut a family's addresses into, at most: each adds a beginning and an end.
+pub const MAX_SPANS: u32 = 2 * MAX_PREFIXES + 1;
 /// Policy slots: one in use, the other being filled.
 pub const SLOTS: usize = 2;
 /// Raise this when the meaning of a map's contents changes without its size.
@@ -27,10 +31,12 @@ pub mod name {
     pub const HEARTBEATS: &str = "HEARTBEATS";
     /// XSKMAP: the AF_XDP socket of each queue.
     pub const SOCKETS: &str = "SOCKETS";
-    /// LPM tries of admitted inner IPv4 sources, one for each policy slot: key 4 address bytes, value [`Admit`](super::Admit).
-    pub const ADMIT_V4: [&str; super::SLOTS] = ["ADMIT_V4_0", "ADMIT_V4_1"];
-    /// LPM tries of admitted inner IPv6 sources, one for each policy slot: key 16 address bytes.
-    pub const ADMIT_V6: [&str; super::SLOTS] = ["ADMIT_V6_0", "ADMIT_V6_1"];
+    /// Array of one [`Screen`](super::Screen) for each policy slot and address family, see [`Screen::index`](super::Screen::index).
+    pub const SCREENS: &str = "SCREENS";
+    /// Array of [`MAX_SPANS`](super::MAX_SPANS) [`Span4`](super::Span4)s for each policy slot: admitted inner IPv4 sources.
+    pub const SPANS_V4: &str = "SPANS_V4";
+    /// Array of [`MAX_SPANS`](super::MAX_SPANS) [`Span6`](super::Span6)s for each policy slot: admitted inner IPv6 sources.
+    pub const SPANS_V6: &str = "SPANS_V6";
     /// Per-CPU array of one [`Counters`](super::Counters).
     pub const COUNTERS: &str = "COUNTERS";
 }
@@ -49,7 +55,7 @@ pub struct Layout {
 }
 
 /// Every map of the program, the log's ring buffer excepted.
-pub const MAPS: [Layout; 8] = [
+pub const MAPS: [Layout; 7] = [
     Layout {
         name: name::CONFIG,
         key_size: 4,
@@ -69,28 +75,22 @@ pub const MAPS: [Layout; 8] = [
         max_entries: MAX_QUEUES,
     },
     Layout {
-        name: name::ADMIT_V4[0],
-        key_size: 8,
-        value_size: Admit::SIZE as u32,
-        max_entries: MAX_PREFIXES,
+        name: name::SCREENS,
+        key_size: 4,
+        value_size: Screen::SIZE as u32,
+        max_entries: Screen::ENTRIES,
     },
     Layout {
-        name: name::ADMIT_V4[1],
-        key_size: 8,
-        value_size: Admit::SIZE as u32,
-        max_entries: MAX_PREFIXES,
+        name: name::SPANS_V4,
+        key_size: 4,
+        value_size: Span4::SIZE as u32,
+        max_entries: SLOTS as u32 * MAX_SPANS,
     },
     Layout {
-        name: name::ADMIT_V6[0],
-        key_size: 20,
-        value_size: Admit::SIZE as u32,
-        max_entries: MAX_PREFIXES,
-    },
-    Layout {
-        name: name::ADMIT_V6[1],
-        key_size: 20,
-        value_size: Admit::SIZE as u32,
-        max_entries: MAX_PREFIXES,
+        name: name::SPANS_V6,
+        key_size: 4,
+        value_size: Span6::SIZE as u32,
+        max_entries: SLOTS as u32 * MAX_SPANS,
     },
     Layout {
         name: name::COUNTERS,
@@ -225,8 +225,8 @@ impl Active {
 
 /// The settings of the program. All zero, as before anything was written, means: nothing is for us, all packets pass.
 ///
-/// A new policy is published by one 8-byte store to [`Config::ACTIVE_OFFSET`] of the mapped array, after its slot's tries
-/// and default action are in place.
+/// A new policy is published by one 8-byte store to [`Config::ACTIVE_OFFSET`] of the mapped array, after its slot's spans,
+/// screens and default action are in place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Config {
@@ -327,63 +327,11 @@ impl Heartbeat {
     }
 }
 
-/// Value of the tries: a listed prefix, with its own failure action if a rule gave it one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct Admit(u32);
-
-impl Admit {
-    /// Bytes in the map.
-    pub const SIZE: usize = 4;
-
-    /// A listed prefix; `None` leaves the failure action to [`Config::on_failure`].
-    pub const fn new(on_failure: Option<FailureAction>) -> Self {
-        match on_failure {
-            None => Admit(0),
-            Some(action) => Admit(action as u32 + 1),
-        }
-    }
-
-    /// The prefix's own failure action.
-    #[inline(always)]
-    pub const fn on_failure(self) -> Option<FailureAction> {
-        match self.0 {
-            0 => None,
-            1 => Some(FailureAction::Return),
-            3 => Some(FailureAction::Pass),
-            _ => Some(FailureAction::Drop),
-        }
-    }
-
-    /// The value as one word.
-    #[inline(always)]
-    pub const fn word(self) -> u32 {
-        self.0
-    }
-
-    /// From one word.
-    #[inline(always)]
-    pub const fn from_word(word: u32) -> Self {
-        Admit(word)
-    }
-
-    /// As the map holds it.
-    pub const fn to_bytes(self) -> [u8; Self::SIZE] {
-        self.0.to_ne_bytes()
-    }
-
-    /// From what the map holds.
-    pub const fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
-        Admit(u32::from_ne_bytes(bytes))
-    }
-}
-
 const _: () = assert!(size_of::<Config>() == Config::SIZE);
 const _: () = assert!(core::mem::offset_of!(Config, active) == Config::ACTIVE_OFFSET);
 const _: () = assert!(size_of::<Heartbeat>() == Heartbeat::SIZE);
 const _: () = assert!(core::mem::offset_of!(Heartbeat, beat) == Heartbeat::BEAT_OFFSET);
 const _: () = assert!(core::mem::offset_of!(Heartbeat, dark) == Heartbeat::DARK_OFFSET);
-const _: () = assert!(size_of::<Admit>() == Admit::SIZE);
 
 #[cfg(test)]
 mod tests {
@@ -422,12 +370,7 @@ mod tests {
         }
         for action in [Return, Drop, Pass] {
             assert_eq!(FailureAction::from_number(action as u8), action);
-            assert_eq!(
-                Admit::from_bytes(Admit::new(Some(action)).to_bytes()).on_failure(),
-                Some(action)
-            );
         }
-        assert_eq!(Admit::new(None).on_failure(), None);
     }
 
     proptest! {

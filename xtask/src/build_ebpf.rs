@@ -304,7 +304,8 @@ fn compile(root: &Path, wanted: &Object, compiler: &Compiler, linker: &Path) -> 
 /// The flags that do not depend on where things are.
 fn flags() -> Vec<OsString> {
     let architecture = format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH);
-    ["-Clink-arg=--btf", "-Cdebuginfo=2", &architecture]
+    let misaligned = "-Clink-arg=--cpu-features=+allows-misaligned-mem-access";
+    ["-Clink-arg=--btf", misaligned, "-Cdebuginfo=2", &architecture]
         .map(OsString::from)
         .to_vec()
 }

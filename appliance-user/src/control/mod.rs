@@ -21,6 +21,7 @@ pub mod options;
 pub mod pins;
 pub mod program;
 mod sockets;
+pub mod spans;
 mod start;
 pub mod start_error;
 pub mod status;

@@ -1,31 +1,31 @@
-//! The maps that control fills and reads: settings, the tries of admitted sources, counters.
+//! The maps that control fills and reads: settings, the spans of admitted sources, counters.
 //!
 //! The program may be running on them already, left by an earlier process, so every change is made in an order that is
 //! right at each step: a policy is built in the slot that is not in use and comes into force with one word.
 
 use aya::Ebpf;
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
-use ipnet::IpNet;
 use rustix::thread::{MembarrierCommand, membarrier};
 use tidegate_common::drop_reason::DropReason;
-use tidegate_common::maps::{self, Active, Admit, COUNTERS, Config, Counter, Counters, SLOTS, name};
+use tidegate_common::maps::{
+    self, Active, Admit, COUNTERS, Config, Counter, Counters, Family, MAX_SPANS, Screen, Span4, Span6, name,
+    spans_begin,
+};
 
 use super::events::BypassPackets;
 use super::figures::KernelFigures;
 use super::options::Options;
 use super::program::ProgramError;
+use super::spans::{self, Listing};
 use crate::policy::{DefaultAction, FailureAction, KernelPrefix};
-
-type Trie4 = LpmTrie<MapData, [u8; 4], [u8; Admit::SIZE]>;
-type Trie6 = LpmTrie<MapData, [u8; 16], [u8; Admit::SIZE]>;
 
 /// The maps, taken out of the loaded program.
 pub struct Tables {
     config: Array<MapData, [u8; Config::SIZE]>,
     counters: PerCpuArray<MapData, [u64; COUNTERS]>,
-    v4: [Trie4; SLOTS],
-    v6: [Trie6; SLOTS],
+    screens: Array<MapData, [u8; Screen::SIZE]>,
+    v4: Array<MapData, [u8; Span4::SIZE]>,
+    v6: Array<MapData, [u8; Span6::SIZE]>,
 }
 
 /// What the kernel is told besides the policy.
@@ -69,8 +69,9 @@ impl Tables {
         Ok(Tables {
             config: take(ebpf, name::CONFIG)?,
             counters: take(ebpf, name::COUNTERS)?,
-            v4: [take(ebpf, name::ADMIT_V4[0])?, take(ebpf, name::ADMIT_V4[1])?],
-            v6: [take(ebpf, name::ADMIT_V6[0])?, take(ebpf, name::ADMIT_V6[1])?],
+            screens: take(ebpf, name::SCREENS)?,
+            v4: take(ebpf, name::SPANS_V4)?,
+            v6: take(ebpf, name::SPANS_V6)?,
         })
     }
 
@@ -130,14 +131,7 @@ impl Tables {
         if let Err(error) = membarrier(MembarrierCommand::Global) {
             tracing::debug!(%error, "no global membarrier");
         }
-        self.clear(slot)?;
-        for prefix in prefixes {
-            let own = prefix
-                .wish
-                .strictest
-                .map(|_| kernel_action(prefix.wish.resolve(on_failure)));
-            self.insert(slot, prefix.prefix, Admit::new(own).to_bytes())?;
-        }
+        self.list(slot, prefixes, on_failure)?;
         config.default_action[slot] = match default_action {
             DefaultAction::Drop => maps::DefaultAction::Drop as u8,
             DefaultAction::Return => maps::DefaultAction::Return as u8,
@@ -148,36 +142,29 @@ impl Tables {
         Ok(generation)
     }
 
-    fn clear(&mut self, slot: usize) -> Result<(), ProgramError> {
-        let failed = access(name::ADMIT_V4[slot]);
-        let old = self.v4[slot].keys().collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        for key in old {
-            self.v4[slot].remove(&key).map_err(failed)?;
-        }
-        let failed = access(name::ADMIT_V6[slot]);
-        let old = self.v6[slot].keys().collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        for key in old {
-            self.v6[slot].remove(&key).map_err(failed)?;
-        }
-        Ok(())
+    /// Fills a slot that is not in force: one write for each span.
+    fn list(&mut self, slot: usize, prefixes: &[KernelPrefix], on_failure: FailureAction) -> Result<(), ProgramError> {
+        let admits: Vec<_> = prefixes
+            .iter()
+            .map(|KernelPrefix { prefix, wish }| {
+                let own = wish.strictest.map(|_| kernel_action(wish.resolve(on_failure)));
+                (*prefix, Admit::new(own))
+            })
+            .collect();
+        let Listing { screen, spans } = spans::v4(&admits);
+        let bytes = spans.into_iter().map(Span4::to_bytes);
+        fill(&mut self.v4, slot, bytes).map_err(access(name::SPANS_V4))?;
+        self.screen(slot, Family::V4, &screen)?;
+        let Listing { screen, spans } = spans::v6(&admits);
+        let bytes = spans.into_iter().map(Span6::to_bytes);
+        fill(&mut self.v6, slot, bytes).map_err(access(name::SPANS_V6))?;
+        self.screen(slot, Family::V6, &screen)
     }
 
-    fn insert(&mut self, slot: usize, prefix: IpNet, value: [u8; Admit::SIZE]) -> Result<(), ProgramError> {
-        let length = u32::from(prefix.prefix_len());
-        match prefix {
-            IpNet::V4(net) => {
-                let key = Key::new(length, net.network().octets());
-                self.v4[slot]
-                    .insert(&key, value, 0)
-                    .map_err(access(name::ADMIT_V4[slot]))
-            }
-            IpNet::V6(net) => {
-                let key = Key::new(length, net.network().octets());
-                self.v6[slot]
-                    .insert(&key, value, 0)
-                    .map_err(access(name::ADMIT_V6[slot]))
-            }
-        }
+    fn screen(&mut self, slot: usize, family: Family, screen: &Screen) -> Result<(), ProgramError> {
+        self.screens
+            .set(Screen::index(slot, family), screen.to_bytes(), 0)
+            .map_err(access(name::SCREENS))
     }
 
     /// What the program counted, over all processors.
@@ -202,6 +189,25 @@ impl Tables {
         processors.iter().for_each(|processor| sum.add(processor));
         Ok(sum)
     }
+}
+
+/// Writes the spans of a slot. There are never more than it holds: a policy lists fewer prefixes.
+fn fill<const N: usize>(
+    map: &mut Array<MapData, [u8; N]>,
+    slot: usize,
+    spans: impl ExactSizeIterator<Item = [u8; N]>,
+) -> Result<(), MapError> {
+    let (begin, end) = (spans_begin(slot), spans_begin(slot) + MAX_SPANS);
+    if spans.len() > MAX_SPANS as usize {
+        return Err(MapError::OutOfBounds {
+            index: end,
+            max_entries: end,
+        });
+    }
+    for (index, span) in (begin..end).zip(spans) {
+        map.set(index, span, 0)?;
+    }
+    Ok(())
 }
 
 fn take<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, ProgramError> {

@@ -1,27 +1,23 @@
 //! From validated rules to the compiled policy.
 
 use super::action::DefaultAction;
+use super::index::Index;
 use super::rule::Rule;
-use super::trie::PrefixTrie;
 use super::{Diagnostic, Policy, SecretFile};
 
 impl Policy {
     /// Compiles rules that are already valid.
     pub(super) fn compile(default_action: DefaultAction, rules: Vec<Rule>) -> Policy {
-        let mut by_source = PrefixTrie::<Vec<u32>>::new();
-        for (id, rule) in (0u32..).zip(&rules) {
-            for source in &rule.sources {
-                let listed = by_source.at(*source);
-                // A rule may name a prefix twice.
-                if listed.last() != Some(&id) {
-                    listed.push(id);
-                }
-            }
-        }
+        let index = Index::build(rules.iter());
+        Policy::indexed(default_action, rules, index)
+    }
+
+    /// Compiles rules whose index is made.
+    pub(super) fn indexed(default_action: DefaultAction, rules: Vec<Rule>, index: Index) -> Policy {
         Policy {
             default_action,
             rules,
-            by_source,
+            index,
             observes_all: false,
             warnings: Vec::new(),
             files: Vec::new(),

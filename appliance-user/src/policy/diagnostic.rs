@@ -90,12 +90,17 @@ pub(super) struct At<T> {
     pub(super) value: T,
 }
 
+/// Bytes from one count of characters to the next.
+const STEP: usize = 1024;
+
 /// Gathers errors and warnings while a policy is read, so that all of them are told at once.
 pub(super) struct Collector<'t> {
     file: &'t str,
     text: &'t str,
     /// Byte offset of the first character of each line.
     line_starts: Vec<usize>,
+    /// Characters before each whole [`STEP`] of bytes, so that a place far out in a long line is found without counting its way.
+    characters: Vec<usize>,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
 }
@@ -105,10 +110,17 @@ impl<'t> Collector<'t> {
         let line_starts = std::iter::once(0)
             .chain(text.match_indices('\n').map(|(at, _)| at + 1))
             .collect();
+        let mut before = 0;
+        let characters = text.as_bytes().chunks(STEP).map(|bytes| {
+            let here = before;
+            before += begun(bytes);
+            here
+        });
         Collector {
             file,
             text,
             line_starts,
+            characters: characters.collect(),
             errors: Vec::new(),
             warnings: Vec::new(),
         }
@@ -148,11 +160,24 @@ impl<'t> Collector<'t> {
     pub(super) fn place_of(&self, offset: usize) -> Place {
         let line = self.line(offset);
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
-        let before = self.text.get(start..offset).map_or(0, |s| s.chars().count());
+        let before = self
+            .characters_before(offset)
+            .saturating_sub(self.characters_before(start));
         Place {
             file: self.file.to_owned(),
             line,
             column: before + 1,
+        }
+    }
+
+    fn characters_before(&self, offset: usize) -> usize {
+        let offset = offset.min(self.text.len());
+        let counted = offset / STEP;
+        let rest = self.text.as_bytes().get(counted * STEP..offset).unwrap_or_default();
+        // There is no entry for the end of a text of whole steps.
+        match self.characters.get(counted) {
+            Some(before) => before + begun(rest),
+            None => self.text.chars().count(),
         }
     }
 
@@ -165,6 +190,29 @@ impl<'t> Collector<'t> {
             column,
             message,
             remedy,
+        }
+    }
+}
+
+/// Characters that begin in these bytes of UTF-8: all bytes but those that continue one.
+fn begun(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters_however_long_the_line_is() {
+        for length in [0, 1, 700, STEP / 2, STEP / 2 + 1, 3 * STEP] {
+            let text = format!("first\n{}", "a\u{e9}".repeat(length));
+            let out = Collector::new("p.toml", &text);
+            for (offset, _) in text.char_indices().chain([(text.len(), ' ')]) {
+                let line_start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
+                let expected = text[line_start..offset].chars().count() + 1;
+                assert_eq!(out.place_of(offset).column, expected, "{offset} of {}", text.len());
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel's tries hold: prefixes of admitted sources, each with the action it takes while no worker is alive.
+//! What the kernel's whitelist holds: prefixes of admitted sources, each with the action it takes while no worker is alive.
 //!
 //! The kernel knows addresses, not rules, and a longest-prefix match gives one entry only. So each prefix carries the
 //! strictest action of every rule whose prefix covers it.
@@ -9,7 +9,7 @@ use super::action::FailureAction;
 use super::rule::Rule;
 use super::trie::PrefixTrie;
 
-/// One entry of the kernel's tries.
+/// One entry of the kernel's whitelist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelPrefix {
     /// Inner sources that the kernel admits.

@@ -17,6 +17,7 @@ mod diagnostic;
 mod fields;
 mod files;
 pub mod glob;
+mod index;
 mod kernel;
 mod read;
 mod review;
@@ -40,16 +41,19 @@ pub use kernel::{FailureWish, KernelPrefix};
 pub use read::{parse, parse_bytes};
 pub use rule::{Protocol, Rule};
 
-use rule::Claim;
-use trie::PrefixTrie;
+use index::{Found, Index};
 
-/// The largest policy text in bytes.
-pub const MAX_TEXT: usize = 1 << 20;
+/// The largest policy text in bytes: 1,024 for each of [`MAX_RULES`].
+pub const MAX_TEXT: usize = 16 << 20;
 /// The most rules a policy may have.
-pub const MAX_RULES: usize = 1024;
-/// The most sources and destinations all rules together may list; the kernel's tries hold no more than these and the two
-/// prefixes that stand for every address.
-pub const MAX_PREFIXES: usize = 16_384;
+pub const MAX_RULES: usize = 16_384;
+/// The most sources and destinations all rules together may list. The kernel holds one more of each address family: the prefix
+/// that stands for every address.
+pub const MAX_PREFIXES: usize = 65_535;
+/// The most ports, ranges of ports and endpoints all rules together may list: it bounds the memory of a look-up's tables.
+pub const MAX_PORTS: usize = 65_536;
+
+const _: () = assert!(MAX_PREFIXES < tidegate_common::maps::MAX_PREFIXES as usize);
 
 /// A rule's place in the file, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,8 +64,7 @@ pub struct RuleId(pub u32);
 pub struct Policy {
     default_action: DefaultAction,
     rules: Vec<Rule>,
-    /// For each source prefix, the rules that list it, in ascending order.
-    by_source: PrefixTrie<Vec<u32>>,
+    index: Index,
     observes_all: bool,
     warnings: Vec<Diagnostic>,
     /// What the text refers to, in its order.
@@ -101,19 +104,10 @@ impl Policy {
 
     /// The rule that a packet in the rule's own direction belongs to (its source is one of the rule's sources).
     pub fn match_forward(&self, tuple: &Tuple) -> Option<RuleId> {
-        let source = tuple.source.ip();
-        let (first, claim) = self.first_rule(source, |rule| rule.claim(tuple))?;
-        let id = match claim {
-            Claim::Listed | Claim::AnyPort => first,
-            Claim::Companion => {
-                let own = |rule: &Rule| rule.claim(tuple).filter(|claim| *claim != Claim::Companion);
-                match self.first_rule(source, own) {
-                    Some((listing, Claim::Listed)) => listing,
-                    _ => first,
-                }
-            }
-        };
-        Some(RuleId(id))
+        let Found { rule, own } = self.index.forward(tuple)?;
+        // Only a rule that lists the port goes before one that takes it as a companion.
+        let lists = |id: &u32| self.rule(RuleId(*id)).is_some_and(|rule| !rule.ports.is_empty());
+        Some(RuleId(own.filter(|own| *own == rule || lists(own)).unwrap_or(rule)))
     }
 
     /// The first rule that a packet may be a reply for: it goes from one of the rule's destinations to one of its sources,
@@ -121,16 +115,15 @@ impl Policy {
     /// for rtp, rtp-fec and rist; ts-udp has no replies. A rule without ports takes replies from any. A rule without
     /// destinations takes them from anywhere if its protocol needs them (srt, rist, any), else from nowhere.
     pub fn match_reverse(&self, tuple: &Tuple) -> Option<RuleId> {
-        let (id, ()) = self.first_rule(tuple.destination.ip(), |rule| rule.answers(tuple).then_some(()))?;
-        Some(RuleId(id))
+        self.index.reverse(tuple).map(RuleId)
     }
 
     /// Whether any rule lists this source at all, whatever its destination.
     pub fn source_listed(&self, source: IpAddr) -> bool {
-        self.by_source.holding(source).next().is_some()
+        self.index.lists_source(source)
     }
 
-    /// What the kernel's tries hold: every source, and the destinations of rules whose protocol answers, each with the
+    /// What the kernel lists: every source, and the destinations of rules whose protocol answers, each with the
     /// strictest failure action of all rules that cover it.
     pub fn kernel_prefixes(&self) -> Vec<KernelPrefix> {
         kernel::kernel_prefixes(&self.rules)
@@ -144,24 +137,6 @@ impl Policy {
     /// What the policy compiles to, for people.
     pub fn describe(&self) -> Description<'_> {
         Description(self)
-    }
-
-    /// The first rule in file order, among those with a source prefix that holds the address, that the test takes.
-    fn first_rule<T>(&self, source: IpAddr, test: impl Fn(&Rule) -> Option<T>) -> Option<(u32, T)> {
-        let mut best: Option<(u32, T)> = None;
-        for candidates in self.by_source.holding(source) {
-            // Each list is ascending: what does not come before the best so far cannot win.
-            for id in candidates
-                .iter()
-                .take_while(|id| best.as_ref().is_none_or(|(first, _)| *id < first))
-            {
-                if let Some(found) = self.rule(RuleId(*id)).and_then(&test) {
-                    best = Some((*id, found));
-                    break;
-                }
-            }
-        }
-        best
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::diagnostic::{At, Collector, Problem};
+use super::index::{Index, Union};
 use super::rule::{ContinuityLimit, Protocol, Rule};
 use super::trie::PrefixTrie;
 use super::value::{quoted, spelled};
@@ -14,8 +15,11 @@ use super::value::{quoted, spelled};
 /// All events within this time are one incident.
 const INCIDENT: Duration = Duration::from_millis(500);
 
+/// Rules that one is compared with in full when a shadow is looked for, at most: it bounds the time that a policy takes.
+const MAX_COMPARED: usize = 16;
+
 /// Warns of everything that shows only when a rule, or all of them, are looked at as a whole.
-pub(super) fn warn(rules: &[At<Rule>], out: &mut Collector<'_>) {
+pub(super) fn warn(rules: &[At<Rule>], index: &Index, out: &mut Collector<'_>) {
     if rules.is_empty() {
         let problem = Problem::new(
             "the policy has no rule: default_action decides on every packet",
@@ -27,7 +31,7 @@ pub(super) fn warn(rules: &[At<Rule>], out: &mut Collector<'_>) {
         warn_families(rule, out);
         warn_open_replies(rule, out);
     }
-    warn_shadowed(rules, out);
+    warn_shadowed(rules, index, out);
 }
 
 /// Warns of each prefix that another prefix of the same list covers, or that stands there twice.
@@ -132,32 +136,28 @@ fn warn_open_replies(rule: &At<Rule>, out: &mut Collector<'_>) {
 }
 
 /// Warns of each rule that lists nothing that an earlier rule would not take first.
-fn warn_shadowed(rules: &[At<Rule>], out: &mut Collector<'_>) {
-    let mut by_source = PrefixTrie::<Vec<usize>>::new();
-    // Neighbouring networks are merged, so that two halves cover a whole.
-    let mut covers: Vec<(Vec<IpNet>, Vec<IpNet>)> = Vec::new();
-    for (at, rule) in rules.iter().enumerate() {
-        let sources = IpNet::aggregate(&rule.value.sources);
-        // A rule that covers this one covers its first source.
-        let first = sources.first().copied();
-        let mut earlier: Vec<usize> = first
-            .into_iter()
-            .flat_map(|p| by_source.covering(p))
-            .flatten()
-            .copied()
-            .collect();
-        earlier.sort_unstable();
-        let shadow = earlier.into_iter().find(|before| {
-            let (Some(other), Some((other_sources, other_destinations))) = (rules.get(*before), covers.get(*before))
-            else {
-                return false;
-            };
-            covers_rest(&other.value, &rule.value)
-                && all_within(&sources, other_sources)
+///
+/// The index names the earlier rules that take the corners of what a rule lists, and only those are compared with it in full,
+/// the first [`MAX_COMPARED`] of them. Hardly ever is there another than the one that shadows it; rules that are made for it
+/// could hide a shadow behind so many that take the corners and not what lies between. Nor is it told where several rules
+/// together take what a rule lists and none of them all of it.
+fn warn_shadowed(rules: &[At<Rule>], index: &Index, out: &mut Collector<'_>) {
+    // Made when a rule is first compared with.
+    let mut unions: HashMap<u32, (Union, Union)> = HashMap::new();
+    for (number, rule) in (0u32..).zip(rules) {
+        let mut earlier = index.takers_of_corners(number, &rule.value).take(MAX_COMPARED);
+        let shadow = earlier.find_map(|number| {
+            let other = rules.get(number as usize)?;
+            let (sources, destinations) = unions
+                .entry(number)
+                .or_insert_with(|| (Union::of(&other.value.sources), Union::of(&other.value.destinations)));
+            let covers = covers_rest(&other.value, &rule.value)
+                && sources.holds_all(&rule.value.sources)
                 && (other.value.destinations.is_empty()
-                    || !rule.value.destinations.is_empty() && all_within(&rule.value.destinations, other_destinations))
+                    || !rule.value.destinations.is_empty() && destinations.holds_all(&rule.value.destinations));
+            covers.then_some(other)
         });
-        if let Some(other) = shadow.and_then(|before| rules.get(before)) {
+        if let Some(other) = shadow {
             let (name, other_name) = (quoted(&rule.value.name), quoted(&other.value.name));
             let line = out.line(other.span.start);
             let message =
@@ -167,10 +167,6 @@ fn warn_shadowed(rules: &[At<Rule>], out: &mut Collector<'_>) {
                 Problem::new(message, "put it before the other, or remove it"),
             );
         }
-        for source in &sources {
-            by_source.at(*source).push(at);
-        }
-        covers.push((sources, IpNet::aggregate(&rule.value.destinations)));
     }
 }
 
@@ -182,10 +178,4 @@ fn covers_rest(other: &Rule, rule: &Rule) -> bool {
     let listed = |id: &u64| other.endpoints.binary_search(id).is_ok();
     let endpoints = other.endpoints.is_empty() || !rule.endpoints.is_empty() && rule.endpoints.iter().all(listed);
     transport && ports && endpoints
-}
-
-fn all_within(prefixes: &[IpNet], covers: &[IpNet]) -> bool {
-    prefixes
-        .iter()
-        .all(|prefix| covers.iter().any(|cover| cover.contains(prefix)))
 }

@@ -49,6 +49,12 @@ impl PortSet {
         })
     }
 
+    /// The ranges moved up by a distance. What would lie beyond the last port is not there.
+    pub(super) fn shifted(&self, by: u16) -> impl Iterator<Item = (u16, u16)> + '_ {
+        let moved = move |(low, high): &(u16, u16)| Some((low.checked_add(by)?, high.saturating_add(by)));
+        self.ranges.iter().filter_map(moved)
+    }
+
     /// The inclusive ranges in ascending order.
     pub fn ranges(&self) -> &[(u16, u16)] {
         &self.ranges

@@ -3,6 +3,7 @@
 
 mod accept;
 mod kernel;
+mod large;
 mod matching;
 mod refuse;
 mod refuse_judge;

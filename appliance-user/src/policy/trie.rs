@@ -1,7 +1,5 @@
 //! A prefix trie over both address families.
 
-use std::net::IpAddr;
-
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 
@@ -35,11 +33,6 @@ impl<T: Default> PrefixTrie<T> {
             IpNet::V6(prefix) => (None, Some(self.v6.cover_values(&prefix))),
         };
         v4.into_iter().flatten().chain(v6.into_iter().flatten())
-    }
-
-    /// The values of every prefix that holds this address, the shortest first.
-    pub(super) fn holding(&self, address: IpAddr) -> impl Iterator<Item = &T> {
-        self.covering(IpNet::from(address))
     }
 
     /// Every prefix, IPv4 before IPv6, each in ascending order.

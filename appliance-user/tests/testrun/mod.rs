@@ -4,17 +4,23 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, PerCpuArray, RingBuf, XskMap};
 use aya::programs::{ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use tidegate::control::object;
-use tidegate_common::maps::{self, Admit, Config, Counters, FailureAction, Heartbeat, name};
+use ipnet::IpNet;
+use tidegate::control::{object, spans};
+use tidegate_common::maps::{
+    self, Admit, Config, Counters, FailureAction, Family, Heartbeat, SLOTS, Screen, Span4, Span6, name, spans_begin,
+};
 
+/// `BPF_PROG_LOAD`.
+const LOAD: libc::c_long = 5;
 /// `BPF_PROG_TEST_RUN`.
 const TEST_RUN: libc::c_long = 10;
+/// `BPF_PROG_TYPE_XDP`.
+const XDP: u32 = 6;
 
 /// `struct xdp_md`.
 #[repr(C)]
@@ -50,6 +56,18 @@ struct Attributes {
     padding: u32,
 }
 
+/// The first members of the `load` part of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct LoadAttributes {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log: [u64; 2],
+    versions: [u32; 2],
+}
+
 /// What the program did with a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
@@ -57,6 +75,8 @@ pub(crate) struct Run {
     pub(crate) action: u32,
     /// The packet afterwards.
     pub(crate) packet: Vec<u8>,
+    /// Nanoseconds of one run, the mean of all repeats.
+    pub(crate) nanoseconds: u32,
 }
 
 /// A loaded program with empty maps.
@@ -64,6 +84,7 @@ pub(crate) struct Bench {
     ebpf: Ebpf,
     program: ProgramFd,
     info: ProgramInfo,
+    listed: [Vec<(IpNet, Admit)>; SLOTS],
     _socket: Option<OwnedFd>,
 }
 
@@ -94,6 +115,7 @@ impl Bench {
             ebpf,
             program,
             info,
+            listed: Default::default(),
             _socket: None,
         }
     }
@@ -105,7 +127,7 @@ impl Bench {
 
     /// Key size, value size and entries of a map, as the kernel made it.
     pub(crate) fn layout(&self, name: &str) -> Option<(u32, u32, u32)> {
-        let (Map::Array(data) | Map::PerCpuArray(data) | Map::LpmTrie(data) | Map::XskMap(data) | Map::RingBuf(data)) =
+        let (Map::Array(data) | Map::PerCpuArray(data) | Map::XskMap(data) | Map::RingBuf(data)) =
             self.ebpf.map(name)?
         else {
             return None;
@@ -122,21 +144,47 @@ impl Bench {
     }
 
     /// Lists a prefix in a policy slot.
-    pub(crate) fn list(&mut self, slot: usize, address: IpAddr, length: u32, on_failure: Option<FailureAction>) {
-        let value = Admit::new(on_failure).to_bytes();
-        match address {
-            IpAddr::V4(address) => {
-                let map = self.ebpf.map_mut(name::ADMIT_V4[slot]).expect("the map is there");
-                let mut map: LpmTrie<_, [u8; 4], [u8; 4]> = map.try_into().expect("a trie");
-                map.insert(&Key::new(length, address.octets()), value, 0)
-                    .expect("a prefix can be listed");
-            }
-            IpAddr::V6(address) => {
-                let map = self.ebpf.map_mut(name::ADMIT_V6[slot]).expect("the map is there");
-                let mut map: LpmTrie<_, [u8; 16], [u8; 4]> = map.try_into().expect("a trie");
-                map.insert(&Key::new(length, address.octets()), value, 0)
-                    .expect("a prefix can be listed");
-            }
+    pub(crate) fn list(&mut self, slot: usize, address: IpAddr, length: u8, on_failure: Option<FailureAction>) {
+        let prefix = IpNet::new(address, length).expect("a prefix");
+        self.list_all(slot, &[(prefix, on_failure)]);
+    }
+
+    /// Lists prefixes in a policy slot, beside those that are listed there already.
+    pub(crate) fn list_all(&mut self, slot: usize, prefixes: &[(IpNet, Option<FailureAction>)]) {
+        let more = prefixes.iter().map(|(prefix, action)| (*prefix, Admit::new(*action)));
+        self.listed[slot].extend(more);
+        let v4 = spans::v4(&self.listed[slot]);
+        let v6 = spans::v6(&self.listed[slot]);
+        self.fill(
+            name::SPANS_V4,
+            spans_begin(slot),
+            v4.spans.into_iter().map(Span4::to_bytes),
+        );
+        self.fill(
+            name::SPANS_V6,
+            spans_begin(slot),
+            v6.spans.into_iter().map(Span6::to_bytes),
+        );
+        for (family, screen) in [(Family::V4, v4.screen), (Family::V6, v6.screen)] {
+            self.fill(
+                name::SCREENS,
+                Screen::index(slot, family),
+                [screen.to_bytes()].into_iter(),
+            );
+        }
+    }
+
+    /// Unlists everything in a policy slot.
+    pub(crate) fn unlist(&mut self, slot: usize) {
+        self.listed[slot].clear();
+        self.list_all(slot, &[]);
+    }
+
+    fn fill<const N: usize>(&mut self, map: &str, from: u32, values: impl Iterator<Item = [u8; N]>) {
+        let map = self.ebpf.map_mut(map).expect("the map is there");
+        let mut map: Array<_, [u8; N]> = map.try_into().expect("an array of these values");
+        for (index, value) in (from..).zip(values) {
+            map.set(index, value, 0).expect("a value can be written");
         }
     }
 
@@ -197,33 +245,7 @@ impl Bench {
     /// # Errors
     /// The kernel's: `EINVAL` for a packet or a linear part shorter than an Ethernet header.
     pub(crate) fn try_run(&self, packet: &[u8], linear: usize, repeat: u32) -> io::Result<Run> {
-        let context = XdpMd {
-            data_end: linear as u32,
-            ..XdpMd::default()
-        };
-        let mut output = vec![0u8; packet.len() + 256];
-        let mut attributes = Attributes {
-            prog_fd: self.program.as_fd().as_raw_fd() as u32,
-            data_size_in: packet.len() as u32,
-            data_size_out: output.len() as u32,
-            data_in: packet.as_ptr() as u64,
-            data_out: output.as_mut_ptr() as u64,
-            repeat,
-            ctx_size_in: size_of::<XdpMd>() as u32,
-            ctx_in: (&raw const context) as u64,
-            ..Attributes::default()
-        };
-        // SAFETY: holds because the attributes are those of this command, every pointer in them is to memory that outlives the
-        // call, with its right size beside it, and the kernel writes to `output` and `attributes` only.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, TEST_RUN, &raw mut attributes, size_of::<Attributes>()) };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        output.truncate(attributes.data_size_out as usize);
-        Ok(Run {
-            action: attributes.retval,
-            packet: output,
-        })
+        test_run(self.program.as_fd(), packet, linear, repeat)
     }
 
     /// Shows the program a packet in one piece, once.
@@ -231,6 +253,70 @@ impl Bench {
         self.try_run(packet, packet.len(), 1)
             .expect("the kernel runs the program")
     }
+}
+
+/// The shortest program there is: it drops whatever it is shown.
+pub(crate) struct BareDrop(OwnedFd);
+
+impl BareDrop {
+    /// Loads it.
+    pub(crate) fn load() -> Self {
+        // `r0 = XDP_DROP; exit`, eight bytes each: operation, registers, offset, immediate.
+        let code: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+        let mut attributes = LoadAttributes {
+            kind: XDP,
+            instructions: 2,
+            code: code.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            ..LoadAttributes::default()
+        };
+        // SAFETY: holds because the attributes are those of this command and every pointer in them is to memory that outlives
+        // the call; the kernel only reads it.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, LOAD, &raw mut attributes, size_of::<LoadAttributes>()) };
+        assert!(
+            result >= 0,
+            "the kernel takes a program of two instructions: {}",
+            io::Error::last_os_error()
+        );
+        // SAFETY: holds because the descriptor was just made and nobody else owns it.
+        BareDrop(unsafe { OwnedFd::from_raw_fd(result as i32) })
+    }
+
+    /// Shows it a packet.
+    pub(crate) fn run(&self, packet: &[u8], repeat: u32) -> Run {
+        test_run(self.0.as_fd(), packet, packet.len(), repeat).expect("the kernel runs the program")
+    }
+}
+
+fn test_run(program: BorrowedFd<'_>, packet: &[u8], linear: usize, repeat: u32) -> io::Result<Run> {
+    let context = XdpMd {
+        data_end: linear as u32,
+        ..XdpMd::default()
+    };
+    let mut output = vec![0u8; packet.len() + 256];
+    let mut attributes = Attributes {
+        prog_fd: program.as_raw_fd() as u32,
+        data_size_in: packet.len() as u32,
+        data_size_out: output.len() as u32,
+        data_in: packet.as_ptr() as u64,
+        data_out: output.as_mut_ptr() as u64,
+        repeat,
+        ctx_size_in: size_of::<XdpMd>() as u32,
+        ctx_in: (&raw const context) as u64,
+        ..Attributes::default()
+    };
+    // SAFETY: holds because the attributes are those of this command, every pointer in them is to memory that outlives the
+    // call, with its right size beside it, and the kernel writes to `output` and `attributes` only.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, TEST_RUN, &raw mut attributes, size_of::<Attributes>()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    output.truncate(attributes.data_size_out as usize);
+    Ok(Run {
+        action: attributes.retval,
+        packet: output,
+        nanoseconds: attributes.duration,
+    })
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.

@@ -14,8 +14,9 @@ use super::action::DefaultAction;
 use super::diagnostic::{At, Collector, Problem};
 use super::fields::Fields;
 use super::files::{FileUse, SecretFile};
+use super::index::Index;
 use super::rule::{Protocol, Rule};
-use super::{MAX_PREFIXES, MAX_RULES, MAX_TEXT, Policy, PolicyErrors, RuleId, review, schema, value};
+use super::{MAX_PORTS, MAX_PREFIXES, MAX_RULES, MAX_TEXT, Policy, PolicyErrors, RuleId, review, schema, value};
 
 /// Parses, validates and compiles a policy. `file_name` only serves the messages. The files that the policy refers to are not
 /// read here: see [`Policy::with_secrets`].
@@ -48,9 +49,10 @@ pub fn parse(file_name: &str, text: &str) -> Result<Policy, PolicyErrors> {
     if out.has_errors() {
         return Err(out.into_errors());
     }
-    review::warn(&rules, &mut out);
+    let index = Index::build(rules.iter().map(|rule| &rule.value));
+    review::warn(&rules, &index, &mut out);
     let rules = rules.into_iter().map(|rule| rule.value).collect();
-    let policy = Policy::compile(default_action, rules).with_files(files);
+    let policy = Policy::indexed(default_action, rules, index).with_files(files);
     Ok(policy.with_warnings(out.into_warnings()))
 }
 
@@ -117,7 +119,7 @@ fn read_rules(root: &Fields<'_, '_>, out: &mut Collector<'_>) -> (Vec<At<Rule>>,
         return (rules, files);
     };
     let mut names = HashMap::new();
-    let mut prefixes = 0;
+    let (mut prefixes, mut ports) = (0, 0);
     for (number, (id, item)) in (0u32..).zip(items.iter()).enumerate() {
         if number == MAX_RULES {
             let problem = Problem::new(
@@ -130,12 +132,19 @@ fn read_rules(root: &Fields<'_, '_>, out: &mut Collector<'_>) -> (Vec<At<Rule>>,
         let Some((rule, uses)) = rule::read(item, &mut names, out) else {
             continue;
         };
-        let before = prefixes;
-        prefixes += rule.value.sources.len() + rule.value.destinations.len();
-        if before <= MAX_PREFIXES && prefixes > MAX_PREFIXES {
+        let more = rule.value.sources.len() + rule.value.destinations.len();
+        if exceeds(&mut prefixes, more, MAX_PREFIXES) {
             let problem = Problem::new(
                 format!("the rules up to here list more than {MAX_PREFIXES} sources and destinations"),
                 "merge neighbouring networks into larger ones",
+            );
+            out.error(&item.span(), problem);
+        }
+        let more = rule.value.ports.ranges().len() + rule.value.endpoints.len();
+        if exceeds(&mut ports, more, MAX_PORTS) {
+            let problem = Problem::new(
+                format!("the rules up to here list more than {MAX_PORTS} ranges of ports and endpoints"),
+                "merge neighbouring ports into ranges",
             );
             out.error(&item.span(), problem);
         }
@@ -153,6 +162,13 @@ fn read_rules(root: &Fields<'_, '_>, out: &mut Collector<'_>) -> (Vec<At<Rule>>,
         ));
     }
     (rules, files)
+}
+
+/// Adds to a sum. Whether it was within the limit before and is not now: once for a policy.
+fn exceeds(sum: &mut usize, more: usize, limit: usize) -> bool {
+    let before = *sum;
+    *sum += more;
+    before <= limit && *sum > limit
 }
 
 /// The values of a list without their places.

@@ -9,12 +9,10 @@ mod rtp;
 mod srt;
 mod ts;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tidegate_common::flow::Tuple;
 
 use super::action::FailureAction;
 use super::set::PortSet;
@@ -72,17 +70,6 @@ pub struct Rule {
     pub ts: Arc<TsRule>,
 }
 
-/// How a rule comes to take a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::policy) enum Claim {
-    /// The rule lists the packet's destination port.
-    Listed,
-    /// The rule lists no ports.
-    AnyPort,
-    /// The port accompanies one that the rule lists.
-    Companion,
-}
-
 impl Rule {
     /// What holds for traffic that is observed without a policy: no name, any protocol, the defaults of every limit.
     pub fn observer() -> Rule {
@@ -122,52 +109,15 @@ impl Rule {
         })
     }
 
-    /// Whether and how the rule takes a packet in its own direction.
-    pub(in crate::policy) fn claim(&self, tuple: &Tuple) -> Option<Claim> {
-        let taken = self.protocol.travels_in(tuple.protocol)
-            && self.takes_endpoint(tuple.endpoint)
-            && holds(&self.sources, tuple.source.ip())
-            && (self.destinations.is_empty() || holds(&self.destinations, tuple.destination.ip()));
-        if !taken {
-            return None;
-        }
-        Some(match self.port_role(tuple.destination.port())? {
-            PortRole::Media if self.ports.is_empty() => Claim::AnyPort,
-            PortRole::Media => Claim::Listed,
-            PortRole::Companion { .. } => Claim::Companion,
-        })
-    }
-
-    /// Whether a packet comes from a receiver of the rule's streams, on a port that its protocol replies from.
-    pub(in crate::policy) fn answers(&self, reply: &Tuple) -> bool {
-        self.protocol.travels_in(reply.protocol)
-            && self.takes_endpoint(reply.endpoint)
-            && holds(&self.sources, reply.destination.ip())
-            && self.may_reply(reply.source.ip())
-            && self.is_reply_port(reply.source.port())
+    /// The listed ports and those that accompany them; empty for a rule that takes every port.
+    pub(in crate::policy) fn ports_with_companions(&self) -> Vec<(u16, u16)> {
+        let companions = self.protocol.companions().iter();
+        let companions = companions.flat_map(|(offset, _)| self.ports.shifted(*offset));
+        self.ports.ranges().iter().copied().chain(companions).collect()
     }
 
     /// Whether the rule's receivers may be anywhere because it names none and its protocol cannot do without replies.
     pub(in crate::policy) fn replies_from_anywhere(&self) -> bool {
         self.destinations.is_empty() && self.protocol.needs_replies()
     }
-
-    fn may_reply(&self, address: IpAddr) -> bool {
-        self.replies_from_anywhere() || holds(&self.destinations, address)
-    }
-
-    fn is_reply_port(&self, port: u16) -> bool {
-        let Some(offset) = self.protocol.reply_offset() else {
-            return false;
-        };
-        self.ports.is_empty() || port.checked_sub(offset).is_some_and(|media| self.ports.contains(media))
-    }
-
-    fn takes_endpoint(&self, endpoint: Option<u64>) -> bool {
-        self.endpoints.is_empty() || endpoint.is_some_and(|id| self.endpoints.binary_search(&id).is_ok())
-    }
-}
-
-fn holds(prefixes: &[IpNet], address: IpAddr) -> bool {
-    prefixes.iter().any(|prefix| prefix.contains(&address))
 }

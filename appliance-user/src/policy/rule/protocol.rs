@@ -67,12 +67,12 @@ impl Protocol {
         matches!(self, Protocol::Rtp | Protocol::RtpFec | Protocol::Rist | Protocol::Srt)
     }
 
-    /// Whether this protocol travels in the IP transport of that number.
-    pub(in crate::policy) const fn travels_in(self, ip_protocol: u8) -> bool {
+    /// Number of the IP transport that this protocol travels in, or `None` if that may be any.
+    pub(in crate::policy) const fn ip_transport(self) -> Option<u8> {
         match self {
-            Protocol::Any => true,
-            Protocol::Rtmp => ip_protocol == TCP,
-            _ => ip_protocol == UDP,
+            Protocol::Any => None,
+            Protocol::Rtmp => Some(TCP),
+            _ => Some(UDP),
         }
     }
 

@@ -58,7 +58,7 @@ fn accompanies(rule: &Rule, tuple: &Tuple) -> bool {
     addressed(rule, tuple) && offsets.iter().any(|offset| lists_port(rule, port - offset))
 }
 
-fn naive_forward(rules: &[Rule], tuple: &Tuple) -> Option<usize> {
+pub(super) fn naive_forward(rules: &[Rule], tuple: &Tuple) -> Option<usize> {
     for (at, rule) in rules.iter().enumerate() {
         if lists(rule, tuple) || (rule.ports.is_empty() && addressed(rule, tuple)) {
             return Some(at);
@@ -78,7 +78,7 @@ fn naive_forward(rules: &[Rule], tuple: &Tuple) -> Option<usize> {
     None
 }
 
-fn naive_reverse(rules: &[Rule], reply: &Tuple) -> Option<usize> {
+pub(super) fn naive_reverse(rules: &[Rule], reply: &Tuple) -> Option<usize> {
     rules.iter().position(|rule| {
         let offset = match rule.protocol {
             Protocol::Srt | Protocol::Rtmp | Protocol::Any => 0,
@@ -100,7 +100,7 @@ fn naive_reverse(rules: &[Rule], reply: &Tuple) -> Option<usize> {
     })
 }
 
-fn id(at: Option<usize>) -> Option<RuleId> {
+pub(super) fn id(at: Option<usize>) -> Option<RuleId> {
     at.map(|at| RuleId(u32::try_from(at).unwrap()))
 }
 

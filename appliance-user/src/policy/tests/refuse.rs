@@ -527,7 +527,10 @@ fn sizes_are_bounded() {
         })
     };
     assert_eq!(errors(&rules(MAX_RULES)), []);
-    refused(&rules(MAX_RULES + 1), &[(MAX_RULES * 4 + 3, 1, "more than 1024 rules")]);
+    refused(
+        &rules(MAX_RULES + 1),
+        &[(MAX_RULES * 4 + 3, 1, "more than 16384 rules")],
+    );
     let prefixes = |count: usize| {
         let list: Vec<_> = (0..count)
             .map(|n| format!("\"10.{}.{}.0/24\"", n / 256, n % 256))
@@ -540,7 +543,7 @@ fn sizes_are_bounded() {
     assert_eq!(errors(&prefixes(MAX_PREFIXES)), []);
     // Told once, at the rule that goes beyond.
     let more = |name: &str| format!("[[rule]]\nname = {name:?}\nprotocol = \"rtp\"\nsource = [\"192.0.2.1\"]\n");
-    let beyond = [(7, 1, "more than 16384 sources and destinations")];
+    let beyond = [(7, 1, "more than 65535 sources and destinations")];
     refused(&(prefixes(MAX_PREFIXES) + &more("b")), &beyond);
     refused(&(prefixes(MAX_PREFIXES) + &more("b") + &more("c")), &beyond);
 }

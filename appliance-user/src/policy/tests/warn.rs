@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::sample::{any_rules, any_tuple, design_for_srt};
 use crate::policy::diagnostic::{At, Collector};
+use crate::policy::index::Index;
 use crate::policy::rule::PortRole;
 use crate::policy::{DefaultAction, Policy, parse, review};
 
@@ -287,7 +288,7 @@ proptest! {
         let placed: Vec<_> =
             rules.iter().cloned().enumerate().map(|(at, value)| At { span: at..at, value }).collect();
         let mut out = Collector::new("p.toml", &text);
-        review::warn(&placed, &mut out);
+        review::warn(&placed, &Index::build(rules.iter()), &mut out);
         let never = |w: &&crate::policy::Diagnostic| w.message.contains("never sees what it lists");
         let shadowed: Vec<usize> = out.into_warnings().iter().filter(never).map(|w| w.line - 1).collect();
         let policy = Policy::compile(DefaultAction::Drop, rules);
