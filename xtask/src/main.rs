@@ -21,6 +21,7 @@ mod step;
 mod summary;
 mod table;
 mod test;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ enum Task {
     Test(test::Args),
     /// Run the fuzz targets, each for some time, and say what each did and found.
     Fuzz(fuzz::Args),
+    /// Boot the kernels of Amazon Linux 2023 under emulation, with the namespace tests and a pktgen load in them.
+    Vm(vm::Args),
     /// Format, lints and checks of the architecture, then a short demo and the tests.
     Ci(ci::Args),
 }
@@ -69,6 +72,7 @@ fn run(root: &Path, task: Task) -> Result<()> {
         Task::Demo(args) => demo::run(root, &args),
         Task::Test(args) => test::run(root, &args),
         Task::Fuzz(args) => fuzz::run(root, &args),
+        Task::Vm(args) => vm::run(root, &args),
         Task::Ci(args) => ci::run(root, &args),
     }
 }

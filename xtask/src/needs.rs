@@ -13,6 +13,8 @@ pub(crate) enum Group {
     Lab,
     /// Real streams and independent judges of them.
     Media,
+    /// Virtual machines with other kernels; only `cargo xtask vm` asks for it.
+    Vm,
 }
 
 impl Group {
@@ -22,6 +24,7 @@ impl Group {
             Self::Ebpf => "ebpf",
             Self::Lab => "lab",
             Self::Media => "media",
+            Self::Vm => "vm",
         }
     }
 }
@@ -192,7 +195,19 @@ pub(crate) const NEEDS: &[Need] = &[
         &["tstools"],
         "another independent judge of tables",
     ),
+    Need::command(
+        Group::Vm,
+        "qemu-system-x86_64",
+        &["qemu-system-x86"],
+        "boots other kernels",
+    ),
+    Need::command(Group::Vm, "busybox", &["busybox-static"], "the guests' shell and tools"),
+    Need::command(Group::Vm, "cpio", &["cpio"], "packs the guests' file system"),
+    Need::command(Group::Vm, "xz", &["xz-utils"], "unpacks the guests' modules"),
 ];
+
+/// The groups that every task needs but those that name more.
+pub(crate) const EVERYDAY: &[Group] = &[Group::Build, Group::Ebpf, Group::Lab, Group::Media];
 
 const _: () = assert!(LLVM == 22, "the table above names LLVM 22");
 
@@ -263,6 +278,6 @@ mod tests {
                 seen.push(need.group);
             }
         }
-        assert_eq!(seen.len(), 4);
+        assert_eq!(seen.len(), EVERYDAY.len() + 1);
     }
 }

@@ -1,0 +1,2 @@
+#!/bin/sh
+ip -br link; echo ok - nothing
