@@ -1,7 +1,7 @@
 //! A guest's file system: busybox, the tools and libraries that the tests use, the binaries under test, the kernel's modules and
 //! what runs it all, packed as the archive from which the kernel starts.
 //!
-//! Two archives one after the other, which the kernel reads as one: what every guest has, and one kernel's modules.
+//! Two archives one after the other, which the kernel reads as one: what every guest has, and one kernel's modules and plan.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -17,7 +17,8 @@ use super::{modules, plan};
 use crate::process::ask;
 use crate::step::Step;
 
-/// Tools of this machine that the tests and the load's scripts call; what else they call is busybox's.
+/// Tools of this machine that the tests and the load's scripts call; what else they call is busybox's. The shell is this machine's too:
+/// busybox's takes its own tools before those on the path.
 const TOOLS: [&str; 4] = ["ip", "tc", "ethtool", "nsenter"];
 /// Where busybox-static puts itself, by age of the distribution.
 const BUSYBOX: [&str; 2] = ["/bin/busybox", "/usr/bin/busybox"];
@@ -50,6 +51,9 @@ impl Base {
         let busybox = BUSYBOX.iter().find(|path| Path::new(path).is_file());
         stage.copy(Path::new(busybox.context("no busybox")?), "bin/busybox")?;
         let mut dynamic = Vec::new();
+        let shell = which("sh").context("no sh")?;
+        stage.copy(&shell, "bin/sh")?;
+        dynamic.push(shell);
         for tool in TOOLS {
             let path = which(tool).with_context(|| format!("no {tool}"))?;
             stage.copy(&path, &format!("tools/{tool}"))?;
@@ -62,7 +66,7 @@ impl Base {
             dynamic.push(path);
         }
         // The tests know the appliance by the path it was built at.
-        let appliance = root.join("target/debug/tidegate");
+        let appliance = root.join("target/release/tidegate");
         stage.strip(&appliance, inside(&appliance)?)?;
         stage.write(
             "guest/tidegate",
@@ -86,7 +90,6 @@ impl Base {
         for (name, text) in SCRIPTS {
             stage.write(name, text, 0o755)?;
         }
-        stage.write("guest/plan", &plan::text(), 0o644)?;
         let archive = vm.join("base.cpio");
         stage.pack(root, "pack the guest", &archive)?;
         Ok(Self { archive })
@@ -97,10 +100,10 @@ impl Base {
 ///
 /// # Errors
 /// When a module that is needed is missing, or something cannot be packed.
-pub(super) fn build(root: &Path, kernel: &Kernel, base: &Base) -> Result<PathBuf> {
+pub(super) fn build(root: &Path, kernel: &Kernel, base: &Base, plan: &str) -> Result<PathBuf> {
     let vm = root.join("target/vm");
     let stage = Stage::new(vm.join("modules"))?;
-    stage.folders(&["modules"])?;
+    stage.folders(&["modules", "guest"])?;
     let mut order = String::new();
     for module in modules::in_order(&kernel.modules, modules::NEEDED)? {
         let name = format!("modules/{}.ko", module.name);
@@ -108,6 +111,7 @@ pub(super) fn build(root: &Path, kernel: &Kernel, base: &Base) -> Result<PathBuf
         order.push_str(&format!("/{name}\n"));
     }
     stage.write("modules/order", &order, 0o644)?;
+    stage.write("guest/plan", plan, 0o644)?;
     let archive = vm.join("modules.cpio");
     stage.pack(root, &format!("pack modules of {}", kernel.release), &archive)?;
     let image = vm.join(format!("initrd-{}", kernel.release));

@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// What the guest's processor is. `kvm` needs a machine that offers it and a kernel that boots with it.
     #[arg(long, value_enum, default_value_t = qemu::Accel::Tcg)]
     accel: qemu::Accel,
+    /// Run only this in the guest: a test binary's name, or `load`.
+    #[arg(long, value_name = "RUN", value_parser = plan::names())]
+    only: Option<String>,
     /// Print the whole console of every boot, not only what failed. It is kept in target/logs either way.
     #[arg(long)]
     keep_log: bool,
@@ -91,10 +94,10 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
 /// Boots one kernel and reads what it said.
 fn one(root: &Path, line: Line, args: &Args, base: &image::Base) -> Result<Report> {
     let kernel = kernel::fetch(root, line)?;
-    let image = image::build(root, &kernel, base)?;
+    let image = image::build(root, &kernel, base, &plan::text(line, args.only.as_deref()))?;
     let name = format!("boot {}", line.name());
     let step = Step::new(root, &name)
-        .limit(plan::boot_limit())
+        .limit(plan::BOOT_LIMIT)
         .show(serial::is_worth_showing);
     let outcome = step.attempt(&mut qemu::command(&kernel.image, &image, args.accel))?;
     let text = std::fs::read(&outcome.log).with_context(|| format!("cannot read {}", outcome.log.display()))?;
@@ -115,7 +118,7 @@ fn one(root: &Path, line: Line, args: &Args, base: &image::Base) -> Result<Repor
             tail(&failed.output, CONSOLE_LINES)
         );
     }
-    println!("{}", tabulate(&kernel.release, &report));
+    println!("{}", tabulate(line, &kernel.release, &report));
     Ok(report)
 }
 
@@ -124,7 +127,7 @@ fn build(root: &Path) -> Result<image::Base> {
     let mut command = Command::new("cargo");
     command
         .current_dir(root)
-        .args(["test", "--package", "tidegate", "--locked", "--no-run"]);
+        .args(["test", "--package", "tidegate", "--locked", "--release", "--no-run"]);
     for group in plan::TESTS {
         command.args(["--test", group.binary]);
     }
@@ -139,7 +142,7 @@ fn build(root: &Path) -> Result<image::Base> {
     image::Base::build(root, &text)
 }
 
-fn tabulate(release: &str, report: &Report) -> String {
+fn tabulate(line: Line, release: &str, report: &Report) -> String {
     let row = |run: &serial::Run| {
         let counts = run.tests();
         vec![
@@ -158,7 +161,7 @@ fn tabulate(release: &str, report: &Report) -> String {
     for fact in report.facts() {
         text.push_str(&format!("\n  {fact}"));
     }
-    for (test, why) in plan::left_out() {
+    for (test, why) in plan::left_out(line) {
         text.push_str(&format!("\n  left out: {test}: {why}"));
     }
     for what in report.unproven() {

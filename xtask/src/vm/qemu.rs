@@ -41,7 +41,7 @@ pub(super) fn command(kernel: &Path, initrd: &Path, accel: Accel) -> Command {
     // A panic restarts at once, which -no-reboot turns into the end. What mitigations cost is not what is tested.
     command.args([
         "-append",
-        "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off nokaslr rdinit=/init",
+        "console=ttyS0 panic=-1 quiet loglevel=4 no_timer_check mitigations=off nokaslr rdinit=/init",
     ]);
     // A hub has one queue and no offloads, so a card on it takes XDP programs in its driver.
     for (name, mac) in CARDS {

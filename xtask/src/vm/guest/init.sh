@@ -1,4 +1,4 @@
-#!/bin/busybox sh
+#!/bin/sh
 # The guest's first and only process: mounts what the tests expect, loads the modules, runs what guest/plan lists, powers off.
 # Lines that begin with "@@ " are for the reader of the console.
 /bin/busybox --install -s /bin
@@ -29,7 +29,8 @@ echo "@@ up $(uptime_ms)"
 while read -r name limit command; do
     echo "@@ begin $name $limit"
     begun=$(uptime_ms)
-    # Unquoted: the plan's command is split into words. Its input is not the plan's rest.
+    # The plan's command is split into words. Its input is not the plan's rest.
+    # shellcheck disable=SC2086
     timeout -s KILL "$limit" $command < /dev/null 2>&1
     status=$?
     echo
