@@ -21,7 +21,7 @@ RETURN_PREF=49151
 made_devices=''
 made_filter=''
 made_clsact=''
-made_neighbour=''
+made_neighbour='' old_mac=''
 generator='' sleeper=''
 
 die() {
@@ -148,6 +148,8 @@ setup_tunnel() {
     made_devices=$GENEVE_DEVICE
     ip link set "$GENEVE_DEVICE" mtu 9000 up
     if [ -n "$to_mac" ]; then
+        # What somebody set by hand is put back at the end; what was learnt is learnt again.
+        old_mac=$(ip neigh show "$to_ip" dev "$interface" nud permanent | awk '$1 == "lladdr" || $2 == "lladdr" { print $(NF - 1) }')
         ip neigh replace "$to_ip" lladdr "$to_mac" dev "$interface" nud permanent
         made_neighbour=$to_ip
     fi
@@ -216,7 +218,9 @@ cleanup() {
     elif [ -n "$made_filter" ]; then
         tc filter del dev "$interface" ingress pref "$RETURN_PREF" 2> /dev/null
     fi
-    if [ -n "$made_neighbour" ]; then
+    if [ -n "$made_neighbour" ] && [ -n "$old_mac" ]; then
+        ip neigh replace "$made_neighbour" lladdr "$old_mac" dev "$interface" nud permanent
+    elif [ -n "$made_neighbour" ]; then
         ip neigh del "$made_neighbour" dev "$interface" 2> /dev/null
     fi
     made_devices='' made_filter='' made_clsact='' made_neighbour=''
