@@ -161,9 +161,10 @@ fn tabulate(line: Line, release: &str, report: &Report) -> String {
     for fact in report.facts() {
         text.push_str(&format!("\n  {fact}"));
     }
-    for (test, why) in plan::left_out(line) {
-        text.push_str(&format!("\n  left out: {test}: {why}"));
-    }
+    let left_out = plan::left_out(line).count();
+    text.push_str(&format!(
+        "\n  left out: {left_out} tests, with the reason of each in xtask/src/vm/plan.rs"
+    ));
     for what in report.unproven() {
         text.push_str(&format!("\n  not proven: {what}"));
     }

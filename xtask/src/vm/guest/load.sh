@@ -9,9 +9,9 @@ APPLIANCE_MAC=52:54:00:00:00:02
 GENERATOR=10.254.0.1
 APPLIANCE=10.254.0.2
 # Packets of each load: enough to go round the rings, few enough for emulation.
-COUNT=4000
+COUNT=2000
 # Packets a second: far below what emulation forwards, so that a loss is a fault.
-RATE=2000
+RATE=1000
 
 # With a /sys that shows the namespace's own devices.
 in_generator() { ip netns exec generator "$@"; }
@@ -97,7 +97,7 @@ flood() { # NAME RETURNED KERNEL_DROPPED WORKER_DROPPED FLAGS...
     mark
     echo "# geneve-flood.sh $*"
     line=$(in_generator sh /pktgen/geneve-flood.sh --interface eth0 --to-ip "$APPLIANCE" --rate "$RATE" "$@")
-    echo "$line"
+    echo "@@ fact load $name: $line"
     sent=$(value sent) back=$(value returned)
     (set -- "$seen" "$worker_seen" "$worker_returned" "$worker_dropped" "$kernel_dropped" "$created" "$streams"
         mark
@@ -160,6 +160,7 @@ destination_port = [9000]
 POLICY
 
 failed=0
+echo "@@ fact $COUNT packets a load, $RATE a second"
 place generator "$GENERATOR_MAC" "$GENERATOR" "$APPLIANCE" "$APPLIANCE_MAC"
 place appliance "$APPLIANCE_MAC" "$APPLIANCE" "$GENERATOR" "$GENERATOR_MAC"
 
@@ -191,6 +192,7 @@ start --wait spin --busy-poll 50us
 polled=$(busy_polled)
 flood busy-poll "$COUNT" 0 0 --count "$COUNT" --flows 10
 nothing_lost
+echo "@@ fact busy polled: $(($(busy_polled) - polled)) of $COUNT packets with --busy-poll, none without"
 check "with --busy-poll packets are busy polled" $(($(busy_polled) - polled)) -gt 0
 stop
 check "the generator left nothing behind" "$(in_generator ip -o link | grep -c 'tgpg\|tggnv')" -eq 0
