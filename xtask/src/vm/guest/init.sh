@@ -26,7 +26,10 @@ ip link set lo up
 echo 1 > /proc/sys/kernel/panic_on_oops
 echo "@@ up $(uptime_ms)"
 
-while read -r name limit command; do
+while read -r name limit not_before command; do
+    while [ "$(uptime_ms)" -lt "${not_before}000" ]; do
+        sleep 0.2
+    done
     echo "@@ begin $name $limit"
     begun=$(uptime_ms)
     # The plan's command is split into words. Its input is not the plan's rest.

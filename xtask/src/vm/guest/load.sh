@@ -182,6 +182,10 @@ flood rtp-template "$COUNT" 0 0 --count "$COUNT" --inner-port 5004 --flows 10 --
 check "rtp-template: streams" "$streams" -eq 10
 flood srt-template "$COUNT" 0 0 --count "$COUNT" --inner-port 9000 --flows 10 --template srt --inner-source 10.1.3.1
 in_appliance wget -q -O /tmp/streams http://127.0.0.1:9090/api/v1/streams
+# What the judge makes of each template, for whoever reads the log.
+for protocol in rtp srt; do
+    sed 's/{"bytes"/\n&/g' /tmp/streams | grep "\"protocol\":\"$protocol\"" | head -n 1 | sed "s/^/# $protocol: /"
+done
 check "every stream has the endpoint that the GENEVE option told" \
     "$(grep -o '"endpoint":"[^"]*"' /tmp/streams | sort -u | tr -d '\n')" = '"endpoint":"0x00000000000000e1"'
 nothing_lost
