@@ -178,6 +178,7 @@ check "unlisted: for the reason" "$(metric 'tidegate_kernel_dropped_packets_tota
 flood flow-table "$COUNT" 0 0 --count "$COUNT" --flows "$COUNT" --inner-source 10.1.9.1 --size 200
 check "flow-table: flows" "$created" -eq "$COUNT"
 flood pktgen-is-no-rtp 0 0 "$COUNT" --count "$COUNT" --inner-port 5004 --flows 10
+check "pktgen-is-no-rtp: for the reason" "$(metric 'tidegate_worker_dropped_packets_total{queue="0",reason="not-rtp"}')" -eq "$COUNT"
 flood rtp-template "$COUNT" 0 0 --count "$COUNT" --inner-port 5004 --flows 10 --template rtp-ts --inner-source 10.1.2.1
 check "rtp-template: streams" "$streams" -eq 10
 flood srt-template "$COUNT" 0 0 --count "$COUNT" --inner-port 9000 --flows 10 --template srt --inner-source 10.1.3.1
