@@ -155,8 +155,7 @@ pub(super) const TESTS: &[Tests] = &[
 /// Runs besides the tests: name, limit in seconds, command.
 const SCRIPTS: &[(&str, u32, &str)] = &[("load", 150, "/guest/load.sh")];
 
-/// The longest a guest may take from qemu's start to its end. Measured on two cores that ran other builds too: three minutes, half of
-/// it waiting for a core.
+/// The longest a guest may take from qemu's start to its end. Measured on two cores that ran other builds too: three minutes.
 pub(super) const BOOT_LIMIT: Duration = Duration::from_secs(270);
 
 /// Every run by its name.
