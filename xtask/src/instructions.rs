@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::needs::Group;
 use crate::setup;
 use crate::step::Step;
 
@@ -28,7 +29,7 @@ pub(crate) struct Args {
 /// # Errors
 /// When valgrind is missing, the build fails, or a part takes more than its budget allows.
 pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
-    setup::ensure(root)?;
+    setup::ensure_with(root, &[Group::Measure])?;
     Step::new(root, "build the parts to count")
         .limit(BUILD_LIMIT)
         .remedy("see the first error in the log")

@@ -22,6 +22,7 @@ mod step;
 mod summary;
 mod table;
 mod test;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Count the instructions of the engine's parts and hold them to their budget.
     Instructions(instructions::Args),
+    /// Boot the kernels of Amazon Linux 2023 under emulation, with the namespace tests and a pktgen load in them.
+    Vm(vm::Args),
     /// Format, lints and checks of the architecture, then a short demo and the tests.
     Ci(ci::Args),
 }
@@ -78,6 +81,7 @@ fn run(root: &Path, task: Task) -> Result<()> {
         Task::Test(args) => test::run(root, &args),
         Task::Fuzz(args) => fuzz::run(root, &args),
         Task::Instructions(args) => instructions::run(root, &args),
+        Task::Vm(args) => vm::run(root, &args),
         Task::Ci(args) => ci::run(root, &args),
     }
 }

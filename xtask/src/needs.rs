@@ -13,8 +13,10 @@ pub(crate) enum Group {
     Lab,
     /// Real streams and independent judges of them.
     Media,
-    /// Measuring.
+    /// Counting and measuring; only the tasks that measure ask for it.
     Measure,
+    /// Virtual machines with other kernels; only `cargo xtask vm` asks for it.
+    Vm,
 }
 
 impl Group {
@@ -25,6 +27,7 @@ impl Group {
             Self::Lab => "lab",
             Self::Media => "media",
             Self::Measure => "measure",
+            Self::Vm => "vm",
         }
     }
 }
@@ -201,7 +204,19 @@ pub(crate) const NEEDS: &[Need] = &[
         &["valgrind"],
         "counts instructions for their budget",
     ),
+    Need::command(
+        Group::Vm,
+        "qemu-system-x86_64",
+        &["qemu-system-x86"],
+        "boots other kernels",
+    ),
+    Need::command(Group::Vm, "busybox", &["busybox-static"], "the guests' shell and tools"),
+    Need::command(Group::Vm, "cpio", &["cpio"], "packs the guests' file system"),
+    Need::command(Group::Vm, "xz", &["xz-utils"], "unpacks the guests' modules"),
 ];
+
+/// The groups that every task needs but those that name more.
+pub(crate) const EVERYDAY: &[Group] = &[Group::Build, Group::Ebpf, Group::Lab, Group::Media];
 
 const _: () = assert!(LLVM == 22, "the table above names LLVM 22");
 
@@ -272,6 +287,6 @@ mod tests {
                 seen.push(need.group);
             }
         }
-        assert_eq!(seen.len(), 5);
+        assert_eq!(seen.len(), EVERYDAY.len() + 2);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::machine::{Finding, Machine};
-use crate::needs::{self, KernelFact, NEEDS, Need};
+use crate::needs::{self, EVERYDAY, Group, KernelFact, NEEDS, Need};
 use crate::platform::{self, Through};
 use crate::privilege::{self, Privilege};
 use crate::process;
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     let started = Instant::now();
     let machine = Machine::this(root);
-    let survey = survey(&machine);
+    let survey = survey(&machine, EVERYDAY);
     print_needs(&survey);
     print_kernel(&kernel(&machine), true);
     finish(root, &machine, &survey, args.check, started)
@@ -45,9 +45,21 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub(crate) fn ensure(root: &Path) -> Result<()> {
+    ensure_groups(root, EVERYDAY)
+}
+
+/// As [`ensure`], for a task that needs more than every task does.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn ensure_with(root: &Path, more: &[Group]) -> Result<()> {
+    ensure_groups(root, &[EVERYDAY, more].concat())
+}
+
+fn ensure_groups(root: &Path, groups: &[Group]) -> Result<()> {
     let started = Instant::now();
     let machine = Machine::this(root);
-    let survey = survey(&machine);
+    let survey = survey(&machine, groups);
     if survey.iter().any(|(_, found)| found.is_missing()) {
         print_needs(&survey);
     }
@@ -66,8 +78,9 @@ pub(crate) fn kernel_limits(root: &Path) -> Vec<String> {
 
 type Survey = Vec<(&'static Need, Finding)>;
 
-fn survey(machine: &Machine) -> Survey {
-    NEEDS.iter().map(|need| (need, need.look(machine))).collect()
+fn survey(machine: &Machine, groups: &[Group]) -> Survey {
+    let wanted = NEEDS.iter().filter(|need| groups.contains(&need.group));
+    wanted.map(|need| (need, need.look(machine))).collect()
 }
 
 fn kernel(machine: &Machine) -> Vec<KernelFact> {
@@ -139,7 +152,8 @@ fn finish(root: &Path, machine: &Machine, survey: &Survey, only_look: bool, star
         bail!("missing: {}", names(&lacking));
     }
     install(root, &lacking)?;
-    let still = missing(&self::survey(machine));
+    let groups: Vec<Group> = survey.iter().map(|(need, _)| need.group).collect();
+    let still = missing(&self::survey(machine, &groups));
     if still.is_empty() {
         println!(
             "setup: all {} needs are there ({})",
