@@ -182,7 +182,11 @@ fn cores(stat: &str) -> Vec<CoreTimes> {
     lines
         .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()))
         .map(|line| {
-            let ticks: Vec<u64> = line.split_whitespace().skip(1).map(|t| t.parse().unwrap_or(0)).collect();
+            let ticks: Vec<u64> = line
+                .split_whitespace()
+                .skip(1)
+                .map(|t| t.parse().unwrap_or(0))
+                .collect();
             let sum = |fields: &[usize]| {
                 let ticks: u64 = fields.iter().filter_map(|field| ticks.get(*field)).sum();
                 Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
@@ -206,7 +210,8 @@ pub fn is_alive(process: u32) -> bool {
 mod tests {
     use super::*;
 
-    const STAT: &str = "cpu  30 0 30 200 0 0 0 10 0 0\ncpu0 10 5 15 100 20 1 9 40 0 0\ncpu1 20 0 15 100 0 0 0 0 0 0\nintr 1\n";
+    const STAT: &str =
+        "cpu  30 0 30 200 0 0 0 10 0 0\ncpu0 10 5 15 100 20 1 9 40 0 0\ncpu1 20 0 15 100 0 0 0 0 0 0\nintr 1\n";
 
     #[test]
     fn ticks_become_busy_idle_and_stolen_time() {

@@ -115,7 +115,9 @@ impl Probe {
 /// The time in a record of type `PERF_RECORD_SAMPLE`.
 fn sample_time(kind: u32, body: &[u8]) -> Option<u64> {
     const PERF_RECORD_SAMPLE: u32 = 9;
-    let time = body.first_chunk::<TIME_BYTES>().filter(|_| kind == PERF_RECORD_SAMPLE)?;
+    let time = body
+        .first_chunk::<TIME_BYTES>()
+        .filter(|_| kind == PERF_RECORD_SAMPLE)?;
     Some(u64::from_ne_bytes(*time))
 }
 
@@ -175,6 +177,10 @@ mod tests {
         let noted = PERIOD * u32::try_from(probe.notes()).unwrap();
         let stalled: Duration = stalls.iter().map(Stall::length).sum();
         assert!(noted + stalled > Duration::from_millis(40), "{noted:?} {stalled:?}");
-        assert!(stalls.iter().all(|stall| stall.from >= from - 1_000_000 && stall.to > stall.from));
+        assert!(
+            stalls
+                .iter()
+                .all(|stall| stall.from >= from - 1_000_000 && stall.to > stall.from)
+        );
     }
 }

@@ -1,0 +1,5 @@
+//! placeholder
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Rtp,
+}
