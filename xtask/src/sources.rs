@@ -46,6 +46,8 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "appliance-user/tests/xsk_lab/mod.rs",
         "a passing XDP program for the peer",
     ),
+    ("perf/forward/src/forward.rs", "rings and frames without owners"),
+    ("perf/forward/src/program.rs", "loading its XDP program"),
     ("perf/gwlb/src/sys.rs", "packet sockets, TUN devices, the clock"),
     ("perf/lab/src/xdp_pass.rs", "loading a passing XDP program"),
 ];
