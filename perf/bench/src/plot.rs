@@ -152,8 +152,11 @@ fn draw_bar(out: &mut String, bar: &ScenarioReport, y: f64, x: &impl Fn(f64) -> 
     text(out, after + 7.0, y + 13.0, "", &format!("{mpps:.2}{failed}"));
 }
 
+/// A scenario's name, its colour, and its curve of shares and microseconds.
+type Drawn<'a> = (&'static str, &'static str, &'a [(f64, f64)]);
+
 fn draw_curves(out: &mut String, report: &Report, top: f64) {
-    let drawn: Vec<(&str, &str, &[(f64, f64)])> = CURVES
+    let drawn: Vec<Drawn<'_>> = CURVES
         .iter()
         .filter_map(|(name, colour)| {
             let curve = &report.scenario(name)?.at_load(0.5)?.curve;

@@ -82,14 +82,31 @@ impl Stage {
             .add_neighbour(APPLIANCE_INTERFACE, &LB_IP.to_string(), LB_MAC)?;
         Ok(stage)
     }
+
+    /// Packets that the appliance's interface has received so far, whatever became of them: veth counts them as it takes
+    /// them from the other end, before its XDP program.
+    ///
+    /// # Errors
+    /// A failing `ethtool`, or a driver without the counter.
+    pub fn arrived(&self) -> Result<u64> {
+        let text = tidegate_lab::run(self.appliance.command("ethtool").args(["-S", APPLIANCE_INTERFACE]))?;
+        let count = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("rx_queue_0_xdp_packets:"));
+        count
+            .and_then(|count| count.trim().parse().ok())
+            .context("veth does not count received packets")
+    }
 }
 
-/// Pins the calling thread to the generator's core: the conductor must not run where the appliance is measured.
+/// Lets the calling thread, and what it starts from now on, run on these cores only.
 ///
 /// # Errors
-/// When the core is not there or not ours.
-pub fn stay_on_generator_core() -> Result<()> {
+/// When a core is not there or not ours.
+pub fn run_on(cores: &[usize]) -> Result<()> {
     let mut set = rustix::thread::CpuSet::new();
-    set.set(GENERATOR_CORE);
-    rustix::thread::sched_setaffinity(None, &set).context("cannot pin to the generator's core")
+    for core in cores.iter().filter(|core| **core < rustix::thread::CpuSet::MAX_CPU) {
+        set.set(*core);
+    }
+    rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("cannot run on the cores {cores:?}"))
 }

@@ -123,14 +123,12 @@ fn latency(text: &mut String, report: &Report) {
 
 fn five(trips: &Percentiles) -> String {
     [trips.p50_us, trips.p90_us, trips.p99_us, trips.p999_us, trips.max_us]
-        .map(|us| micros(us))
+        .map(micros)
         .join(" | ")
 }
 
 fn three(trips: &Percentiles) -> String {
-    [trips.p99_us, trips.p999_us, trips.max_us]
-        .map(|us| micros(us))
-        .join(" / ")
+    [trips.p99_us, trips.p999_us, trips.max_us].map(micros).join(" / ")
 }
 
 fn pairs(text: &mut String, report: &Report) {
