@@ -10,7 +10,7 @@ use tidegate_lab::{Process, XdpPass};
 
 use crate::cpu::{self, Memory};
 use crate::http;
-use crate::scenario::Subject;
+use crate::scenario::{Scenario, Subject};
 use crate::stage::{APPLIANCE_CORE, APPLIANCE_INTERFACE, APPLIANCE_IP, LB_IP, Stage};
 use crate::traffic::Program;
 
@@ -237,18 +237,19 @@ fn tail(log: &str) -> String {
         .join("\n")
 }
 
-/// Whether every program that is needed is there.
+/// Whether the programs that these scenarios need are there.
 ///
 /// # Errors
 /// The name of one that is not.
-pub fn programs_are_there(programs: &Path) -> Result<()> {
-    for name in ["tidegate", "tidegate-forward"] {
+pub fn programs_are_there(programs: &Path, scenarios: &[Scenario]) -> Result<()> {
+    for scenario in scenarios {
+        let name = match scenario.subject {
+            Subject::XdpDrop | Subject::XdpTx | Subject::Iptables => continue,
+            Subject::Forward => "tidegate-forward",
+            Subject::Any | Subject::Inspect | Subject::Flood => "tidegate",
+        };
         let program = programs.join(name);
-        ensure!(
-            program.is_file(),
-            "no program {}: `cargo xtask bench` builds it",
-            program.display()
-        );
+        ensure!(program.is_file(), "no program {}: `cargo xtask bench` builds it", program.display());
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ const FIRST_GUESS: u32 = 4;
 const MOST: u32 = 200;
 /// Tries to find the number that gives half load.
 const TRIES: u32 = 3;
-/// Prefixes of the whitelist beside the listed streams, where the size of the whitelist is not the question.
-const DECOYS: u32 = 9;
+/// Prefixes of the whitelist where its size is not the question.
+const PREFIXES: u32 = 10;
 /// Streams of the traffic that is dropped at once; it does not matter who they are.
 const DROPPED: &str = "xdp-drop";
 
@@ -66,7 +66,7 @@ fn beside(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) 
             unlisted_each: each,
             ..Wish::of(&scenario, Rate::FlatOut)
         },
-        decoys: DECOYS,
+        prefixes: PREFIXES,
         warm_up,
         window,
         round_trips: true,
@@ -122,7 +122,7 @@ fn alone(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) -
             unlisted_each: 1,
             ..Wish::of(&scenario, Rate::FlatOut)
         },
-        decoys: prefixes.saturating_sub(1),
+        prefixes,
         warm_up: run.plan.warm_up,
         window: run.plan.window,
         round_trips: false,

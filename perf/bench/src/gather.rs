@@ -130,13 +130,13 @@ impl Gathered {
     /// Adds a repeat at a share of the maximum. Returns its 99th percentile in microseconds, stall-free where known.
     ///
     /// # Errors
-    /// Never: see [`RoundTrips::add`].
+    /// Never: see [`RoundTrips::new`].
     pub fn at_load(&mut self, load: f64, offered: f64, outcome: &Outcome) -> Result<Option<f64>> {
         self.blame(&format!("at {:.0} %", load * 100.0), &outcome.faults);
         self.disturbed(outcome);
         let stalls = outcome.stalls.as_deref();
         let mut own = RoundTrips::new(stalls.is_some())?;
-        own.add(&outcome.slices, stalls.unwrap_or_default(), load)?;
+        own.add(&outcome.slices, stalls.unwrap_or_default(), load);
         let p99 = own.stall_free().or(own.raw()).map(|trips| trips.p99_us);
         let place = match self.loads.iter().position(|known| (known.load - load).abs() < 1e-9) {
             Some(place) => place,
@@ -155,7 +155,7 @@ impl Gathered {
         if let Some(known) = self.loads.get_mut(place) {
             known.sent += outcome.total_sent.listed;
             known.lost += outcome.lost(&self.scenario);
-            known.trips.add(&outcome.slices, stalls.unwrap_or_default(), load)?;
+            known.trips.add(&outcome.slices, stalls.unwrap_or_default(), load);
             known.p99_rounds.extend(p99);
         }
         Ok(p99)

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::probe::Stall;
+use crate::traffic::RoundTripCounts;
 
 /// The longest round trip that is told from longer ones, in nanoseconds.
 const LONGEST_NS: u64 = 60_000_000_000;
@@ -25,10 +26,7 @@ const CURVE: &[f64] = &[
 ];
 
 /// An empty histogram of nanoseconds.
-///
-/// # Errors
-/// Never for these bounds.
-pub fn histogram() -> Result<Histogram<u64>> {
+fn histogram() -> Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).context("a histogram with impossible bounds")
 }
 
@@ -39,8 +37,8 @@ pub struct Slice {
     pub from: u64,
     /// End.
     pub to: u64,
-    /// Round trips of what arrived in between, in nanoseconds.
-    pub round_trips: Histogram<u64>,
+    /// Round trips of what arrived in between.
+    pub round_trips: RoundTripCounts,
 }
 
 /// The usual places of a distribution, in microseconds.
@@ -96,10 +94,7 @@ impl RoundTrips {
 
     /// Adds a run's slices and the stalls in it. `load` is the run's share of the maximum rate, 0 to 1: it says how long the
     /// backlog of a stall lasts, since what arrived during it is worked off with what is left of the maximum.
-    ///
-    /// # Errors
-    /// Never: all histograms have the same bounds.
-    pub fn add(&mut self, slices: &[Slice], stalls: &[Stall], load: f64) -> Result<()> {
+    pub fn add(&mut self, slices: &[Slice], stalls: &[Stall], load: f64) {
         let load = load.clamp(0.0, MOST_LOAD);
         let shadows: Vec<(u64, u64)> = stalls
             .iter()
@@ -110,17 +105,18 @@ impl RoundTrips {
             })
             .collect();
         for slice in slices {
-            self.raw.add(&slice.round_trips)?;
-            self.slices += 1;
-            if shadows.iter().any(|(from, to)| *from < slice.to && slice.from < *to) {
-                self.excluded += 1;
-            } else {
-                self.stall_free.add(&slice.round_trips)?;
+            let stalled = shadows.iter().any(|(from, to)| *from < slice.to && slice.from < *to);
+            for (nanos, count) in slice.round_trips.iter().copied() {
+                self.raw.saturating_record_n(nanos, count);
+                if !stalled {
+                    self.stall_free.saturating_record_n(nanos, count);
+                }
             }
+            self.slices += 1;
+            self.excluded += usize::from(stalled);
         }
         self.stalls += stalls.len();
         self.stalled += stalls.iter().map(Stall::length).sum::<Duration>();
-        Ok(())
     }
 
     /// All round trips; `None` of nothing.
@@ -164,12 +160,10 @@ mod tests {
     use super::*;
 
     fn slice(from_ms: u64, round_trip_us: u64) -> Slice {
-        let mut round_trips = histogram().unwrap();
-        round_trips.record_n(round_trip_us * 1000, 1000).unwrap();
         Slice {
             from: from_ms * 1_000_000,
             to: (from_ms + 10) * 1_000_000,
-            round_trips,
+            round_trips: vec![(round_trip_us * 1000, 1000)],
         }
     }
 
@@ -192,7 +186,7 @@ mod tests {
         ];
         let mut trips = RoundTrips::new(true).unwrap();
         // Ten milliseconds at half load: ten more until all is as before, into the slice from 20 to 30.
-        trips.add(&slices, &[stall(11, 19)], 0.5).unwrap();
+        trips.add(&slices, &[stall(11, 19)], 0.5);
         assert_eq!((trips.slices, trips.excluded, trips.stalls), (5, 2, 1));
         assert_eq!(trips.stalled, Duration::from_millis(8));
         let (raw, free) = (trips.raw().unwrap(), trips.stall_free().unwrap());
@@ -205,7 +199,7 @@ mod tests {
         let slices: Vec<Slice> = (0..40).map(|number| slice(number * 10, 5)).collect();
         let excluded = |load: f64| {
             let mut trips = RoundTrips::new(true).unwrap();
-            trips.add(&slices, &[stall(1, 9)], load).unwrap();
+            trips.add(&slices, &[stall(1, 9)], load);
             trips.excluded
         };
         assert_eq!(excluded(0.1), 1);
@@ -216,7 +210,7 @@ mod tests {
     #[test]
     fn without_a_probe_nothing_is_called_stall_free() {
         let mut trips = RoundTrips::new(false).unwrap();
-        trips.add(&[slice(0, 5)], &[], 0.5).unwrap();
+        trips.add(&[slice(0, 5)], &[], 0.5);
         assert!(trips.stall_free().is_none() && trips.raw().is_some());
         assert!(RoundTrips::new(true).unwrap().raw().is_none());
     }
@@ -224,7 +218,7 @@ mod tests {
     #[test]
     fn the_curve_ends_where_samples_do() {
         let mut trips = RoundTrips::new(true).unwrap();
-        trips.add(&[slice(0, 5)], &[], 0.5).unwrap();
+        trips.add(&[slice(0, 5)], &[], 0.5);
         let curve = trips.curve();
         // A thousand round trips say nothing of one in ten thousand.
         assert!(curve.last().unwrap().0 <= 0.999, "{curve:?}");

@@ -107,7 +107,8 @@ fn run(arguments: &Arguments, interrupted: &AtomicBool) -> Result<ExitCode> {
             .context("this program lies in no folder")?
             .to_owned(),
     };
-    device::programs_are_there(&programs)?;
+    let plan = Plan::new(arguments.quick, &arguments.scenarios, arguments.repeats);
+    device::programs_are_there(&programs, &plan.scenarios)?;
     fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     tidegate_lab::sweep()?;
     let bench = Bench {
@@ -118,7 +119,6 @@ fn run(arguments: &Arguments, interrupted: &AtomicBool) -> Result<ExitCode> {
         generator: arguments.generator,
         probe: true,
     };
-    let plan = Plan::new(arguments.quick, &arguments.scenarios, arguments.repeats);
     let report = Run::new(bench, plan, interrupted).go()?;
     write(&report, &arguments.out)?;
     print!("{}", table::markdown(&report));

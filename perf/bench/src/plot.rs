@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::report::{Report, ScenarioReport, Status};
-use crate::scenario::BASE;
+use crate::scenario::{BASE, Scenario, Subject};
 use crate::statistics::quantile;
 
 const WIDTH: f64 = 860.0;
@@ -97,7 +97,7 @@ fn draw_bars(out: &mut String, bars: &[&ScenarioReport], axis: f64) {
     let most = bars.iter().filter_map(|bar| bar.mpps).fold(0.0, f64::max);
     let others = bars
         .iter()
-        .filter(|bar| !bar.name.starts_with("xdp-"))
+        .filter(|bar| !is_kernels(&bar.name))
         .filter_map(|bar| bar.mpps);
     let longest = others.fold(0.0, f64::max);
     // Room for the number behind the longest bar.
@@ -148,7 +148,11 @@ fn draw_bar(out: &mut String, bar: &ScenarioReport, y: f64, x: &impl Fn(f64) -> 
         );
         after = after.max(high);
     }
-    let failed = if bar.status == Status::Failed { " failed" } else { "" };
+    let failed = match bar.status {
+        Status::Failed => " failed",
+        _ if Scenario::named(&bar.name).is_some_and(|known| known.subject == Subject::Flood) => " dropped",
+        _ => "",
+    };
     text(out, after + 7.0, y + 13.0, "", &format!("{mpps:.2}{failed}"));
 }
 
@@ -211,7 +215,7 @@ fn draw_curves(out: &mut String, report: &Report, top: f64) {
             "<path class=\"curve\" stroke=\"{colour}\" d=\"M{}\"/>",
             path.join(" L")
         );
-        let (at, line) = (LEFT + (place % 6) as f64 * 116.0, top - 22.0);
+        let (at, line) = (LEFT + (place % 6) as f64 * 120.0, top - 22.0);
         let _ = writeln!(
             out,
             "<rect x=\"{at:.1}\" y=\"{:.1}\" width=\"14\" height=\"4\" rx=\"2\" fill=\"{colour}\"/>",
@@ -228,6 +232,11 @@ fn draw_curves(out: &mut String, report: &Report, top: f64) {
             "no round trips were measured",
         );
     }
+}
+
+/// Whether a bar counts what an XDP program did alone, several times what a socket can carry.
+fn is_kernels(name: &str) -> bool {
+    Scenario::named(name).is_none_or(|known| matches!(known.subject, Subject::XdpDrop | Subject::XdpTx | Subject::Flood))
 }
 
 /// How far out a percentile is: 1 for 90 %, 2 for 99 %, 3 for 99.9 %.

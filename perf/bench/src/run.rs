@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
     fn flat_out(&mut self, round: u32) -> Result<()> {
         let order = Order {
             wish: Wish::default(),
-            decoys: 0,
+            prefixes: 0,
             warm_up: self.plan.warm_up,
             window: self.plan.window,
             round_trips: false,
@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
     fn rated(&self, scenario: &Scenario, rate: f64, window: Duration, round_trips: bool) -> Order {
         Order {
             wish: Wish::of(scenario, Rate::PacketsPerSecond(rate)),
-            decoys: 0,
+            prefixes: 0,
             warm_up: self.plan.warm_up,
             window,
             round_trips,

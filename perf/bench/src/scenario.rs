@@ -1,7 +1,5 @@
 //! The scenarios: what is measured, under which name, with which traffic.
 
-use crate::traffic::Protocol;
-
 /// What stands in the appliance's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
@@ -122,26 +120,15 @@ impl Scenario {
     pub fn is_ordinary(&self) -> bool {
         self.subject != Subject::Flood
     }
-
-    /// What its streams speak.
-    pub fn protocol(&self) -> Protocol {
-        Protocol::Rtp
-    }
 }
 
-/// The policy of a scenario: `sources` are the prefixes of the streams' senders, `decoys` how many more prefixes the rule
-/// lists that nobody sends from, so that the kernel's whitelist has its size.
-pub fn policy(subject: Subject, sources: &[String], decoys: u32) -> String {
-    let listed: Vec<String> = sources.iter().cloned().chain((0..decoys).map(decoy)).collect();
-    let listed = listed
-        .iter()
-        .map(|prefix| format!("{prefix:?}"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    let protocol = if subject == Subject::Any { "any" } else { "rtp" };
-    let mut text = format!(
-        "version = 1\ndefault_action = \"drop\"\n\n[[rule]]\nname = \"lab\"\nprotocol = \"{protocol}\"\nsource = [{listed}]\n"
-    );
+/// A policy that lists the streams' sources, made into the policy of a scenario: everything that can be inspected is
+/// inspected, and the rule lists further prefixes that nobody sends from, until it lists `prefixes`.
+pub fn extend_policy(policy: &str, subject: Subject, prefixes: u32) -> String {
+    let listed = policy.lines().find(|line| line.starts_with("source")).map_or(0, |line| line.matches('/').count());
+    let lacking = prefixes.saturating_sub(u32::try_from(listed).unwrap_or(u32::MAX));
+    let decoys: String = (0..lacking).map(|number| format!("{:?}, ", decoy(number))).collect();
+    let mut text = policy.replacen("source = [", &format!("source = [{decoys}"), 1);
     if subject != Subject::Any {
         // Everything on, nothing that blocks: a blocked stream would be cheap to carry.
         text.push_str(
@@ -155,15 +142,10 @@ pub fn policy(subject: Subject, sources: &[String], decoys: u32) -> String {
     text
 }
 
-/// The `number`th /24 of 172.16.0.0/12 and, beyond its 4,096, of 100.64.0.0/10: networks the generator never sends from.
+/// The `number`th /24 of 100.64.0.0/10, which the generator never sends from; there are 16,384.
 fn decoy(number: u32) -> String {
-    const PRIVATE: u32 = 4096;
-    let (base, number) = if number < PRIVATE {
-        (0xAC10_0000, number)
-    } else {
-        (0x6440_0000, number - PRIVATE)
-    };
-    format!("{}/24", std::net::Ipv4Addr::from(base + (number << 8)))
+    const BASE: u32 = 0x6440_0000;
+    format!("{}/24", std::net::Ipv4Addr::from(BASE | (number & 0x3fff) << 8))
 }
 
 #[cfg(test)]
@@ -203,23 +185,18 @@ mod tests {
     #[test]
     fn decoys_are_distinct_networks() {
         let mut decoys: Vec<String> = (0..10_000).map(decoy).collect();
-        assert_eq!(
-            (decoys[0].as_str(), decoys[4096].as_str()),
-            ("172.16.0.0/24", "100.64.0.0/24")
-        );
-        assert_eq!(decoys[9999], "100.87.15.0/24");
+        assert_eq!((decoys[0].as_str(), decoys[9999].as_str()), ("100.64.0.0/24", "100.103.15.0/24"));
         decoys.sort_unstable();
         decoys.dedup();
         assert_eq!(decoys.len(), 10_000);
     }
 
     #[test]
-    fn a_policy_names_sources_and_decoys() {
-        let text = policy(Subject::Flood, &["10.1.0.0/16".to_owned()], 2);
-        assert!(
-            text.contains("source = [\"10.1.0.0/16\", \"172.16.0.0/24\", \"172.16.1.0/24\"]"),
-            "{text}"
-        );
-        assert!(text.contains("tr101290") && !policy(Subject::Any, &[], 0).contains("rule.ts"));
+    fn a_policy_lists_as_many_prefixes_as_are_wanted() {
+        let plain = "version = 1\n\n[[rule]]\nsource = [\"10.64.0.0/27\", \"10.64.0.32/31\"]\n";
+        let text = extend_policy(plain, Subject::Flood, 4);
+        let sources = "[\"100.64.0.0/24\", \"100.64.1.0/24\", \"10.64.0.0/27\", \"10.64.0.32/31\"]";
+        assert!(text.contains(sources) && text.contains("tr101290"), "{text}");
+        assert_eq!(extend_policy(plain, Subject::Any, 2), plain);
     }
 }

@@ -75,7 +75,7 @@ fn throughput(text: &mut String, report: &Report) {
     }
     text.push_str(
         "\nMpps is what came back while more was sent than could (xdp-drop: what arrived), the median of the repeats; it is no \
-         rate without loss, which the next-but-two column gives. Gbit/s counts Ethernet frames without preamble and checksum. \
+         rate without loss, which has a column of its own: the highest that a search found. Gbit/s counts Ethernet frames without preamble and checksum. \
          Loss is the largest at 10, 50 and 80 % of Mpps. CPU is the process' own, system calls included, where there is a \
          process, else all of the core's, making the packet included.\n",
     );
