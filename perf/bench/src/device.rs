@@ -249,7 +249,11 @@ pub fn programs_are_there(programs: &Path, scenarios: &[Scenario]) -> Result<()>
             Subject::Any | Subject::Inspect | Subject::Flood => "tidegate",
         };
         let program = programs.join(name);
-        ensure!(program.is_file(), "no program {}: `cargo xtask bench` builds it", program.display());
+        ensure!(
+            program.is_file(),
+            "no program {}: `cargo xtask bench` builds it",
+            program.display()
+        );
     }
     Ok(())
 }

@@ -142,7 +142,7 @@ impl Bench {
         let device = Device::start(scenario.subject, &stage, &self.places, &policy)?;
         stage::run_on(&[GENERATOR_CORE])?;
         let collector = Collector::attach(&stage.lb, &order.wish)?;
-        let mut generator = order.wish.start(&stage.lb, self.generator)?;
+        let generator = order.wish.start(&stage.lb, self.generator)?;
         thread::sleep(order.warm_up);
         let mut window = self.window(order, &stage, &device, &collector, &generator)?;
         let total_sent = generator.stop()?;
@@ -151,7 +151,6 @@ impl Bench {
         let memory = device.memory()?.map(|(memory, buffers)| (memory.peak, buffers));
         let total_arrived = stage.arrived()?;
         let mut faults = faults(scenario, &total_received);
-        faults.extend(generator.faults());
         if scenario.is_tidegate() {
             faults.extend(ask(scenario, order, &stage)?);
         }

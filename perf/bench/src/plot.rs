@@ -236,7 +236,8 @@ fn draw_curves(out: &mut String, report: &Report, top: f64) {
 
 /// Whether a bar counts what an XDP program did alone, several times what a socket can carry.
 fn is_kernels(name: &str) -> bool {
-    Scenario::named(name).is_none_or(|known| matches!(known.subject, Subject::XdpDrop | Subject::XdpTx | Subject::Flood))
+    Scenario::named(name)
+        .is_none_or(|known| matches!(known.subject, Subject::XdpDrop | Subject::XdpTx | Subject::Flood))
 }
 
 /// How far out a percentile is: 1 for 90 %, 2 for 99 %, 3 for 99.9 %.

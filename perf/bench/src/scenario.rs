@@ -125,7 +125,10 @@ impl Scenario {
 /// A policy that lists the streams' sources, made into the policy of a scenario: everything that can be inspected is
 /// inspected, and the rule lists further prefixes that nobody sends from, until it lists `prefixes`.
 pub fn extend_policy(policy: &str, subject: Subject, prefixes: u32) -> String {
-    let listed = policy.lines().find(|line| line.starts_with("source")).map_or(0, |line| line.matches('/').count());
+    let listed = policy
+        .lines()
+        .find(|line| line.starts_with("source"))
+        .map_or(0, |line| line.matches('/').count());
     let lacking = prefixes.saturating_sub(u32::try_from(listed).unwrap_or(u32::MAX));
     let decoys: String = (0..lacking).map(|number| format!("{:?}, ", decoy(number))).collect();
     let mut text = policy.replacen("source = [", &format!("source = [{decoys}"), 1);
@@ -185,7 +188,10 @@ mod tests {
     #[test]
     fn decoys_are_distinct_networks() {
         let mut decoys: Vec<String> = (0..10_000).map(decoy).collect();
-        assert_eq!((decoys[0].as_str(), decoys[9999].as_str()), ("100.64.0.0/24", "100.103.15.0/24"));
+        assert_eq!(
+            (decoys[0].as_str(), decoys[9999].as_str()),
+            ("100.64.0.0/24", "100.103.15.0/24")
+        );
         decoys.sort_unstable();
         decoys.dedup();
         assert_eq!(decoys.len(), 10_000);

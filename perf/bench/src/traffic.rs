@@ -1,7 +1,7 @@
 //! Traffic as the scenarios wish for it: streams that a rule lists, sources that none lists, a rate. The load generator's
 //! crate makes it and checks what comes back; this file is the only one that knows how to ask for it.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tidegate_lab::{MacAddr, Namespace};
 use tidegate_load::{self as load, Generator, Lane, Load, Part, PeerProgram, Unlisted};
 
@@ -100,8 +100,8 @@ impl Wish {
     /// What the generator says.
     pub fn start(&self, lb: &Namespace, kind: GeneratorKind) -> Result<Running> {
         let (lane, load) = (lane(), self.load(kind));
-        let generator = lb.run_in(|| Generator::start(&lane, &load))?.context("cannot start the generator")?;
-        Ok(Running { generator: Some(generator), last: Sent::default() })
+        let generator = lb.run_in(|| Generator::start(&lane, &load))?;
+        Ok(Running(generator.context("cannot start the generator")?))
     }
 
     fn load(&self, kind: GeneratorKind) -> Load {
@@ -181,9 +181,27 @@ impl From<load::Sent> for Sent {
 }
 
 /// A generator at work; stops when dropped.
-pub struct Running {
-    generator: Option<Generator>,
-    last: Sent,
+pub struct Running(load::Running);
+
+impl Running {
+    /// What was sent so far.
+    ///
+    /// # Errors
+    /// State that cannot be read.
+    pub fn sent(&self) -> Result<Sent> {
+        Ok(self.0.sent()?.into())
+    }
+
+    /// Stops and returns what was sent in all.
+    ///
+    /// # Errors
+    /// Why the generator failed, also if it ended before it should.
+    pub fn stop(self) -> Result<Sent> {
+        let early = self.0.is_finished();
+        let sent = self.0.stop().context("the generator failed")?;
+        ensure!(!early, "the generator ended before it should");
+        Ok(sent.into())
+    }
 }
 
 /// What the collector counted since it was attached.
@@ -234,7 +252,10 @@ impl Tally {
     /// What was altered, for messages.
     pub fn alterations(&self) -> String {
         let altered = self.parts.iter().filter(|(_, count)| *count > 0);
-        altered.map(|(part, count)| format!("{part} {count}")).collect::<Vec<_>>().join(", ")
+        altered
+            .map(|(part, count)| format!("{part} {count}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -244,7 +265,9 @@ fn less(now: &[(u64, u64)], then: &[(u64, u64)]) -> RoundTripCounts {
     let mut rest = Vec::new();
     for (nanos, count) in now.iter().copied() {
         while earlier.next_if(|(before, _)| *before < nanos).is_some() {}
-        let had = earlier.next_if(|(before, _)| *before == nanos).map_or(0, |(_, count)| count);
+        let had = earlier
+            .next_if(|(before, _)| *before == nanos)
+            .map_or(0, |(_, count)| count);
         if count > had {
             rest.push((nanos, count - had));
         }
@@ -268,7 +291,10 @@ impl From<load::Received> for Tally {
             altered: received.altered,
             duplicated: received.duplicated,
             reordered: received.reordered,
-            parts: Part::ALL.iter().map(|part| (part.name(), received.altered_part(*part))).collect(),
+            parts: Part::ALL
+                .iter()
+                .map(|part| (part.name(), received.altered_part(*part)))
+                .collect(),
         }
     }
 }
@@ -342,10 +368,20 @@ mod tests {
 
     #[test]
     fn wishes_become_loads() {
-        let flood = Wish { listed: false, unlisted_each: 1, ..Wish::default() };
+        let flood = Wish {
+            listed: false,
+            unlisted_each: 1,
+            ..Wish::default()
+        };
         assert_eq!(flood.load(GeneratorKind::Kernel).unlisted, Unlisted::Alone);
         assert!(flood.floods() && !Wish::default().floods());
-        let beside = Wish { unlisted_each: 3, ..Wish::default() };
-        assert_eq!(beside.load(GeneratorKind::Kernel).unlisted, Unlisted::Beside { per_listed: 3 });
+        let beside = Wish {
+            unlisted_each: 3,
+            ..Wish::default()
+        };
+        assert_eq!(
+            beside.load(GeneratorKind::Kernel).unlisted,
+            Unlisted::Beside { per_listed: 3 }
+        );
     }
 }

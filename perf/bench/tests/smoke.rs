@@ -36,13 +36,21 @@ fn order(scenario: &Scenario, packets_per_second: f64) -> Order {
 fn what_was_sent_came_back_or_is_lost() {
     let out = tempfile::tempdir().expect("folder");
     let scenario = Scenario::named("xdp-tx").expect("known");
-    let outcome = bench(out.path()).measure(&scenario, &order(&scenario, 20_000.0)).expect("measured");
+    let outcome = bench(out.path())
+        .measure(&scenario, &order(&scenario, 20_000.0))
+        .expect("measured");
     assert_eq!(outcome.faults, Vec::<String>::new());
     assert!(outcome.total_sent.listed > 2000, "{outcome:?}");
-    assert_eq!(outcome.total_sent.listed, outcome.total_received.listed + outcome.lost(&scenario));
+    assert_eq!(
+        outcome.total_sent.listed,
+        outcome.total_received.listed + outcome.lost(&scenario)
+    );
     // Everything that was sent reached the other end, and what did not come back is what the link refused.
-    assert_eq!(outcome.total_sent.listed, outcome.total_arrived + outcome.total_sent.not_delivered);
-    let trips: u64 = outcome.slices.iter().map(|slice| slice.round_trips.len()).sum();
+    assert_eq!(
+        outcome.total_sent.listed,
+        outcome.total_arrived + outcome.total_sent.not_delivered
+    );
+    let trips: u64 = outcome.slices.iter().flat_map(|slice| &slice.round_trips).map(|(_, count)| count).sum();
     assert!(trips > 0 && trips <= outcome.total_received.listed, "{trips}");
 }
 
@@ -50,10 +58,15 @@ fn what_was_sent_came_back_or_is_lost() {
 fn what_is_dropped_is_all_lost_and_all_counted() {
     let out = tempfile::tempdir().expect("folder");
     let scenario = Scenario::named("xdp-drop").expect("known");
-    let outcome = bench(out.path()).measure(&scenario, &order(&scenario, 20_000.0)).expect("measured");
+    let outcome = bench(out.path())
+        .measure(&scenario, &order(&scenario, 20_000.0))
+        .expect("measured");
     assert_eq!(outcome.faults, Vec::<String>::new());
     assert_eq!(outcome.total_received.packets, 0);
-    assert_eq!(outcome.total_sent.listed, outcome.total_arrived + outcome.total_sent.not_delivered);
+    assert_eq!(
+        outcome.total_sent.listed,
+        outcome.total_arrived + outcome.total_sent.not_delivered
+    );
 }
 
 #[test]
@@ -72,8 +85,20 @@ fn the_program_leaves_its_three_files_and_nothing_else() {
     let read = |name: &str| std::fs::read_to_string(out.path().join(name)).expect(name);
     let report: Value = serde_json::from_str(&read("latest.json")).expect("JSON");
     let scenario = &report["scenarios"][0];
-    assert_eq!((&scenario["name"], &scenario["status"]), (&"xdp-tx".into(), &"ok".into()), "{scenario}");
-    for key in ["mpps", "gbps", "loss", "p50_us", "p999_us", "max_us", "cpu_ns_per_packet"] {
+    assert_eq!(
+        (&scenario["name"], &scenario["status"]),
+        (&"xdp-tx".into(), &"ok".into()),
+        "{scenario}"
+    );
+    for key in [
+        "mpps",
+        "gbps",
+        "loss",
+        "p50_us",
+        "p999_us",
+        "max_us",
+        "cpu_ns_per_packet",
+    ] {
         assert!(scenario[key].is_number(), "{key}: {scenario}");
     }
     assert!(read("latest.svg").starts_with("<svg") && read("latest.md").contains("xdp-tx"));
@@ -93,7 +118,9 @@ fn an_interrupted_run_cleans_up() {
     let prefix = format!("tg-{}-", child.id());
     let namespaces = || {
         let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
-        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)).count()
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+            .count()
     };
     let until = |what: &str, mut holds: Box<dyn FnMut() -> bool + '_>| {
         let begin = Instant::now();
@@ -103,7 +130,10 @@ fn an_interrupted_run_cleans_up() {
         }
     };
     until("namespaces appear", Box::new(|| namespaces() == 2));
-    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .expect("a process id");
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("signalled");
     until("it ends", Box::new(|| child.try_wait().expect("waited").is_some()));
     assert_eq!(namespaces(), 0);
