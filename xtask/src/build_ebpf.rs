@@ -1,4 +1,4 @@
-//! Building the XDP program, with whatever compiler on this machine can make BPF.
+//! Building the XDP programs, the appliance's and the load lab's, with whatever compiler on this machine can make BPF.
 //!
 //! A compiler will do that has a prebuilt `core` for BPF in its sysroot, or the sources to build one from. They are looked
 //! for in a fixed order and the first is taken. The linker, which turns LLVM bitcode into BPF, is built once into
@@ -31,39 +31,84 @@ const FOREIGN: [&str; 9] = [
     "RUSTC",
 ];
 
-/// Where [`run`] leaves the object, unless `EBPF_OBJECT` names another.
-pub(crate) fn object_path(workspace_root: &Path) -> PathBuf {
-    workspace_root.join("target/ebpf/tidegate.bpf.o")
+/// An object file of XDP programs, and what it is built from.
+#[derive(Clone, Copy, Debug)]
+struct Object {
+    /// What the programs are for, when talking of them.
+    what: &'static str,
+    /// The crate's folder, a workspace of its own.
+    folder: &'static str,
+    /// The crate's binary.
+    binary: &'static str,
+    /// Folders of the crates by path that it depends on.
+    depends_on: &'static [&'static str],
+    /// Where the object goes.
+    file: &'static str,
+    /// The variable that names an object built elsewhere.
+    elsewhere: &'static str,
 }
 
-/// Builds the XDP program, unless it is built already, and returns the object file.
+/// The appliance's program.
+const APPLIANCE: Object = Object {
+    what: "the XDP program",
+    folder: "appliance-ebpf",
+    binary: "tidegate",
+    depends_on: &["common"],
+    file: "target/ebpf/tidegate.bpf.o",
+    elsewhere: "EBPF_OBJECT",
+};
+/// The load lab's programs.
+const LAB: Object = Object {
+    what: "the load lab's XDP programs",
+    folder: "perf/ebpf",
+    binary: "lab",
+    depends_on: &["perf/frames"],
+    file: "target/ebpf/lab.bpf.o",
+    elsewhere: "EBPF_LAB_OBJECT",
+};
+
+/// Builds the appliance's program, unless it is built already, and returns the object file.
 ///
 /// # Errors
 /// What is missing on this machine and how to get it, or where the log of a failed build is.
 pub(crate) fn run(workspace_root: &Path) -> Result<PathBuf> {
-    if let Some(named) = env::var_os("EBPF_OBJECT") {
+    build(workspace_root, &APPLIANCE)
+}
+
+/// Builds the load lab's programs, unless they are built already, and returns the object file.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_lab(workspace_root: &Path) -> Result<PathBuf> {
+    build(workspace_root, &LAB)
+}
+
+fn build(workspace_root: &Path, wanted: &Object) -> Result<PathBuf> {
+    if let Some(named) = env::var_os(wanted.elsewhere) {
         let named = workspace_root.join(named);
         if !named.is_file() {
-            bail!("EBPF_OBJECT names {}, which is not a file", named.display());
+            bail!("{} names {}, which is not a file", wanted.elsewhere, named.display());
         }
         return Ok(named);
     }
-    let object = object_path(workspace_root);
+    let object = workspace_root.join(wanted.file);
     let compiler = find_compiler(workspace_root)?;
     let stamp = object.with_extension("stamp");
-    let inputs = inputs_hash(workspace_root, &compiler)?;
+    let inputs = inputs_hash(workspace_root, wanted, &compiler)?;
     if fs::read_to_string(&stamp).is_ok_and(|text| Some(text) == stamp_text(inputs, &object)) {
         return Ok(object);
     }
     let directory = workspace_root.join("target/ebpf");
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let linker = linker(workspace_root)?;
-    println!("build-ebpf: compiling the XDP program with {}", compiler.name);
-    compile(workspace_root, &compiler, &linker)?;
+    println!("build-ebpf: compiling {} with {}", wanted.what, compiler.name);
+    compile(workspace_root, wanted, &compiler, &linker)?;
     let built = workspace_root
-        .join("appliance-ebpf/target")
+        .join(wanted.folder)
+        .join("target")
         .join(TARGET)
-        .join("release/tidegate");
+        .join("release")
+        .join(wanted.binary);
     // Whoever embeds the object must never see half of it.
     let fresh = object.with_extension("new");
     fs::copy(&built, &fresh).with_context(|| format!("cannot copy {}", built.display()))?;
@@ -218,7 +263,7 @@ fn linker(root: &Path) -> Result<PathBuf> {
     Ok(linker)
 }
 
-fn compile(root: &Path, compiler: &Compiler, linker: &Path) -> Result<()> {
+fn compile(root: &Path, wanted: &Object, compiler: &Compiler, linker: &Path) -> Result<()> {
     let mut command = Command::new(&compiler.cargo);
     command.args([
         "build",
@@ -247,13 +292,13 @@ fn compile(root: &Path, compiler: &Compiler, linker: &Path) -> Result<()> {
             "=cargo".as_ref(),
         ]));
     }
-    command.current_dir(root.join("appliance-ebpf"));
+    command.current_dir(root.join(wanted.folder));
     command
         .env("RUSTC", &compiler.rustc)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join(OsStr::new("\u{1f}")));
     // aya-ebpf uses inline assembly, which is unstable on BPF; building core needs unstable options of cargo as well.
     command.env("RUSTC_BOOTSTRAP", if compiler.build_core { "1" } else { "aya_ebpf" });
-    logged(root, command, "compile")
+    logged(root, command, &format!("compile-{}", wanted.binary))
 }
 
 /// The flags that do not depend on where things are.
@@ -295,18 +340,11 @@ fn logged(root: &Path, mut command: Command, name: &str) -> Result<()> {
 }
 
 /// A hash of everything that the object depends on: sources, manifests, lock, flags, compiler and linker.
-fn inputs_hash(root: &Path, compiler: &Compiler) -> Result<u64> {
-    let mut files = Vec::new();
-    for directory in ["appliance-ebpf/src", "common/src"] {
-        collect(&root.join(directory), &mut files)?;
-    }
-    for file in [
-        "Cargo.toml",
-        "appliance-ebpf/Cargo.toml",
-        "appliance-ebpf/Cargo.lock",
-        "common/Cargo.toml",
-    ] {
-        files.push(root.join(file));
+fn inputs_hash(root: &Path, wanted: &Object, compiler: &Compiler) -> Result<u64> {
+    let mut files = vec![root.join("Cargo.toml"), root.join(wanted.folder).join("Cargo.lock")];
+    for folder in wanted.depends_on.iter().chain([&wanted.folder]) {
+        collect(&root.join(folder).join("src"), &mut files)?;
+        files.push(root.join(folder).join("Cargo.toml"));
     }
     files.sort();
     let mut hasher = DefaultHasher::new();

@@ -34,6 +34,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
         return checks.close();
     }
     checks.run("XDP program", || build_ebpf::run(root).map(drop));
+    checks.run("load lab's XDP programs", || build_ebpf::run_lab(root).map(drop));
     checks.run("clippy", || clippy(root));
     checks.run("engine and policy alone", || pure_library(root));
     checks.run("demo", || short_demo(root));

@@ -68,7 +68,12 @@ fn main() -> ExitCode {
 fn run(root: &Path, task: Task) -> Result<()> {
     match task {
         Task::Setup(args) => setup::run(root, &args),
-        Task::BuildEbpf => build_ebpf::run(root).map(|object| println!("{}", object.display())),
+        Task::BuildEbpf => {
+            for object in [build_ebpf::run(root)?, build_ebpf::run_lab(root)?] {
+                println!("{}", object.display());
+            }
+            Ok(())
+        }
         Task::Demo(args) => demo::run(root, &args),
         Task::Bench(args) => bench::run(root, &args),
         Task::Test(args) => test::run(root, &args),

@@ -47,6 +47,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     if !args.no_setup {
         setup::ensure(root)?;
         step::timed("XDP program", || build_ebpf::run(root))?;
+        step::timed("load lab's XDP programs", || build_ebpf::run_lab(root))?;
     }
     let mut build = cargo(root, args);
     Step::new(root, "build the tests")
