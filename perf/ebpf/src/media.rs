@@ -17,24 +17,22 @@ pub fn hash(packet: &Packet<'_>, media: usize, packets: usize) -> Option<u64> {
     words[TS_WORDS - 1] = 0;
     let mut hash = HASH_SEED;
     let mut index = 0;
-    while index < MAX_TS_PACKETS {
-        if index < packets {
-            let at = media + index * TS_PACKET;
-            let read = if index + 1 == packets {
-                // What is left of the packet in front of it lies where the marker is.
-                words[TS_WORDS - 4] = 0;
-                words[TS_WORDS - 3] = 0;
-                words[TS_WORDS - 2] = 0;
-                words[TS_WORDS - 1] = 0;
-                packet.load(at, words, TS_PACKET - MARKER)
-            } else {
-                packet.load(at, words, TS_PACKET)
-            };
-            if !read {
-                return None;
-            }
-            hash = hash_packet(hash, words);
+    while index < MAX_TS_PACKETS && index < packets {
+        let at = media + index * TS_PACKET;
+        let read = if index + 1 == packets {
+            // What is left of the packet in front of it lies where the marker is.
+            words[TS_WORDS - 4] = 0;
+            words[TS_WORDS - 3] = 0;
+            words[TS_WORDS - 2] = 0;
+            words[TS_WORDS - 1] = 0;
+            packet.load(at, words, TS_PACKET - MARKER)
+        } else {
+            packet.load(at, words, TS_PACKET)
+        };
+        if !read {
+            return None;
         }
+        hash = hash_packet(hash, words);
         index += 1;
     }
     Some(hash)

@@ -81,6 +81,8 @@ pub(crate) fn start(
     handle_signal()?;
     let interface = interface_index(&lane.interface)?;
     let mut programs = Programs::load()?;
+    // First, for then the program holds the maps.
+    let program = programs.verify(name::GENERATE)?;
     fill(&mut programs.array(name::PLAN)?, &[planned.plan])?;
     fill(&mut programs.array(name::GROUP)?, &planned.group)?;
     fill(&mut programs.array(name::SPECIALS)?, &planned.specials)?;
@@ -88,7 +90,6 @@ pub(crate) fn start(
     fill(&mut controls, &[control])?;
     let mut progresses = programs.array(name::PROGRESS)?;
     fill(&mut progresses, &[progress])?;
-    let program = programs.verify(name::GENERATE)?;
     let state = Arc::new(State {
         control: Mutex::new((controls, control)),
         progress: progresses,

@@ -29,6 +29,7 @@
 mod af_xdp;
 mod collector;
 mod error;
+mod frames;
 mod generator;
 mod interface;
 mod kernel;
@@ -43,6 +44,7 @@ mod sys;
 
 pub use collector::{Collector, Received};
 pub use error::{Error, Result};
+pub use frames::Frames;
 pub use generator::{Generator, Running};
 pub use latency::Latency;
 pub use load::{GeneratorKind, Lane, Load, MAX_SECONDS, Position, Protocol, Rate, Sent, Unlisted};

@@ -46,13 +46,15 @@ impl Peer {
             PeerProgram::Spoil { every, offset } => (name::SPOIL, Some((every, offset))),
             PeerProgram::Lose { every } => (name::SPOIL, Some((every, DROPPED))),
         };
+        // Held until the program is loaded, which then holds it.
+        let mut map = programs.array(name::DAMAGE)?;
         if let Some((every, offset)) = damage {
             let damage = Damage {
                 every,
                 offset,
                 ..Damage::default()
             };
-            fill(&mut programs.array(name::DAMAGE)?, &[damage])?;
+            fill(&mut map, &[damage])?;
         }
         programs.attach(name, interface)?;
         Ok(Peer { _programs: programs })
