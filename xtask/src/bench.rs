@@ -60,6 +60,7 @@ impl Args {
 pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     setup::ensure(root)?;
     build_ebpf::run(root)?;
+    build_ebpf::run_lab(root)?;
     Step::new(root, "build the lab")
         .limit(BUILD_LIMIT)
         .remedy("see the first error in the log")

@@ -45,7 +45,7 @@ pub struct Device {
 /// Why something cannot be measured on this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Lacking(String);
+pub struct Lacking(pub(crate) String);
 
 impl Device {
     /// Starts it and waits until it is ready. `policy` is Tidegate's, ignored by all others.

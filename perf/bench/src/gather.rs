@@ -93,6 +93,7 @@ impl Gathered {
     }
 
     fn reason(&mut self, reason: String) {
+        let reason = one_line(&reason);
         if self.reasons.len() < MOST_REASONS && !self.reasons.contains(&reason) {
             self.reasons.push(reason);
         }
@@ -225,5 +226,39 @@ impl Gathered {
             noisy: !why.is_empty(),
             why,
         }
+    }
+}
+
+/// A message fit for a cell of a table: logs and verifiers write many lines, of which the first say what is wrong.
+fn one_line(message: &str) -> String {
+    const MOST: usize = 240;
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let line = words.join(" ").replace('|', "/");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_many_lines_fits_a_cell() {
+        assert_eq!(one_line("a\n  b | c"), "a b / c");
+        assert_eq!(one_line(&"long ".repeat(100)).chars().count(), 243);
+    }
+
+    #[test]
+    fn what_a_machine_lacks_is_skipped_and_everything_else_fails() {
+        let scenario = Scenario::named("iptables").unwrap();
+        let mut gathered = Gathered::new(scenario);
+        gathered.fail(&anyhow::Error::new(Lacking("no nat".to_owned())).context("cannot start"));
+        assert_eq!((gathered.report().status, gathered.goes_on()), (Status::Skipped, false));
+        let mut gathered = Gathered::new(scenario);
+        gathered.fail(&anyhow::anyhow!("boom"));
+        assert_eq!((gathered.report().status, gathered.goes_on()), (Status::Failed, true));
+        assert_eq!(gathered.report().reasons, ["boom"]);
     }
 }

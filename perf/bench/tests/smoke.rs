@@ -50,7 +50,12 @@ fn what_was_sent_came_back_or_is_lost() {
         outcome.total_sent.listed,
         outcome.total_arrived + outcome.total_sent.not_delivered
     );
-    let trips: u64 = outcome.slices.iter().flat_map(|slice| &slice.round_trips).map(|(_, count)| count).sum();
+    let trips: u64 = outcome
+        .slices
+        .iter()
+        .flat_map(|slice| &slice.round_trips)
+        .map(|(_, count)| count)
+        .sum();
     assert!(trips > 0 && trips <= outcome.total_received.listed, "{trips}");
 }
 
