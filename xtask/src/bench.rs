@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// How packets are made: in the kernel, or by an AF_XDP socket.
     #[arg(long, value_name = "HOW", default_value = "kernel", value_parser = ["kernel", "af-xdp"])]
     pub(crate) generator: String,
+    /// Where returned packets are collected: on the appliance's core, as they are sent, or in a thread on the generator's.
+    #[arg(long, value_name = "WHERE", default_value = "sender", value_parser = ["sender", "thread"])]
+    pub(crate) collector: String,
     /// Fail unless every target is met; a run too noisy to judge fails too.
     #[arg(long)]
     pub(crate) gate: bool,
@@ -38,7 +41,7 @@ pub(crate) struct Args {
 impl Args {
     /// The same flags for the lab's program.
     fn forward(&self, command: &mut Command) {
-        command.args(["--generator", &self.generator]);
+        command.args(["--generator", &self.generator, "--collector", &self.collector]);
         for scenario in &self.scenarios {
             command.args(["--scenario", scenario]);
         }
@@ -112,6 +115,7 @@ mod tests {
             scenarios: vec!["any".to_owned(), "xdp-tx".to_owned()],
             repeats: Some(3),
             generator: "af-xdp".to_owned(),
+            collector: "thread".to_owned(),
             gate: true,
         };
         let mut command = Command::new("lab");
@@ -120,7 +124,8 @@ mod tests {
             .get_args()
             .map(|text| text.to_string_lossy().into_owned())
             .collect();
-        let wanted = "--generator af-xdp --scenario any --scenario xdp-tx --repeats 3 --quick --gate";
+        let wanted =
+            "--generator af-xdp --collector thread --scenario any --scenario xdp-tx --repeats 3 --quick --gate";
         assert_eq!(given.join(" "), wanted);
     }
 }

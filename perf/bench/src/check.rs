@@ -12,8 +12,8 @@ use crate::http;
 /// What has to be true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// Streams the appliance follows; `None` where nothing is followed.
-    pub streams: Option<u64>,
+    /// Streams the appliance follows, at least and at most; `None` where nothing is followed.
+    pub streams: Option<(u64, u64)>,
     /// Packets came from sources that no rule lists.
     pub unlisted: bool,
     /// The rings overflowed, as they do flat out: what did not reach a worker is a loss of the network to the judge.
@@ -87,7 +87,15 @@ fn books(status: &Value, expected: &Expected) -> Vec<String> {
         streams += number(queue, "streams");
         faults.extend(worker(queue));
     }
-    if let Some(wanted) = expected.streams.filter(|wanted| *wanted != streams) {
+    if let Some((least, most)) = expected
+        .streams
+        .filter(|(least, most)| !(*least..=*most).contains(&streams))
+    {
+        let wanted = if least == most {
+            most.to_string()
+        } else {
+            format!("{least} to {most}")
+        };
         faults.push(format!("{streams} streams are followed, {wanted} were sent"));
     }
     faults
@@ -170,7 +178,7 @@ mod tests {
     use super::*;
 
     const QUIET: Expected = Expected {
-        streams: Some(50),
+        streams: Some((50, 50)),
         unlisted: false,
         overloaded: false,
     };

@@ -40,8 +40,21 @@ struct AtLoad {
     offered: f64,
     sent: u64,
     lost: u64,
+    link_lost: u64,
     trips: RoundTrips,
     p99_rounds: Vec<f64>,
+}
+
+impl AtLoad {
+    fn report(&self) -> LatencyReport {
+        LatencyReport {
+            sent: self.sent,
+            lost: self.lost,
+            link_lost: self.link_lost,
+            p99_rounds: self.p99_rounds.clone(),
+            ..LatencyReport::new(self.load, self.offered, &self.trips)
+        }
+    }
 }
 
 impl Gathered {
@@ -147,6 +160,7 @@ impl Gathered {
                     offered,
                     sent: 0,
                     lost: 0,
+                    link_lost: 0,
                     trips: RoundTrips::new(stalls.is_some())?,
                     p99_rounds: Vec::new(),
                 });
@@ -156,6 +170,7 @@ impl Gathered {
         if let Some(known) = self.loads.get_mut(place) {
             known.sent += outcome.total_sent.listed;
             known.lost += outcome.lost(&self.scenario);
+            known.link_lost += outcome.total_sent.link_lost();
             known.trips.add(&outcome.slices, stalls.unwrap_or_default(), load);
             known.p99_rounds.extend(p99);
         }
@@ -180,10 +195,7 @@ impl Gathered {
     pub fn report(&self) -> ScenarioReport {
         let mut loads: Vec<&AtLoad> = self.loads.iter().collect();
         loads.sort_by(|a, b| a.load.total_cmp(&b.load));
-        let latency: Vec<LatencyReport> = loads
-            .iter()
-            .map(|at| LatencyReport::new(at.load, at.offered, at.sent, at.lost, &at.trips, at.p99_rounds.clone()))
-            .collect();
+        let latency: Vec<LatencyReport> = loads.into_iter().map(AtLoad::report).collect();
         let half = latency
             .iter()
             .find(|at| (at.load - 0.5).abs() < 1e-9)

@@ -18,7 +18,7 @@ use tidegate_bench::plan::Plan;
 use tidegate_bench::report::Report;
 use tidegate_bench::run::Run;
 use tidegate_bench::scenario::{SCENARIOS, Scenario};
-use tidegate_bench::stage::CORES;
+use tidegate_bench::stage::{CORES, CollectorNapi};
 use tidegate_bench::traffic::GeneratorKind;
 use tidegate_bench::{gate, plot, table};
 
@@ -41,6 +41,9 @@ struct Arguments {
     /// How packets are made
     #[arg(long, value_enum, default_value_t = GeneratorKind::Kernel)]
     generator: GeneratorKind,
+    /// Where the collector's packets are received
+    #[arg(long, value_enum, default_value_t = CollectorNapi::Sender)]
+    collector: CollectorNapi,
     /// Fail unless every target is met
     #[arg(long)]
     gate: bool,
@@ -117,6 +120,7 @@ fn run(arguments: &Arguments, interrupted: &AtomicBool) -> Result<ExitCode> {
             out: arguments.out.clone(),
         },
         generator: arguments.generator,
+        napi: arguments.collector,
         probe: true,
     };
     let report = Run::new(bench, plan, interrupted).go()?;

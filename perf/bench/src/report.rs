@@ -24,6 +24,8 @@ pub struct Report {
     pub seconds: f64,
     /// How packets were made.
     pub generator: &'static str,
+    /// Where they were collected: by the core that sent them back, or in a thread of its own.
+    pub collector: &'static str,
     /// Whether the stall probe ran.
     pub probe: bool,
     /// Whether anything disturbed the run so much that its figures are not to be trusted.
@@ -124,6 +126,8 @@ pub struct LatencyReport {
     pub sent: u64,
     /// Packets that did not come back.
     pub lost: u64,
+    /// Packets that the lab's link refused on either way: as far as `lost` goes, they are not the appliance's fault.
+    pub link_lost: u64,
     /// All round trips.
     pub raw: Option<Percentiles>,
     /// Those outside of stalls and their backlogs.
@@ -141,23 +145,17 @@ pub struct LatencyReport {
 }
 
 impl LatencyReport {
-    /// A report of pooled repeats.
-    pub fn new(
-        load: f64,
-        offered_pps: f64,
-        sent: u64,
-        lost: u64,
-        trips: &RoundTrips,
-        p99_rounds: Vec<f64>,
-    ) -> LatencyReport {
+    /// A report of pooled repeats at a load, of which the caller fills in how many packets there were.
+    pub fn new(load: f64, offered_pps: f64, trips: &RoundTrips) -> LatencyReport {
         LatencyReport {
             load,
             offered_mpps: offered_pps / 1e6,
-            sent,
-            lost,
+            sent: 0,
+            lost: 0,
+            link_lost: 0,
             raw: trips.raw(),
             stall_free: trips.stall_free(),
-            p99_rounds,
+            p99_rounds: Vec::new(),
             stalls: trips.stalls,
             stalled_ms: trips.stalled.as_secs_f64() * 1000.0,
             excluded: if trips.slices == 0 {
@@ -209,6 +207,8 @@ pub struct SustainedReport {
     pub sent: u64,
     /// Packets that did not come back.
     pub lost: u64,
+    /// Packets that the lab's link refused on either way.
+    pub link_lost: u64,
     /// Packets that came back altered, twice or out of order.
     pub spoiled: u64,
     /// Times that a core was taken away meanwhile.
@@ -296,6 +296,7 @@ pub(crate) mod tests {
             offered_mpps: mpps * load,
             sent: 1000,
             lost: 0,
+            link_lost: 0,
             raw: Some(percentiles(p50 * 2.0)),
             stall_free: Some(percentiles(p50)),
             p99_rounds: vec![p50 * 3.0],
@@ -338,6 +339,7 @@ pub(crate) mod tests {
             cut: Vec::new(),
             seconds: 600.0,
             generator: "kernel",
+            collector: "sender",
             probe: true,
             noisy: false,
             why: Vec::new(),
@@ -373,6 +375,7 @@ pub(crate) mod tests {
                 seconds: 30.0,
                 sent: 21_600_000,
                 lost: 0,
+                link_lost: 0,
                 spoiled: 0,
                 stalls: 4,
                 longest_stall_ms: 3.0,

@@ -7,12 +7,17 @@
 //! ```
 //! veth hands a frame to the other end's NAPI on the core that sends it, unless told otherwise, and the lab leaves that as it
 //! is: the generator's core pays for the way in (XDP program, copy into the receive ring), the appliance's core for its own
-//! work, its transmit kick and the way back to the collector. A real network card would take the copy out of the transmit
-//! kick off the appliance's core and put the way in onto it.
+//! work, its transmit kick and the way back through the collector. A real network card would take the way back off the
+//! appliance's core and put the way in onto it. With [`CollectorNapi::Thread`] the collector moves to the generator's core:
+//! what it costs then no longer dilutes a ratio of two appliances, but every packet waits for a thread to wake, and the
+//! generator for its core, so the plain placement is the default, the same for all scenarios.
 
 use std::net::Ipv4Addr;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::process::Pid;
 use tidegate_lab::{MacAddr, Namespace, VethEnd, veth};
 
 /// The core of generator, collector and conductor.
@@ -29,12 +34,36 @@ pub const APPLIANCE_IP: Ipv4Addr = Ipv4Addr::new(10, 254, 0, 2);
 pub const LB_MAC: MacAddr = MacAddr::local(0x4001);
 /// The appliance's Ethernet address.
 pub const APPLIANCE_MAC: MacAddr = MacAddr::local(0x4002);
-/// The load balancer's interface.
-pub const LB_INTERFACE: &str = "lb0";
 /// The appliance's interface.
 pub const APPLIANCE_INTERFACE: &str = "eth0";
 /// Bytes: GENEVE around a full RTP packet needs 1,424; jumbo frames would need several buffers each.
 const MTU: u32 = 1600;
+
+/// The load balancer's interface: named after this process, so that the kernel's threads for it can be told from those of
+/// another lab on the same machine.
+pub fn lb_interface() -> String {
+    format!("lb{}", std::process::id())
+}
+
+/// Where the load balancer's end of the link does its receiving, the collector included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CollectorNapi {
+    /// On the core that sends: the appliance's, within its transmit kick
+    #[default]
+    Sender,
+    /// In a kernel thread of its own on the generator's core, ahead of the generator
+    Thread,
+}
+
+impl CollectorNapi {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            CollectorNapi::Sender => "sender",
+            CollectorNapi::Thread => "thread",
+        }
+    }
+}
 
 /// Both namespaces and the link; gone when dropped.
 #[derive(Debug)]
@@ -61,7 +90,7 @@ impl Stage {
         }
         let lb_end = VethEnd {
             namespace: &stage.lb,
-            name: LB_INTERFACE,
+            name: &lb_interface(),
             mac: LB_MAC,
         };
         let appliance_end = VethEnd {
@@ -70,17 +99,39 @@ impl Stage {
             mac: APPLIANCE_MAC,
         };
         veth(lb_end, appliance_end, 1, MTU).context("cannot make the link")?;
-        stage.lb.add_address(LB_INTERFACE, &format!("{LB_IP}/24"))?;
+        stage.lb.add_address(&lb_interface(), &format!("{LB_IP}/24"))?;
         stage
             .appliance
             .add_address(APPLIANCE_INTERFACE, &format!("{APPLIANCE_IP}/24"))?;
         stage
             .lb
-            .add_neighbour(LB_INTERFACE, &APPLIANCE_IP.to_string(), APPLIANCE_MAC)?;
+            .add_neighbour(&lb_interface(), &APPLIANCE_IP.to_string(), APPLIANCE_MAC)?;
         stage
             .appliance
             .add_neighbour(APPLIANCE_INTERFACE, &LB_IP.to_string(), LB_MAC)?;
         Ok(stage)
+    }
+
+    /// Moves the load balancer's receiving into a kernel thread on the generator's core, under real-time priority. To be called
+    /// when the collector is attached, for veth makes its receive contexts anew with a program.
+    ///
+    /// # Errors
+    /// A kernel without threaded NAPI (before 5.12), or none of its threads within a second.
+    pub fn collect_in_thread(&self) -> Result<()> {
+        let interface = lb_interface();
+        // A network namespace's interfaces show in the sysfs that was mounted inside.
+        let switch = format!("echo 1 > /sys/class/net/{interface}/threaded");
+        tidegate_lab::run(Command::new("ip").args(["netns", "exec", self.lb.name(), "sh", "-c", &switch]))?;
+        let prefix = format!("napi/{interface}-");
+        let mut moved = 0;
+        tidegate_lab::wait_until("the receiving thread", Duration::from_secs(1), || {
+            moved = kernel_threads(&prefix)
+                .into_iter()
+                .filter(|thread| move_ahead(*thread).is_ok())
+                .count();
+            moved > 0
+        })?;
+        Ok(())
     }
 
     /// Packets that the appliance's interface has received so far, whatever became of them: veth counts them as it takes
@@ -99,14 +150,39 @@ impl Stage {
     }
 }
 
+/// The kernel's threads whose name begins like this.
+fn kernel_threads(prefix: &str) -> Vec<Pid> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|process| {
+            std::fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.starts_with(prefix))
+        })
+        .filter_map(|process| process.file_name().to_str()?.parse().ok().and_then(Pid::from_raw))
+        .collect()
+}
+
+/// Puts a thread on the generator's core, ahead of everything ordinary there.
+fn move_ahead(thread: Pid) -> Result<()> {
+    const PRIORITY: &str = "50";
+    rustix::thread::sched_setaffinity(Some(thread), &set_of(&[GENERATOR_CORE]))?;
+    let number = thread.as_raw_nonzero().to_string();
+    tidegate_lab::run(Command::new("chrt").args(["--fifo", "--pid", PRIORITY, &number]))?;
+    Ok(())
+}
+
+fn set_of(cores: &[usize]) -> rustix::thread::CpuSet {
+    let mut set = rustix::thread::CpuSet::new();
+    for core in cores.iter().filter(|core| **core < rustix::thread::CpuSet::MAX_CPU) {
+        set.set(*core);
+    }
+    set
+}
+
 /// Lets the calling thread, and what it starts from now on, run on these cores only.
 ///
 /// # Errors
 /// When a core is not there or not ours.
 pub fn run_on(cores: &[usize]) -> Result<()> {
-    let mut set = rustix::thread::CpuSet::new();
-    for core in cores.iter().filter(|core| **core < rustix::thread::CpuSet::MAX_CPU) {
-        set.set(*core);
-    }
-    rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("cannot run on the cores {cores:?}"))
+    rustix::thread::sched_setaffinity(None, &set_of(cores))
+        .with_context(|| format!("cannot run on the cores {cores:?}"))
 }

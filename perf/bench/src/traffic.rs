@@ -6,7 +6,7 @@ use tidegate_lab::{MacAddr, Namespace};
 use tidegate_load::{self as load, Generator, Lane, Load, Part, PeerProgram, Unlisted};
 
 use crate::scenario::{Scenario, Subject};
-use crate::stage::{APPLIANCE_IP, APPLIANCE_MAC, GENERATOR_CORE, LB_INTERFACE, LB_IP, LB_MAC};
+use crate::stage::{APPLIANCE_IP, APPLIANCE_MAC, GENERATOR_CORE, LB_IP, LB_MAC, lb_interface};
 
 /// Streams of a wish that says nothing of them.
 const STREAMS: u32 = 50;
@@ -129,7 +129,7 @@ fn lane() -> Lane {
     let MacAddr(local_mac) = LB_MAC;
     let MacAddr(peer_mac) = APPLIANCE_MAC;
     Lane {
-        interface: LB_INTERFACE.to_owned(),
+        interface: lb_interface(),
         local_mac,
         peer_mac,
         local_ip: LB_IP,
@@ -163,9 +163,9 @@ impl Sent {
         }
     }
 
-    /// Listed and unlisted packets.
-    pub fn packets(&self) -> u64 {
-        self.listed + self.unlisted
+    /// What the link refused on either way.
+    pub fn link_lost(&self) -> u64 {
+        self.not_delivered + self.not_collected
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tidegate_bench::device::Places;
 use tidegate_bench::measure::{Bench, Order};
 use tidegate_bench::scenario::Scenario;
+use tidegate_bench::stage::CollectorNapi;
 use tidegate_bench::traffic::{GeneratorKind, Rate, Wish};
 
 fn bench(out: &std::path::Path) -> Bench {
@@ -17,6 +18,7 @@ fn bench(out: &std::path::Path) -> Bench {
             out: out.to_owned(),
         },
         generator: GeneratorKind::Kernel,
+        napi: CollectorNapi::default(),
         probe: false,
     }
 }
