@@ -30,7 +30,7 @@ pub struct CoreTimes {
 pub struct ProcessTimes {
     /// On a core.
     pub running: Duration,
-    /// Ready, but waiting for a core.
+    /// Ready, but waiting for a core: of the thread that ran most, the one that does the work. Others may wait behind it.
     pub waiting: Duration,
 }
 
@@ -152,18 +152,22 @@ pub fn memory(process: u32) -> Result<Memory> {
 fn process_times(process: u32) -> Result<ProcessTimes> {
     let folder = format!("/proc/{process}/task");
     let tasks = fs::read_dir(&folder).with_context(|| format!("process {process} is gone"))?;
-    let mut sum = ProcessTimes::default();
-    for task in tasks.flatten() {
-        // A thread may end between the listing and the look.
-        if let Some(times) = fs::read_to_string(task.path().join("schedstat"))
-            .ok()
-            .and_then(|text| schedstat(&text))
-        {
-            sum.running += times.running;
-            sum.waiting += times.waiting;
+    // A thread may end between the listing and the look.
+    let threads = tasks
+        .flatten()
+        .filter_map(|task| schedstat(&fs::read_to_string(task.path().join("schedstat")).ok()?));
+    Ok(of_process(threads))
+}
+
+fn of_process(threads: impl Iterator<Item = ProcessTimes>) -> ProcessTimes {
+    let (mut sum, mut most) = (ProcessTimes::default(), Duration::ZERO);
+    for thread in threads {
+        sum.running += thread.running;
+        if thread.running > most {
+            (most, sum.waiting) = (thread.running, thread.waiting);
         }
     }
-    Ok(sum)
+    sum
 }
 
 /// The three numbers of a `schedstat`: nanoseconds running, nanoseconds waiting, slices.
@@ -243,6 +247,16 @@ mod tests {
         assert_eq!(usage.process_ns_per_packet(1000), Some(1_000_000.0));
         assert_eq!(usage.process_ns_per_packet(0), None);
         assert_eq!(usage.core_ns_per_packet(9, 1), None);
+    }
+
+    #[test]
+    fn the_thread_that_works_is_the_one_that_must_not_wait() {
+        let thread = |running, waiting| ProcessTimes {
+            running: Duration::from_millis(running),
+            waiting: Duration::from_millis(waiting),
+        };
+        let process = of_process([thread(1, 50), thread(900, 2), thread(3, 70)].into_iter());
+        assert_eq!(process, thread(904, 2));
     }
 
     #[test]

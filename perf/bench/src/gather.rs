@@ -12,6 +12,8 @@ use crate::statistics::{Disturbance, median, spread};
 
 /// Reasons of one scenario that are told; a broken build would repeat itself in every repeat.
 const MOST_REASONS: usize = 4;
+/// Share of a wanted rate that has to be sent: what a generator leaves out in a few stalls is not missed.
+const LEAST_KEPT_UP: f64 = 0.97;
 const MIB: f64 = (1 << 20) as f64;
 
 /// What is known of a scenario so far.
@@ -29,6 +31,8 @@ pub struct Gathered {
     steal: Vec<f64>,
     waiting: Vec<f64>,
     loads: Vec<AtLoad>,
+    /// The smallest share of a wanted rate that was really sent.
+    kept_up: f64,
     /// The highest rate at which a search lost nothing, packets a second.
     pub loss_free: Option<f64>,
 }
@@ -72,6 +76,7 @@ impl Gathered {
             steal: Vec::new(),
             waiting: Vec::new(),
             loads: Vec::new(),
+            kept_up: 1.0,
             loss_free: None,
         }
     }
@@ -148,6 +153,7 @@ impl Gathered {
     pub fn at_load(&mut self, load: f64, offered: f64, outcome: &Outcome) -> Result<Option<f64>> {
         self.blame(&format!("at {:.0} %", load * 100.0), &outcome.faults);
         self.disturbed(outcome);
+        self.kept_up = self.kept_up.min(outcome.offered() / offered);
         let stalls = outcome.stalls.as_deref();
         let mut own = RoundTrips::new(stalls.is_some())?;
         own.add(&outcome.slices, stalls.unwrap_or_default(), load);
@@ -208,7 +214,8 @@ impl Gathered {
                 Some(worst.map_or(loss, |worst| worst.max(loss)))
             });
         let [cpu, generator_core, appliance_core] = self.costs.each_ref().map(|costs| median(costs));
-        let why = self.disturbance().complaints();
+        let mut why = self.disturbance().complaints();
+        why.extend(behind(self.kept_up));
         ScenarioReport {
             name: self.scenario.name.to_owned(),
             mpps: self.maximum().map(|rate| rate / 1e6),
@@ -241,6 +248,13 @@ impl Gathered {
     }
 }
 
+/// What to say of a generator that sent no more than this share of the rate that was wanted: a load that was not there
+/// proves nothing.
+pub(crate) fn behind(kept_up: f64) -> Option<String> {
+    let percent = kept_up * 100.0;
+    (kept_up < LEAST_KEPT_UP).then(|| format!("the generator sent only {percent:.0} % of a rate that was wanted"))
+}
+
 /// A message fit for a cell of a table: logs and verifiers write many lines, of which the first say what is wrong.
 fn one_line(message: &str) -> String {
     const MOST: usize = 240;
@@ -260,6 +274,12 @@ mod tests {
     fn a_message_of_many_lines_fits_a_cell() {
         assert_eq!(one_line("a\n  b | c"), "a b / c");
         assert_eq!(one_line(&"long ".repeat(100)).chars().count(), 243);
+    }
+
+    #[test]
+    fn a_load_that_was_not_there_is_told() {
+        assert_eq!(behind(0.98), None);
+        assert!(behind(0.5).unwrap().contains("50 %"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::flood;
 use crate::gate;
-use crate::gather::Gathered;
+use crate::gather::{self, Gathered};
 use crate::machine::Machine;
 use crate::measure::{Bench, Order, Outcome};
 use crate::plan::{HALF, Plan, SUSTAINED};
@@ -176,6 +176,9 @@ impl<'a> Run<'a> {
         let mut rates: Vec<(&str, f64)> = Vec::new();
         for scenario in self.plan.round(round) {
             let Some(place) = self.place(&scenario) else { continue };
+            if !self.has_time_for(&format!("{what} {}", scenario.name), self.plan.window) {
+                continue;
+            }
             let order = Order {
                 wish: Wish::of(&scenario, Rate::FlatOut),
                 ..order.clone()
@@ -285,6 +288,13 @@ impl<'a> Run<'a> {
         let stalls = outcome.stalls.as_deref().unwrap_or_default();
         let longest = stalls.iter().map(Stall::length).max().unwrap_or_default();
         let back = &outcome.total_received;
+        // What is lost is told by number, and what the appliance says of it follows from it.
+        let mut reasons = if outcome.lost(&scenario) > 0 {
+            Vec::new()
+        } else {
+            outcome.faults.clone()
+        };
+        reasons.extend(gather::behind(outcome.offered() / offered));
         Ok(Some(SustainedReport {
             scenario: scenario.name.to_owned(),
             load: SUSTAINED,
@@ -297,12 +307,7 @@ impl<'a> Run<'a> {
             spoiled: back.altered + back.duplicated + back.reordered,
             stalls: stalls.len(),
             longest_stall_ms: longest.as_secs_f64() * 1000.0,
-            // What is lost is told by number, and what the appliance says of it follows from it.
-            reasons: if outcome.lost(&scenario) > 0 {
-                Vec::new()
-            } else {
-                outcome.faults
-            },
+            reasons,
         }))
     }
 

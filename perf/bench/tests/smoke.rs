@@ -42,7 +42,7 @@ fn what_was_sent_came_back_or_is_lost() {
         .measure(&scenario, &order(&scenario, 20_000.0))
         .expect("measured");
     assert_eq!(outcome.faults, Vec::<String>::new());
-    assert!(outcome.total_sent.listed > 2000, "{outcome:?}");
+    assert!(outcome.total_sent.listed > 0, "nothing was sent");
     assert_eq!(
         outcome.total_sent.listed,
         outcome.total_received.listed + outcome.lost(&scenario)
