@@ -72,12 +72,7 @@ pub struct Outcome {
 impl Outcome {
     /// Packets a second that came back, or, where nothing comes back, that arrived.
     pub fn rate(&self, scenario: &Scenario) -> f64 {
-        let packets = if scenario.returns() {
-            self.received.packets
-        } else {
-            self.arrived
-        };
-        packets as f64 / self.seconds
+        self.packets(scenario) as f64 / self.seconds
     }
 
     /// Packets a second of listed streams that were sent.
@@ -87,7 +82,8 @@ impl Outcome {
 
     /// Packets that the rate counts.
     pub fn packets(&self, scenario: &Scenario) -> u64 {
-        if scenario.returns() {
+        // Of a flood alone nothing comes back either.
+        if scenario.returns() && self.total_sent.listed > 0 {
             self.received.packets
         } else {
             self.arrived
