@@ -4,6 +4,7 @@
 //! talks to the rest of the machine through commands.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build_ebpf;
 mod ci;
 mod demo;
@@ -46,6 +47,8 @@ enum Task {
     BuildEbpf,
     /// Run live streams through the real appliance in network namespaces, with a table and a closing report.
     Demo(demo::Args),
+    /// Measure Tidegate beside what it is compared with, in network namespaces: table, plot and figures.
+    Bench(bench::Args),
     /// Run every test there is and say what could not be proven on this machine.
     Test(test::Args),
     /// Run the fuzz targets, each for some time, and say what each did and found.
@@ -78,6 +81,7 @@ fn run(root: &Path, task: Task) -> Result<()> {
             Ok(())
         }
         Task::Demo(args) => demo::run(root, &args),
+        Task::Bench(args) => bench::run(root, &args),
         Task::Test(args) => test::run(root, &args),
         Task::Fuzz(args) => fuzz::run(root, &args),
         Task::Instructions(args) => instructions::run(root, &args),

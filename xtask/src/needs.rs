@@ -153,6 +153,12 @@ pub(crate) const NEEDS: &[Need] = &[
         &["ethtool"],
         "sets offloads and channels of veth",
     ),
+    Need::command(
+        Group::Lab,
+        "iptables",
+        &["iptables"],
+        "the kernel's hairpin that the bench compares with",
+    ),
     Need::command(Group::Media, "ffmpeg", &["ffmpeg"], "makes and receives live streams"),
     Need::command(
         Group::Media,

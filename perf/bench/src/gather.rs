@@ -1,0 +1,296 @@
+//! From repeats to one report a scenario.
+
+use anyhow::Result;
+
+use crate::device::Lacking;
+use crate::latency::RoundTrips;
+use crate::measure::{Outcome, appliance_core_ns_per_packet, cpu_ns_per_packet};
+use crate::report::{LatencyReport, ScenarioReport, Status};
+use crate::scenario::Scenario;
+use crate::stage::{CORES, GENERATOR_CORE};
+use crate::statistics::{Disturbance, median, spread};
+
+/// Reasons of one scenario that are told; a broken build would repeat itself in every repeat.
+const MOST_REASONS: usize = 4;
+/// Share of a wanted rate that has to be sent: what a generator leaves out in a few stalls is not missed.
+const LEAST_KEPT_UP: f64 = 0.97;
+const MIB: f64 = (1 << 20) as f64;
+
+/// What is known of a scenario so far.
+#[derive(Debug)]
+pub struct Gathered {
+    /// Which.
+    pub scenario: Scenario,
+    status: Status,
+    reasons: Vec<String>,
+    rates: Vec<f64>,
+    gigabits: Vec<f64>,
+    losses: Vec<f64>,
+    costs: [Vec<f64>; 3],
+    memory: Option<(u64, u64)>,
+    steal: Vec<f64>,
+    waiting: Vec<f64>,
+    loads: Vec<AtLoad>,
+    /// The smallest share of a wanted rate that was really sent.
+    kept_up: f64,
+    /// The highest rate at which a search lost nothing, packets a second.
+    pub loss_free: Option<f64>,
+}
+
+/// Round trips at one load.
+#[derive(Debug)]
+struct AtLoad {
+    load: f64,
+    offered: f64,
+    sent: u64,
+    lost: u64,
+    link_lost: u64,
+    trips: RoundTrips,
+    p99_rounds: Vec<f64>,
+}
+
+impl AtLoad {
+    fn report(&self) -> LatencyReport {
+        LatencyReport {
+            sent: self.sent,
+            lost: self.lost,
+            link_lost: self.link_lost,
+            p99_rounds: self.p99_rounds.clone(),
+            ..LatencyReport::new(self.load, self.offered, &self.trips)
+        }
+    }
+}
+
+impl Gathered {
+    /// Nothing yet.
+    pub fn new(scenario: Scenario) -> Gathered {
+        Gathered {
+            scenario,
+            status: Status::Ok,
+            reasons: Vec::new(),
+            rates: Vec::new(),
+            gigabits: Vec::new(),
+            losses: Vec::new(),
+            costs: Default::default(),
+            memory: None,
+            steal: Vec::new(),
+            waiting: Vec::new(),
+            loads: Vec::new(),
+            kept_up: 1.0,
+            loss_free: None,
+        }
+    }
+
+    /// Whether measuring it again makes sense.
+    pub fn goes_on(&self) -> bool {
+        self.status != Status::Skipped
+    }
+
+    /// The maximum: the median of what came back flat out, packets a second.
+    pub fn maximum(&self) -> Option<f64> {
+        median(&self.rates).filter(|rate| *rate > 0.0)
+    }
+
+    /// Remembers that a measurement could not be made.
+    pub fn fail(&mut self, error: &anyhow::Error) {
+        let lacking = error.chain().find_map(|cause| cause.downcast_ref::<Lacking>());
+        self.status = if lacking.is_some() {
+            Status::Skipped
+        } else {
+            Status::Failed
+        };
+        self.reason(lacking.map_or_else(|| format!("{error:#}"), ToString::to_string));
+    }
+
+    /// Remembers what did not hold in a measurement.
+    pub fn blame(&mut self, during: &str, faults: &[String]) {
+        for fault in faults {
+            self.status = Status::Failed;
+            self.reason(format!("{during}: {fault}"));
+        }
+    }
+
+    fn reason(&mut self, reason: String) {
+        let reason = one_line(&reason);
+        if self.reasons.len() < MOST_REASONS && !self.reasons.contains(&reason) {
+            self.reasons.push(reason);
+        }
+    }
+
+    /// Adds a repeat flat out. Returns its rate, packets a second, unless a check failed.
+    pub fn flat_out(&mut self, outcome: &Outcome) -> Option<f64> {
+        let scenario = self.scenario;
+        self.blame("flat out", &outcome.faults);
+        self.disturbed(outcome);
+        if !outcome.faults.is_empty() {
+            return None;
+        }
+        let rate = outcome.rate(&scenario);
+        self.rates.push(rate);
+        self.gigabits.push(rate * f64::from(outcome.frame_bytes) * 8.0 / 1e9);
+        self.losses.push(outcome.loss(&scenario));
+        let costs = [
+            cpu_ns_per_packet(&scenario, outcome),
+            outcome
+                .usage
+                .core_ns_per_packet(GENERATOR_CORE, outcome.packets(&scenario)),
+            appliance_core_ns_per_packet(&scenario, outcome),
+        ];
+        for (all, cost) in self.costs.iter_mut().zip(costs) {
+            all.extend(cost);
+        }
+        if let Some((peak, buffers)) = outcome.memory {
+            let most = self.memory.map_or(0, |(most, _)| most);
+            self.memory = Some((peak.max(most), buffers));
+        }
+        Some(rate)
+    }
+
+    /// Adds a repeat at a share of the maximum. Returns its 99th percentile in microseconds, stall-free where known.
+    ///
+    /// # Errors
+    /// Never: see [`RoundTrips::new`].
+    pub fn at_load(&mut self, load: f64, offered: f64, outcome: &Outcome) -> Result<Option<f64>> {
+        self.blame(&format!("at {:.0} %", load * 100.0), &outcome.faults);
+        self.disturbed(outcome);
+        self.kept_up = self.kept_up.min(outcome.offered() / offered);
+        let stalls = outcome.stalls.as_deref();
+        let mut own = RoundTrips::new(stalls.is_some())?;
+        own.add(&outcome.slices, stalls.unwrap_or_default(), load);
+        let p99 = own.stall_free().or(own.raw()).map(|trips| trips.p99_us);
+        let place = match self.loads.iter().position(|known| (known.load - load).abs() < 1e-9) {
+            Some(place) => place,
+            None => {
+                self.loads.push(AtLoad {
+                    load,
+                    offered,
+                    sent: 0,
+                    lost: 0,
+                    link_lost: 0,
+                    trips: RoundTrips::new(stalls.is_some())?,
+                    p99_rounds: Vec::new(),
+                });
+                self.loads.len() - 1
+            }
+        };
+        if let Some(known) = self.loads.get_mut(place) {
+            known.sent += outcome.total_sent.listed;
+            known.lost += outcome.lost(&self.scenario);
+            known.link_lost += outcome.total_sent.link_lost();
+            known.trips.add(&outcome.slices, stalls.unwrap_or_default(), load);
+            known.p99_rounds.extend(p99);
+        }
+        Ok(p99)
+    }
+
+    fn disturbed(&mut self, outcome: &Outcome) {
+        self.steal.push(outcome.usage.steal(&CORES));
+        self.waiting.push(outcome.usage.waiting());
+    }
+
+    /// What disturbed it.
+    fn disturbance(&self) -> Disturbance {
+        Disturbance {
+            spread: spread(&self.rates),
+            steal: median(&self.steal).unwrap_or(0.0),
+            waiting: median(&self.waiting).unwrap_or(0.0),
+        }
+    }
+
+    /// The report.
+    pub fn report(&self) -> ScenarioReport {
+        let mut loads: Vec<&AtLoad> = self.loads.iter().collect();
+        loads.sort_by(|a, b| a.load.total_cmp(&b.load));
+        let latency: Vec<LatencyReport> = loads.into_iter().map(AtLoad::report).collect();
+        let half = latency
+            .iter()
+            .find(|at| (at.load - 0.5).abs() < 1e-9)
+            .and_then(|at| at.raw);
+        let worst = latency
+            .iter()
+            .filter(|at| at.sent > 0)
+            .map(|at| at.lost as f64 / at.sent as f64)
+            .fold(None, |worst: Option<f64>, loss| {
+                Some(worst.map_or(loss, |worst| worst.max(loss)))
+            });
+        let [cpu, generator_core, appliance_core] = self.costs.each_ref().map(|costs| median(costs));
+        let mut why = self.disturbance().complaints();
+        why.extend(behind(self.kept_up));
+        ScenarioReport {
+            name: self.scenario.name.to_owned(),
+            mpps: self.maximum().map(|rate| rate / 1e6),
+            gbps: median(&self.gigabits),
+            loss: worst.or(median(&self.losses)),
+            p50_us: half.map(|trips| trips.p50_us),
+            p90_us: half.map(|trips| trips.p90_us),
+            p99_us: half.map(|trips| trips.p99_us),
+            p999_us: half.map(|trips| trips.p999_us),
+            max_us: half.map(|trips| trips.max_us),
+            cpu_ns_per_packet: cpu,
+            rss_mib: self.memory.map(|(peak, _)| peak as f64 / MIB),
+            spread: spread(&self.rates),
+            status: self.status,
+            reasons: self.reasons.clone(),
+            what: self.scenario.what,
+            streams: self.scenario.streams,
+            rounds: self.rates.iter().map(|rate| rate / 1e6).collect(),
+            loss_free_mpps: self.loss_free.map(|rate| rate / 1e6),
+            flat_out_loss: median(&self.losses),
+            generator_core_ns_per_packet: generator_core,
+            appliance_core_ns_per_packet: appliance_core,
+            rss_without_buffers_mib: self
+                .memory
+                .map(|(peak, buffers)| peak.saturating_sub(buffers) as f64 / MIB),
+            latency,
+            noisy: !why.is_empty(),
+            why,
+        }
+    }
+}
+
+/// What to say of a generator that sent no more than this share of the rate that was wanted: a load that was not there
+/// proves nothing.
+pub(crate) fn behind(kept_up: f64) -> Option<String> {
+    let percent = kept_up * 100.0;
+    (kept_up < LEAST_KEPT_UP).then(|| format!("the generator sent only {percent:.0} % of a rate that was wanted"))
+}
+
+/// A message fit for a cell of a table: logs and verifiers write many lines, of which the first say what is wrong.
+fn one_line(message: &str) -> String {
+    const MOST: usize = 240;
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let line = words.join(" ").replace('|', "/");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_many_lines_fits_a_cell() {
+        assert_eq!(one_line("a\n  b | c"), "a b / c");
+        assert_eq!(one_line(&"long ".repeat(100)).chars().count(), 243);
+    }
+
+    #[test]
+    fn a_load_that_was_not_there_is_told() {
+        assert_eq!(behind(0.98), None);
+        assert!(behind(0.5).unwrap().contains("50 %"));
+    }
+
+    #[test]
+    fn what_a_machine_lacks_is_skipped_and_everything_else_fails() {
+        let scenario = Scenario::named("iptables").unwrap();
+        let mut gathered = Gathered::new(scenario);
+        gathered.fail(&anyhow::Error::new(Lacking("no nat".to_owned())).context("cannot start"));
+        assert_eq!((gathered.report().status, gathered.goes_on()), (Status::Skipped, false));
+        let mut gathered = Gathered::new(scenario);
+        gathered.fail(&anyhow::anyhow!("boom"));
+        assert_eq!((gathered.report().status, gathered.goes_on()), (Status::Failed, true));
+        assert_eq!(gathered.report().reasons, ["boom"]);
+    }
+}

@@ -1,0 +1,305 @@
+//! One measurement: a fresh stage, something on it, traffic through it, the books closed afterwards.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::check::{self, Expected};
+use crate::cpu::{Sample, Usage};
+use crate::device::{Device, Places};
+use crate::latency::Slice;
+use crate::probe::{Probe, Stall, monotonic_ns};
+use crate::scenario::{Scenario, Subject};
+use crate::stage::{self, APPLIANCE_CORE, CORES, CollectorNapi, GENERATOR_CORE, Stage};
+use crate::traffic::{Collector, GeneratorKind, Running, Sent, Tally, Wish};
+
+/// How often the collector's histogram is read where round trips are measured.
+const SLICE: Duration = Duration::from_millis(10);
+/// How long the last packets may take to come back: more than the longest stall seen.
+const DRAIN: Duration = Duration::from_millis(120);
+/// How long the appliance's own figures may lag: it publishes them several times a second.
+const SETTLED: Duration = Duration::from_millis(400);
+
+/// What to do and for how long.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The traffic.
+    pub wish: Wish,
+    /// Prefixes in Tidegate's whitelist, at least those of the streams.
+    pub prefixes: u32,
+    /// Traffic before anything is measured: flows are met, caches and tables warm.
+    pub warm_up: Duration,
+    /// How long is measured.
+    pub window: Duration,
+    /// Whether round trips are measured by slices, with the probe beside them.
+    pub round_trips: bool,
+    /// More is sent than can come back.
+    pub overload: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Bytes of a frame from its Ethernet header to its last byte.
+    pub frame_bytes: u32,
+    /// Length of the window in seconds, as it was.
+    pub seconds: f64,
+    /// Sent in the window.
+    pub sent: Sent,
+    /// What the collector counted in the window.
+    pub received: Tally,
+    /// Packets of the window that reached the appliance's interface.
+    pub arrived: u64,
+    /// Who used the cores in the window.
+    pub usage: Usage,
+    /// Sent in all, warm-up included.
+    pub total_sent: Sent,
+    /// What the collector counted in all.
+    pub total_received: Tally,
+    /// Packets that reached the appliance in all.
+    pub total_arrived: u64,
+    /// Bytes of peak resident memory of the process, and bytes of its packet buffers.
+    pub memory: Option<(u64, u64)>,
+    /// Round trips, if wanted.
+    pub slices: Vec<Slice>,
+    /// Stalls of the machine within the window, if the probe ran.
+    pub stalls: Option<Vec<Stall>>,
+    /// What did not hold.
+    pub faults: Vec<String>,
+}
+
+impl Outcome {
+    /// Packets a second that came back, or, where nothing comes back, that arrived.
+    pub fn rate(&self, scenario: &Scenario) -> f64 {
+        self.packets(scenario) as f64 / self.seconds
+    }
+
+    /// Packets a second of listed streams that were sent.
+    pub fn offered(&self) -> f64 {
+        self.sent.listed as f64 / self.seconds
+    }
+
+    /// Packets that the rate counts.
+    pub fn packets(&self, scenario: &Scenario) -> u64 {
+        // Of a flood alone nothing comes back either.
+        if scenario.returns() && self.total_sent.listed > 0 {
+            self.received.packets
+        } else {
+            self.arrived
+        }
+    }
+
+    /// Listed packets that did not come back, of the whole run.
+    pub fn lost(&self, scenario: &Scenario) -> u64 {
+        if scenario.returns() {
+            self.total_sent.listed.saturating_sub(self.total_received.listed)
+        } else {
+            (self.total_sent.listed + self.total_sent.unlisted).saturating_sub(self.total_arrived)
+        }
+    }
+
+    /// The same as a share of those sent.
+    pub fn loss(&self, scenario: &Scenario) -> f64 {
+        let sent = if scenario.returns() {
+            self.total_sent.listed
+        } else {
+            self.total_sent.listed + self.total_sent.unlisted
+        };
+        if sent == 0 {
+            0.0
+        } else {
+            self.lost(scenario) as f64 / sent as f64
+        }
+    }
+}
+
+/// What all measurements of a run share.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    /// Programs and files.
+    pub places: Places,
+    /// How packets are made.
+    pub generator: GeneratorKind,
+    /// Where the collector runs.
+    pub napi: CollectorNapi,
+    /// Whether the probe can run here.
+    pub probe: bool,
+}
+
+impl Bench {
+    /// Measures once, on a stage of its own.
+    ///
+    /// # Errors
+    /// Whatever failed. What does not add up is no error but among the outcome's faults.
+    pub fn measure(&self, scenario: &Scenario, order: &Order) -> Result<Outcome> {
+        let stage = Stage::build()?;
+        let policy = order.wish.policy(scenario.subject, order.prefixes);
+        // Children inherit where they may run; the conductor itself stays away from what it measures.
+        stage::run_on(&CORES)?;
+        let device = Device::start(scenario.subject, &stage, &self.places, &policy)?;
+        stage::run_on(&[GENERATOR_CORE])?;
+        let collector = Collector::attach(&stage.lb, &order.wish)?;
+        if self.napi == CollectorNapi::Thread {
+            stage.collect_in_thread()?;
+        }
+        let generator = order.wish.start(&stage.lb, self.generator)?;
+        thread::sleep(order.warm_up);
+        let mut window = self.window(order, &stage, &device, &collector, &generator)?;
+        let total_sent = generator.stop()?;
+        thread::sleep(DRAIN);
+        let total_received = collector.read()?;
+        let memory = device.memory()?.map(|(memory, buffers)| (memory.peak, buffers));
+        let total_arrived = stage.arrived()?;
+        let mut faults = faults(scenario, &total_received);
+        if scenario.is_tidegate() {
+            faults.extend(ask(scenario, order, &stage, &total_sent, &total_received)?);
+        }
+        drop(collector);
+        if let Err(error) = device.stop() {
+            faults.push(format!("{error:#}"));
+        }
+        window.memory = memory;
+        window.faults = faults;
+        (window.total_sent, window.total_received, window.total_arrived) = (total_sent, total_received, total_arrived);
+        Ok(window)
+    }
+
+    /// The measured part; what is known only later is filled in by the caller.
+    fn window(
+        &self,
+        order: &Order,
+        stage: &Stage,
+        device: &Device,
+        collector: &Collector,
+        generator: &Running,
+    ) -> Result<Outcome> {
+        let mut probe = (order.round_trips && self.probe)
+            .then(|| Probe::start(&CORES))
+            .transpose()?;
+        let arrived = stage.arrived()?;
+        let clocks = Sample::take(device.pid())?;
+        let (begin, sent, received) = (monotonic_ns(), generator.sent()?, collector.read()?);
+        let mut slices = Vec::new();
+        if order.round_trips {
+            slices = row_of_slices(collector, &received, begin, order.window)?;
+        } else {
+            thread::sleep(order.window);
+        }
+        let (end, sent_then, received_then) = (monotonic_ns(), generator.sent()?, collector.read()?);
+        let usage = Sample::take(device.pid())?.since(&clocks);
+        let arrived_then = stage.arrived()?;
+        Ok(Outcome {
+            frame_bytes: order.wish.frame_bytes(),
+            seconds: end.saturating_sub(begin) as f64 / 1e9,
+            sent: sent_then.since(&sent),
+            received: received_then.since(&received),
+            arrived: arrived_then.saturating_sub(arrived),
+            usage,
+            total_sent: sent_then,
+            total_received: received_then,
+            total_arrived: arrived_then,
+            memory: None,
+            slices,
+            stalls: probe.as_mut().map(Probe::take),
+            faults: Vec::new(),
+        })
+    }
+}
+
+/// Reads the collector every few milliseconds until the window is over.
+fn row_of_slices(collector: &Collector, first: &Tally, begin: u64, window: Duration) -> Result<Vec<Slice>> {
+    let end = begin + u64::try_from(window.as_nanos()).context("a window of centuries")?;
+    let (mut from, mut before) = (begin, first.clone());
+    let mut slices = Vec::new();
+    while from < end {
+        thread::sleep(SLICE);
+        let (to, now) = (monotonic_ns(), collector.read()?);
+        slices.push(Slice {
+            from,
+            to,
+            round_trips: now.since(&before).round_trips(),
+        });
+        (from, before) = (to, now);
+    }
+    Ok(slices)
+}
+
+/// What the collector saw that must not be.
+fn faults(scenario: &Scenario, received: &Tally) -> Vec<String> {
+    let mut faults = Vec::new();
+    // The kernel forwards as a router does, with a lower TTL, and never claims to leave packets as they were.
+    if received.altered > 0 && scenario.subject != Subject::Iptables {
+        faults.push(format!(
+            "{} packets came back altered: {}",
+            received.altered,
+            received.alterations()
+        ));
+    }
+    if received.duplicated > 0 {
+        faults.push(format!("{} packets came back twice", received.duplicated));
+    }
+    if received.reordered > 0 {
+        faults.push(format!("{} packets came back out of order", received.reordered));
+    }
+    if received.unlisted > 0 && scenario.is_tidegate() {
+        faults.push(format!("{} packets of unlisted sources came back", received.unlisted));
+    }
+    faults
+}
+
+/// Waits for the appliance's figures to settle and looks into them.
+fn ask(scenario: &Scenario, order: &Order, stage: &Stage, sent: &Sent, received: &Tally) -> Result<Vec<String>> {
+    thread::sleep(SETTLED);
+    let streams = scenario.subject != Subject::Any && order.wish.listed;
+    let expected = Expected {
+        streams: streams.then(|| streams_between(u64::from(scenario.streams), sent.listed, received.listed)),
+        unlisted: order.wish.floods(),
+        overloaded: order.overload,
+    };
+    check::check(&stage.appliance, &expected)
+}
+
+/// How many streams the appliance has to follow, at least and at most: all that had a packet. Where packets are lost a stream
+/// may have lost all of its few, but hardly all of many.
+fn streams_between(streams: u64, sent: u64, received: u64) -> (u64, u64) {
+    const MANY: u64 = 50;
+    let most = streams.min(sent);
+    let least = if received >= sent {
+        most
+    } else {
+        most.min(received / MANY)
+    };
+    (least, most)
+}
+
+/// Nanoseconds of processor time for each packet, by the definition of [`crate::report::ScenarioReport`].
+pub fn cpu_ns_per_packet(scenario: &Scenario, outcome: &Outcome) -> Option<f64> {
+    let packets = outcome.packets(scenario);
+    match outcome.usage.process_ns_per_packet(packets) {
+        Some(cost) => Some(cost),
+        // Programs and NAT run in the softirq of whoever sends.
+        None => outcome.usage.core_ns_per_packet(GENERATOR_CORE, packets),
+    }
+}
+
+/// The same of the appliance's core, whoever used it.
+pub fn appliance_core_ns_per_packet(scenario: &Scenario, outcome: &Outcome) -> Option<f64> {
+    outcome
+        .usage
+        .core_ns_per_packet(APPLIANCE_CORE, outcome.packets(scenario))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stream_that_had_a_packet_is_followed() {
+        assert_eq!(streams_between(50, 1000, 1000), (50, 50));
+        assert_eq!(streams_between(10_000, 700, 700), (700, 700));
+        // Flat out half is lost; each stream still had a hundred packets.
+        assert_eq!(streams_between(10_000, 2_000_000, 1_000_000), (10_000, 10_000));
+        assert_eq!(streams_between(10_000, 20_000, 10_000), (200, 10_000));
+    }
+}

@@ -1,0 +1,444 @@
+//! What a run found, in the shape of `latest.json`. Keys may be added, never renamed; what is not known is `null`.
+
+use serde::Serialize;
+
+use crate::gate::Verdict;
+use crate::latency::{Percentiles, RoundTrips};
+use crate::machine::Machine;
+
+/// The version of the report's shape.
+pub const SCHEMA: u32 = 1;
+
+/// A run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Where and when.
+    pub machine: Machine,
+    /// Whether windows were short and repeats few.
+    pub quick: bool,
+    /// What was left out or cut, for people.
+    pub cut: Vec<String>,
+    /// Seconds that the run took.
+    pub seconds: f64,
+    /// How packets were made.
+    pub generator: &'static str,
+    /// Where they were collected: by the core that sent them back, or in a thread of its own.
+    pub collector: &'static str,
+    /// Whether the stall probe ran.
+    pub probe: bool,
+    /// Whether anything disturbed the run so much that its figures are not to be trusted.
+    pub noisy: bool,
+    /// What disturbed it.
+    pub why: Vec<String>,
+    /// The scenarios.
+    pub scenarios: Vec<ScenarioReport>,
+    /// What is compared back to back.
+    pub pairs: Vec<PairReport>,
+    /// The run of half a minute just below the maximum.
+    pub sustained: Option<SustainedReport>,
+    /// The flood.
+    pub flood: Option<FloodReport>,
+    /// The targets, and whether they are met.
+    pub gate: Vec<Verdict>,
+}
+
+/// How a scenario's measurement ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Measured, and every check held.
+    #[default]
+    Ok,
+    /// A check did not hold; the figures are given but prove nothing.
+    Failed,
+    /// This machine lacks something it needs.
+    Skipped,
+}
+
+/// One scenario.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ScenarioReport {
+    /// Its name.
+    pub name: String,
+    /// Million packets a second that came back flat out, the median of the repeats; for `xdp-drop` those that arrived.
+    pub mpps: Option<f64>,
+    /// The same in gigabits a second of Ethernet frames, without preamble, checksum and gap.
+    pub gbps: Option<f64>,
+    /// The largest share of packets lost at 10 %, 50 % and 80 % of `mpps`; for `xdp-drop` and where nothing else was
+    /// measured that of the flat-out runs.
+    pub loss: Option<f64>,
+    /// Round trip at half of `mpps`, microseconds, all of them: median.
+    pub p50_us: Option<f64>,
+    /// 90th percentile.
+    pub p90_us: Option<f64>,
+    /// 99th percentile.
+    pub p99_us: Option<f64>,
+    /// 99.9th percentile.
+    pub p999_us: Option<f64>,
+    /// The longest.
+    pub max_us: Option<f64>,
+    /// Nanoseconds of processor time for each packet flat out: of the process where there is one, else of the core that the
+    /// kernel's work was done on, which includes making the packet.
+    pub cpu_ns_per_packet: Option<f64>,
+    /// The process' peak resident memory in MiB, buffers shared with the kernel included.
+    pub rss_mib: Option<f64>,
+    /// Relative interquartile range of the repeats of `mpps`.
+    pub spread: Option<f64>,
+
+    /// How it ended.
+    pub status: Status,
+    /// Why it failed or was skipped.
+    pub reasons: Vec<String>,
+    /// What it is.
+    pub what: &'static str,
+    /// Streams sent.
+    pub streams: u32,
+    /// Every repeat's million packets a second, in the order of measuring.
+    pub rounds: Vec<f64>,
+    /// The highest rate, in million packets a second, at which a search lost nothing.
+    pub loss_free_mpps: Option<f64>,
+    /// Share of the packets sent flat out that did not come back.
+    pub flat_out_loss: Option<f64>,
+    /// Nanoseconds that the generator's core was busy for each packet flat out.
+    pub generator_core_ns_per_packet: Option<f64>,
+    /// Nanoseconds that the appliance's core was busy for each packet flat out.
+    pub appliance_core_ns_per_packet: Option<f64>,
+    /// `rss_mib` without the packet buffers.
+    pub rss_without_buffers_mib: Option<f64>,
+    /// Round trips at 10 %, 50 % and 80 % of `mpps`.
+    pub latency: Vec<LatencyReport>,
+    /// Whether its figures are not to be trusted.
+    pub noisy: bool,
+    /// Why.
+    pub why: Vec<String>,
+}
+
+/// Round trips at one load.
+#[derive(Clone, Debug, Serialize)]
+pub struct LatencyReport {
+    /// Share of the scenario's own maximum.
+    pub load: f64,
+    /// Million packets a second that were sent.
+    pub offered_mpps: f64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that did not come back.
+    pub lost: u64,
+    /// Packets that the lab's link refused on either way: as far as `lost` goes, they are not the appliance's fault.
+    pub link_lost: u64,
+    /// All round trips.
+    pub raw: Option<Percentiles>,
+    /// Those outside of stalls and their backlogs.
+    pub stall_free: Option<Percentiles>,
+    /// 99th percentile of each repeat, stall-free where known: what the pairs compare.
+    pub p99_rounds: Vec<f64>,
+    /// Times that a core was taken away for more than 200 us.
+    pub stalls: usize,
+    /// Their total length in milliseconds.
+    pub stalled_ms: f64,
+    /// Share of the time left out of the stall-free figures.
+    pub excluded: f64,
+    /// Share of round trips, and the microseconds within which they lay.
+    pub curve: Vec<(f64, f64)>,
+}
+
+impl LatencyReport {
+    /// A report of pooled repeats at a load, of which the caller fills in how many packets there were.
+    pub fn new(load: f64, offered_pps: f64, trips: &RoundTrips) -> LatencyReport {
+        LatencyReport {
+            load,
+            offered_mpps: offered_pps / 1e6,
+            sent: 0,
+            lost: 0,
+            link_lost: 0,
+            raw: trips.raw(),
+            stall_free: trips.stall_free(),
+            p99_rounds: Vec::new(),
+            stalls: trips.stalls,
+            stalled_ms: trips.stalled.as_secs_f64() * 1000.0,
+            excluded: if trips.slices == 0 {
+                0.0
+            } else {
+                trips.excluded as f64 / trips.slices as f64
+            },
+            curve: trips.curve(),
+        }
+    }
+
+    /// The figures to judge by: without stalls where that is known.
+    pub fn best(&self) -> Option<Percentiles> {
+        self.stall_free.or(self.raw)
+    }
+}
+
+/// Two scenarios measured back to back.
+#[derive(Clone, Debug, Serialize)]
+pub struct PairReport {
+    /// What is compared.
+    pub name: String,
+    /// With what.
+    pub base: String,
+    /// The median of the pairs' ratios of packets a second.
+    pub ratio: f64,
+    /// Each pair's ratio.
+    pub ratios: Vec<f64>,
+    /// Relative interquartile range of the ratios.
+    pub spread: Option<f64>,
+    /// The median of the pairs' ratios of the 99th percentile at half load.
+    pub p99_ratio: Option<f64>,
+}
+
+/// A long run just below the maximum.
+#[derive(Clone, Debug, Serialize)]
+pub struct SustainedReport {
+    /// What ran.
+    pub scenario: String,
+    /// Share of its maximum.
+    pub load: f64,
+    /// Which maximum: `loss-free` or `flat-out`.
+    pub of: &'static str,
+    /// Million packets a second.
+    pub offered_mpps: f64,
+    /// For how long.
+    pub seconds: f64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that did not come back.
+    pub lost: u64,
+    /// Packets that the lab's link refused on either way.
+    pub link_lost: u64,
+    /// Packets that came back altered, twice or out of order.
+    pub spoiled: u64,
+    /// Times that a core was taken away meanwhile.
+    pub stalls: usize,
+    /// The longest of them in milliseconds.
+    pub longest_stall_ms: f64,
+    /// What did not hold.
+    pub reasons: Vec<String>,
+}
+
+/// Listed streams beside a flood, and what a packet of the flood costs.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FloodReport {
+    /// Million packets a second of the listed streams.
+    pub listed_mpps: f64,
+    /// Packets of the listed streams sent.
+    pub listed_sent: u64,
+    /// Those that did not come back.
+    pub listed_lost: u64,
+    /// Million packets a second of the flood that the XDP program dropped meanwhile.
+    pub flood_mpps: f64,
+    /// The flood alone, by size of the whitelist.
+    pub costs: Vec<FloodCost>,
+}
+
+/// A flood alone against a whitelist of some size, beside the program that drops everything.
+#[derive(Clone, Debug, Serialize)]
+pub struct FloodCost {
+    /// Prefixes in the whitelist.
+    pub prefixes: u32,
+    /// Million packets a second that were dropped.
+    pub mpps: f64,
+    /// Nanoseconds a packet, making it and bringing it there included.
+    pub ns_per_packet: f64,
+    /// That of `xdp-drop`, measured right before.
+    pub drop_ns_per_packet: f64,
+    /// The median of the pairs' ratios.
+    pub ratio: f64,
+    /// Each pair's ratio.
+    pub ratios: Vec<f64>,
+}
+
+impl Report {
+    /// A scenario that was measured.
+    pub fn scenario(&self, name: &str) -> Option<&ScenarioReport> {
+        self.scenarios.iter().find(|scenario| scenario.name == name)
+    }
+
+    /// Whether a scenario that was asked for failed.
+    pub fn failed(&self) -> bool {
+        let sustained = self
+            .sustained
+            .as_ref()
+            .is_some_and(|sustained| !sustained.reasons.is_empty());
+        sustained || self.scenarios.iter().any(|scenario| scenario.status == Status::Failed)
+    }
+}
+
+impl ScenarioReport {
+    /// The latencies at a share of the maximum.
+    pub fn at_load(&self, load: f64) -> Option<&LatencyReport> {
+        self.latency.iter().find(|latency| (latency.load - load).abs() < 1e-6)
+    }
+}
+
+/// A made-up run for the tests of what is built from reports.
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn percentiles(p50: f64) -> Percentiles {
+        Percentiles {
+            samples: 100_000,
+            p50_us: p50,
+            p90_us: p50 * 1.5,
+            p99_us: p50 * 3.0,
+            p999_us: p50 * 10.0,
+            max_us: p50 * 50.0,
+        }
+    }
+
+    pub(crate) fn measured(name: &str, mpps: f64, p50: f64) -> ScenarioReport {
+        let latency = |load: f64| LatencyReport {
+            load,
+            offered_mpps: mpps * load,
+            sent: 1000,
+            lost: 0,
+            link_lost: 0,
+            raw: Some(percentiles(p50 * 2.0)),
+            stall_free: Some(percentiles(p50)),
+            p99_rounds: vec![p50 * 3.0],
+            stalls: 2,
+            stalled_ms: 3.0,
+            excluded: 0.01,
+            curve: vec![
+                (0.0, p50 / 2.0),
+                (0.5, p50),
+                (0.9, p50 * 1.5),
+                (0.99, p50 * 3.0),
+                (0.999, p50 * 10.0),
+            ],
+        };
+        let raw = percentiles(p50 * 2.0);
+        ScenarioReport {
+            name: name.to_owned(),
+            mpps: Some(mpps),
+            gbps: Some(mpps * 11.504),
+            loss: Some(0.0),
+            p50_us: Some(raw.p50_us),
+            p90_us: Some(raw.p90_us),
+            p99_us: Some(raw.p99_us),
+            p999_us: Some(raw.p999_us),
+            max_us: Some(raw.max_us),
+            cpu_ns_per_packet: Some(1000.0 / mpps),
+            rss_mib: Some(300.0),
+            spread: Some(0.02),
+            rounds: vec![mpps; 7],
+            latency: vec![latency(0.1), latency(0.5), latency(0.8)],
+            ..ScenarioReport::default()
+        }
+    }
+
+    pub(crate) fn report() -> Report {
+        Report {
+            schema: SCHEMA,
+            machine: Machine::look(),
+            quick: false,
+            cut: Vec::new(),
+            seconds: 600.0,
+            generator: "kernel",
+            collector: "sender",
+            probe: true,
+            noisy: false,
+            why: Vec::new(),
+            scenarios: vec![
+                measured("xdp-drop", 6.5, 2.0),
+                measured("afxdp-forward", 0.80, 6.0),
+                measured("inspect-50", 0.76, 7.0),
+                measured("inspect-10000", 0.70, 8.0),
+            ],
+            pairs: vec![
+                PairReport {
+                    name: "inspect-50".to_owned(),
+                    base: "afxdp-forward".to_owned(),
+                    ratio: 0.95,
+                    ratios: vec![0.95; 7],
+                    spread: Some(0.01),
+                    p99_ratio: Some(1.2),
+                },
+                PairReport {
+                    name: "inspect-10000".to_owned(),
+                    base: "afxdp-forward".to_owned(),
+                    ratio: 0.875,
+                    ratios: vec![0.875; 7],
+                    spread: Some(0.01),
+                    p99_ratio: Some(1.3),
+                },
+            ],
+            sustained: Some(SustainedReport {
+                scenario: "inspect-50".to_owned(),
+                load: 0.95,
+                of: "flat-out",
+                offered_mpps: 0.72,
+                seconds: 30.0,
+                sent: 21_600_000,
+                lost: 0,
+                link_lost: 0,
+                spoiled: 0,
+                stalls: 4,
+                longest_stall_ms: 3.0,
+                reasons: Vec::new(),
+            }),
+            flood: Some(FloodReport {
+                listed_mpps: 0.38,
+                listed_sent: 1_000_000,
+                listed_lost: 0,
+                flood_mpps: 3.2,
+                costs: vec![FloodCost {
+                    prefixes: 100,
+                    mpps: 5.5,
+                    ns_per_packet: 182.0,
+                    drop_ns_per_packet: 154.0,
+                    ratio: 1.18,
+                    ratios: vec![1.18; 5],
+                }],
+            }),
+            gate: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_shape_is_as_promised() {
+        let json = serde_json::to_value(report()).unwrap();
+        for key in ["cpu", "cores", "kernel", "virtualised", "memory", "commit", "date"] {
+            assert!(json["machine"].get(key).is_some(), "machine.{key}");
+        }
+        let promised = [
+            "name",
+            "mpps",
+            "gbps",
+            "loss",
+            "p50_us",
+            "p90_us",
+            "p99_us",
+            "p999_us",
+            "max_us",
+            "cpu_ns_per_packet",
+            "rss_mib",
+            "spread",
+        ];
+        for scenario in json["scenarios"].as_array().unwrap() {
+            for key in promised {
+                assert!(scenario[key].is_number() || key == "name", "{key} of {scenario}");
+            }
+            assert_eq!(scenario["latency"][1]["load"], 0.5);
+            assert!(scenario["latency"][1]["stall_free"]["p999_us"].is_number());
+            // The flat figures are the raw ones at half load.
+            assert_eq!(scenario["p50_us"], scenario["latency"][1]["raw"]["p50_us"]);
+        }
+        // A scenario that was not measured has every key all the same.
+        let empty = serde_json::to_value(ScenarioReport::default()).unwrap();
+        assert!(promised.iter().all(|key| empty.get(key).is_some()));
+        assert!(empty["mpps"].is_null());
+    }
+
+    #[test]
+    fn a_failed_check_fails_the_run() {
+        let mut report = report();
+        assert!(!report.failed());
+        report.scenarios[1].status = Status::Failed;
+        assert!(report.failed());
+    }
+}
