@@ -185,14 +185,24 @@ impl Walk {
 /// Why it is not a packet to inspect.
 #[inline(always)]
 pub fn frame<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
-    match usual::frame(frame, geneve_port) {
+    match usual_frame(frame, geneve_port) {
         Some(walk) => Ok(walk),
-        None => unusual::<L>(frame, geneve_port),
+        None => any_frame::<L>(frame, geneve_port),
     }
 }
 
+/// [`frame`] for the one shape in which nearly all packets come; `None` for all others, sound or not.
+#[inline(always)]
+pub fn usual_frame(frame: &[u8], geneve_port: u16) -> Option<Walk> {
+    usual::frame(frame, geneve_port)
+}
+
+/// [`frame`] without the short way through the usual shape.
+///
+/// # Errors
+/// Why it is not a packet to inspect.
 #[inline(never)]
-fn unusual<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
+pub fn any_frame<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
     frame_in::<L, _>(&SliceCursor::new(frame), geneve_port)
 }
 
