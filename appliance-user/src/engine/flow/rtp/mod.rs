@@ -65,7 +65,11 @@ impl Flow {
             if self.is_blocked(datagram.direction) {
                 return Err(DropReason::StreamBlocked);
             }
-            return admitted.and(if is_ts { malformed(media.payload, context) } else { Ok(()) });
+            return admitted.and(if is_ts {
+                malformed(media.payload, context)
+            } else {
+                Ok(())
+            });
         };
         if sender.rist {
             stream.speaks_rist(context.rule);
@@ -92,7 +96,11 @@ impl Flow {
         if blocked {
             return Err(DropReason::StreamBlocked);
         }
-        if is_ts { malformed(media.payload, context) } else { Ok(()) }
+        if is_ts {
+            malformed(media.payload, context)
+        } else {
+            Ok(())
+        }
     }
 
     #[cold]
