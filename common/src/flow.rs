@@ -136,7 +136,7 @@ impl FlowKey {
             Some(id) => (id, HAS_ENDPOINT),
             None => (0, 0),
         };
-        let flags = has_endpoint | low.is_v6 as u64 * LOW_IS_V6 | high.is_v6 as u64 * HIGH_IS_V6;
+        let flags = has_endpoint | (low.is_v6 as u64 * LOW_IS_V6) | (high.is_v6 as u64 * HIGH_IS_V6);
         let last = (low_port as u64) << 48 | (high_port as u64) << 32 | (protocol as u64) << 8 | flags;
         let key = FlowKey([endpoint, low.upper, low.lower, high.upper, high.lower, last]);
         (key, direction)
@@ -227,19 +227,23 @@ mod tests {
     /// Addresses that often share a part, so that every field decides about the order at times.
     fn address() -> impl Strategy<Value = IpAddr> {
         prop_oneof![
-            (0u32..3, any::<bool>()).prop_map(|(low, high)| IpAddr::V4(Ipv4Addr::from_bits(low | u32::from(high) << 31))),
-            (0u128..3, any::<bool>()).prop_map(|(low, high)| IpAddr::V6(Ipv6Addr::from_bits(low | u128::from(high) << 127))),
+            (0u32..3, any::<bool>())
+                .prop_map(|(low, high)| IpAddr::V4(Ipv4Addr::from_bits(low | u32::from(high) << 31))),
+            (0u128..3, any::<bool>())
+                .prop_map(|(low, high)| IpAddr::V6(Ipv6Addr::from_bits(low | u128::from(high) << 127))),
             any::<[u8; 16]>().prop_map(IpAddr::from),
         ]
     }
 
     fn tuple() -> impl Strategy<Value = Tuple> {
         let end = || (address(), 0u16..3).prop_map(|(address, port)| SocketAddr::new(address, port));
-        (proptest::option::of(0u64..2), 0u8..3, end(), end()).prop_map(|(endpoint, protocol, source, destination)| Tuple {
-            endpoint,
-            protocol,
-            source,
-            destination,
+        (proptest::option::of(0u64..2), 0u8..3, end(), end()).prop_map(|(endpoint, protocol, source, destination)| {
+            Tuple {
+                endpoint,
+                protocol,
+                source,
+                destination,
+            }
         })
     }
 

@@ -6,11 +6,13 @@
 //! length of the datagram or packet around it, so trailing padding is never taken for content.
 
 mod limits;
+mod options;
 mod steps;
 mod transport;
 mod usual;
 
 pub use limits::{KernelLimits, Limits, UserLimits};
+pub use options::{Encapsulation, encapsulation};
 
 use core::net::IpAddr;
 
@@ -19,7 +21,7 @@ use crate::cursor::{Cursor, SliceCursor};
 use crate::drop_reason::DropReason;
 use crate::flow::{Direction, FlowKey, Tuple};
 use crate::wire::ethernet::{self, Ethernet, VlanTag};
-use crate::wire::geneve::{AwsOption, Geneve, OptionHeader};
+use crate::wire::geneve::Geneve;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::protocol;
@@ -48,17 +50,6 @@ pub struct Outer {
     pub geneve: usize,
     /// One past the UDP datagram's last byte, which is inside the frame.
     pub end: usize,
-}
-
-/// What the load balancer's GENEVE options say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Encapsulation {
-    /// Endpoint id (class 0x0108 type 1).
-    pub endpoint: Option<u64>,
-    /// Attachment id (class 0x0108 type 2).
-    pub attachment: Option<u64>,
-    /// Flow cookie (class 0x0108 type 3).
-    pub cookie: Option<u32>,
 }
 
 /// The inner packet's IP header, extension headers not yet followed.
@@ -185,14 +176,24 @@ impl Walk {
 /// Why it is not a packet to inspect.
 #[inline(always)]
 pub fn frame<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
-    match usual::frame(frame, geneve_port) {
+    match usual_frame(frame, geneve_port) {
         Some(walk) => Ok(walk),
-        None => unusual::<L>(frame, geneve_port),
+        None => any_frame::<L>(frame, geneve_port),
     }
 }
 
+/// [`frame`] for the one shape in which nearly all packets come; `None` for all others, sound or not.
+#[inline(always)]
+pub fn usual_frame(frame: &[u8], geneve_port: u16) -> Option<Walk> {
+    usual::frame(frame, geneve_port)
+}
+
+/// [`frame`] without the short way through the usual shape.
+///
+/// # Errors
+/// Why it is not a packet to inspect.
 #[inline(never)]
-fn unusual<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
+pub fn any_frame<L: Limits>(frame: &[u8], geneve_port: u16) -> Result<Walk, Stop> {
     frame_in::<L, _>(&SliceCursor::new(frame), geneve_port)
 }
 
@@ -222,7 +223,7 @@ pub fn ip<L: Limits>(packet: &[u8]) -> Result<Walk, Stop> {
 pub fn frame_in<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Walk, Stop> {
     let outer = outer::<L, C>(cursor, geneve_port)?;
     let header = geneve(cursor, &outer)?;
-    let endpoint = endpoint::<L, C>(cursor, &outer, &header)?;
+    let endpoint = options::endpoint::<L, C>(cursor, &outer, &header)?;
     // Each family goes on by itself: where they met, every byte of their addresses would be carried through memory.
     let at = options_end(&outer, &header);
     match header.protocol() {
@@ -236,33 +237,6 @@ pub fn frame_in<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Wa
         }
         _ => Err(Stop::Malformed(DropReason::GeneveProtocol)),
     }
-}
-
-/// Which endpoint the load balancer's option names.
-#[inline(always)]
-fn endpoint<L: Limits, C: Cursor>(cursor: &C, outer: &Outer, header: &Geneve) -> Result<Option<u64>, Stop> {
-    let mut endpoint = None;
-    options::<L, C>(cursor, outer, header, |option, at| {
-        if endpoint.is_none() && option.aws() == Some(AwsOption::Endpoint) {
-            endpoint = Some(u64::from_be_bytes(whole(cursor, at)?));
-        }
-        Ok(())
-    })?;
-    Ok(endpoint)
-}
-
-/// What the load balancer's options say in a frame whose outer headers were walked.
-///
-/// # Errors
-/// Why the options are not to be believed.
-pub fn encapsulation<L: Limits>(frame: &[u8], outer: &Outer) -> Result<Encapsulation, Stop> {
-    let cursor = SliceCursor::new(frame);
-    let header = geneve(&cursor, outer)?;
-    let mut found = Encapsulation::default();
-    options::<L, _>(&cursor, outer, &header, |option, at| {
-        keep(&cursor, &mut found, option, at)
-    })?;
-    Ok(found)
 }
 
 /// [`ethernet`] over any cursor.
@@ -348,7 +322,7 @@ pub fn outer<L: Limits, C: Cursor>(cursor: &C, geneve_port: u16) -> Result<Outer
 pub fn inner<L: Limits, C: Cursor>(cursor: &C, outer: &Outer) -> Result<Inner, Stop> {
     let header = geneve(cursor, outer)?;
     if header.has_critical() {
-        options::<L, C>(cursor, outer, &header, |_, _| Ok(()))?;
+        options::each::<L, C>(cursor, outer, &header, |_, _| Ok(()))?;
     }
     payload_ip(cursor, outer, &header)
 }
@@ -410,53 +384,6 @@ fn geneve<C: Cursor>(cursor: &C, outer: &Outer) -> Result<Geneve, Stop> {
 #[inline(always)]
 fn options_end(outer: &Outer, header: &Geneve) -> usize {
     plus(plus(outer.geneve, Geneve::LEN), header.options_length())
-}
-
-/// Shows `each` option with its data's offset; the options must add up to the length in the header. A critical option is
-/// fatal where the header announces one: those that are known here are not critical.
-#[inline(always)]
-fn options<L: Limits, C: Cursor>(
-    cursor: &C,
-    outer: &Outer,
-    header: &Geneve,
-    mut each: impl FnMut(OptionHeader, usize) -> Result<(), Stop>,
-) -> Result<(), Stop> {
-    let end = cursor.settle(options_end(outer, header));
-    let mut at = plus(outer.geneve, Geneve::LEN);
-    for _ in 0..L::GENEVE_OPTIONS {
-        if at >= end {
-            break;
-        }
-        let data = plus(at, OptionHeader::LEN);
-        let option = OptionHeader::new(whole(cursor, at)?);
-        let next = plus(data, option.data_length());
-        if next > end {
-            return Err(Stop::Malformed(DropReason::GeneveOptions));
-        }
-        if header.has_critical() && option.is_critical() {
-            return Err(Stop::Malformed(DropReason::GeneveCriticalOption));
-        }
-        each(option, data)?;
-        at = next;
-    }
-    if at < end { Err(Stop::BeyondLimits) } else { Ok(()) }
-}
-
-/// Takes over an option that the load balancer made; of several with one type the first counts.
-fn keep<C: Cursor>(cursor: &C, found: &mut Encapsulation, option: OptionHeader, at: usize) -> Result<(), Stop> {
-    match option.aws() {
-        Some(AwsOption::Endpoint) if found.endpoint.is_none() => {
-            found.endpoint = Some(u64::from_be_bytes(whole(cursor, at)?));
-        }
-        Some(AwsOption::Attachment) if found.attachment.is_none() => {
-            found.attachment = Some(u64::from_be_bytes(whole(cursor, at)?));
-        }
-        Some(AwsOption::Cookie) if found.cookie.is_none() => {
-            found.cookie = Some(u32::from_be_bytes(whole(cursor, at)?));
-        }
-        _ => {}
-    }
-    Ok(())
 }
 
 #[inline(always)]

@@ -76,7 +76,11 @@ fn the_usual_way_leads_where_the_long_way_does() {
         assert_eq!(walk::frame::<UserLimits>(bytes, PORT), long, "{bytes:02x?}");
     };
     for padding in [0, 9] {
-        let bytes = Frame { padding, ..wrapped(media_v4()) }.bytes();
+        let bytes = Frame {
+            padding,
+            ..wrapped(media_v4())
+        }
+        .bytes();
         for place in 0..120.min(bytes.len()) {
             for value in 0..=u8::MAX {
                 let mut other = bytes.clone();
@@ -149,11 +153,7 @@ fn options_may_come_in_any_order_or_not_at_all() {
     frame.options = [option(0x0107, 1, 2), frame.options.clone(), option(0x0107, 9, 0)].concat();
     assert_eq!(walked(&frame).tuple().endpoint, Some(ENDPOINT));
     frame.options = option(CLASS_AWS, 1, 1);
-    assert_eq!(
-        walked(&frame).tuple().endpoint,
-        None,
-        "an endpoint id has eight bytes"
-    );
+    assert_eq!(walked(&frame).tuple().endpoint, None, "an endpoint id has eight bytes");
     frame.options.clear();
     assert_eq!(walked(&frame).tuple().endpoint, None);
     frame.options = option(0x0107, 5, 0).repeat(63);
@@ -183,7 +183,10 @@ fn extension_headers_are_followed_as_far_as_the_limits_go() {
     };
     for count in [1, 4, 16] {
         let walk = walked(&wrapped(inner(count)));
-        assert_eq!((walk.protocol(), walk.ports(), walk.payload_length), (17, Some((7, 8)), 9));
+        assert_eq!(
+            (walk.protocol(), walk.ports(), walk.payload_length),
+            (17, Some((7, 8)), 9)
+        );
     }
     assert_eq!(stopped(&wrapped(inner(17))), Stop::BeyondLimits);
     let five = wrapped(inner(5)).bytes();

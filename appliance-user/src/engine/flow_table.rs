@@ -101,6 +101,9 @@ struct Slot<K, T> {
     value: T,
 }
 
+// Two cache lines a flow: one to find it by, one that says what it speaks and where its streams are.
+const _: () = assert!(size_of::<Option<Slot<FlowKey, super::flow::Flow>>>() == 128);
+
 /// What became of an insertion.
 #[derive(Debug)]
 pub(super) enum Inserted<T> {

@@ -24,8 +24,8 @@ const BYTES_AHEAD: usize = 4;
 /// Bytes of a packet that are asked for at most: those of an Ethernet frame of 1,500 bytes. What is inspected lies spread over
 /// it; a jumbo's first lines are enough to set the processor's own prefetching off.
 const BYTES: usize = 1536;
-/// Packets on their way between their walk and their decision.
-const RING: usize = FLOW_AHEAD + 1;
+/// Packets on their way between their walk and their decision; a power of two.
+const RING: usize = (FLOW_AHEAD + 1).next_power_of_two();
 
 /// What a packet is by itself, and where its flow was when it was looked for.
 #[derive(Debug)]
@@ -39,8 +39,22 @@ pub(super) struct Sighting {
 }
 
 /// Packets of a burst between their walk and their decision.
-#[derive(Debug, Default)]
-pub(super) struct Ring(Vec<Result<Sighting, Stop>>);
+#[derive(Debug)]
+pub(super) struct Ring([Result<Sighting, Stop>; RING]);
+
+impl Default for Ring {
+    fn default() -> Self {
+        Ring([const { Err(Stop::NotForUs) }; RING])
+    }
+}
+
+impl Ring {
+    /// Of the burst's packet with that number.
+    #[inline(always)]
+    fn of(&self, number: usize) -> &Result<Sighting, Stop> {
+        &self.0[number % RING]
+    }
+}
 
 impl Engine {
     /// Decides about the frames of a burst as [`Engine::process`] does, one by one and with the same results, but with less
@@ -53,8 +67,7 @@ impl Engine {
         bytes: impl Fn(&mut F) -> &mut [u8],
         mut decided: impl FnMut(&mut F, Verdict),
     ) {
-        let mut ring = core::mem::take(&mut self.ring);
-        ring.0.clear();
+        let mut ring = Ring::default();
         for frame in frames.iter_mut().take(BYTES_AHEAD) {
             ask_for_bytes(bytes(frame));
         }
@@ -62,39 +75,41 @@ impl Engine {
             if let Some(frame) = frames.get_mut(step + BYTES_AHEAD) {
                 ask_for_bytes(bytes(frame));
             }
-            let place = step % RING;
             if let Some(frame) = frames.get_mut(step) {
-                let mut sighting = self.sight(bytes(frame));
-                if let Ok(seen) = &mut sighting {
+                let sighting = &mut ring.0[step % RING];
+                self.sight(bytes(frame), sighting);
+                if let Ok(seen) = sighting {
                     seen.guess = self.flows.guess(seen.hash);
-                }
-                match ring.0.get_mut(place) {
-                    Some(known) => *known = sighting,
-                    None => ring.0.push(sighting),
                 }
             }
             let ahead = |of: usize| step.checked_sub(FLOW_AHEAD - of).filter(|n| *n < frames.len());
-            if let Some(Ok(seen)) = ahead(STREAM_AHEAD).and_then(|n| ring.0.get(n % RING)) {
+            if let Some(Ok(seen)) = ahead(STREAM_AHEAD).map(|n| ring.of(n)) {
                 self.ask(seen, Flow::prefetch);
             }
-            if let Some(Ok(seen)) = ahead(FIGURES_AHEAD).and_then(|n| ring.0.get(n % RING)) {
+            if let Some(Ok(seen)) = ahead(FIGURES_AHEAD).map(|n| ring.of(n)) {
                 self.ask(seen, Flow::prefetch_figures);
             }
             let turn = step.checked_sub(FLOW_AHEAD);
-            if let Some((n, frame)) = turn.and_then(|n| Some((n, frames.get_mut(n)?)))
-                && let Some(sighting) = ring.0.get(n % RING)
-            {
-                let verdict = self.process_sighted(now, policy, bytes(frame), sighting);
+            if let Some((n, frame)) = turn.and_then(|n| Some((n, frames.get_mut(n)?))) {
+                let verdict = self.process_sighted(now, policy, bytes(frame), ring.of(n));
                 decided(frame, verdict);
             }
         }
-        self.ring = ring;
     }
 
-    /// What an Ethernet frame from the load balancer is by itself.
+    /// What an Ethernet frame from the load balancer is by itself, written where it is to stand: it is too large to be moved
+    /// about for every packet.
     #[inline(always)]
-    pub(super) fn sight(&self, frame: &[u8]) -> Result<Sighting, Stop> {
-        walk::frame::<UserLimits>(frame, self.config.geneve_port).map(|walk| self.sighting(walk))
+    pub(super) fn sight(&self, frame: &[u8], sighting: &mut Result<Sighting, Stop>) {
+        match walk::usual_frame(frame, self.config.geneve_port) {
+            Some(walk) => *sighting = Ok(self.sighting(walk)),
+            None => self.sight_any(frame, sighting),
+        }
+    }
+
+    #[inline(never)]
+    fn sight_any(&self, frame: &[u8], sighting: &mut Result<Sighting, Stop>) {
+        *sighting = walk::any_frame::<UserLimits>(frame, self.config.geneve_port).map(|walk| self.sighting(walk));
     }
 
     /// What a walked packet is by itself.

@@ -40,7 +40,7 @@ use self::event::StreamEvent;
 use self::expect::Activity;
 use self::flow::{Context, Datagram, Flow};
 use self::flow_table::{FlowTable, Sweep};
-use self::foresight::{Ring, Sighting};
+use self::foresight::Sighting;
 use self::fragments::{FragmentCache, FragmentKey};
 use self::group::{Groups, Post};
 pub use self::media::mpegts::Content;
@@ -133,8 +133,6 @@ pub struct Engine {
     to_tell_of_misses: usize,
     /// The newest time that was given.
     clock: Timestamp,
-    /// Empty but for the time in which a burst is processed.
-    ring: Ring,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
 }
@@ -160,7 +158,6 @@ impl Engine {
             post: Post::new(config.worker, config.workers, config.group_seed),
             to_tell_of_misses: 0,
             clock: Timestamp::default(),
-            ring: Ring::default(),
             retired: config.keep_gone.then(Vec::new),
         }
     }
@@ -168,7 +165,8 @@ impl Engine {
     /// Decides about an Ethernet frame from the load balancer and, when it goes back, turns it around in place: MACs and
     /// outer addresses swapped, TTL 64, everything else untouched.
     pub fn process(&mut self, now: Timestamp, policy: &Published<'_>, frame: &mut [u8]) -> Verdict {
-        let sighting = self.sight(frame);
+        let mut sighting = Err(Stop::NotForUs);
+        self.sight(frame, &mut sighting);
         self.process_sighted(now, policy, frame, &sighting)
     }
 

@@ -71,7 +71,10 @@ pub(super) fn frame(frame: &[u8], geneve_port: u16) -> Option<Walk> {
         Some(endpoint),
         protocol::UDP,
         (Address::new(IpAddr::V4(inner_ip.source())), inner_udp.source_port()),
-        (Address::new(IpAddr::V4(inner_ip.destination())), inner_udp.destination_port()),
+        (
+            Address::new(IpAddr::V4(inner_ip.destination())),
+            inner_udp.destination_port(),
+        ),
     );
     Some(Walk {
         outer: Some(Outer {

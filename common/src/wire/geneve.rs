@@ -158,7 +158,33 @@ impl AwsOptions {
     /// The endpoint's id; `None` where these are other options, or the same ones in another order.
     #[inline(always)]
     pub const fn endpoint(self) -> Option<u64> {
-        let [a0, a1, a2, a3, e0, e1, e2, e3, e4, e5, e6, e7, b0, b1, b2, b3, .., c0, c1, c2, c3, _, _, _, _] = self.0;
+        let [
+            a0,
+            a1,
+            a2,
+            a3,
+            e0,
+            e1,
+            e2,
+            e3,
+            e4,
+            e5,
+            e6,
+            e7,
+            b0,
+            b1,
+            b2,
+            b3,
+            ..,
+            c0,
+            c1,
+            c2,
+            c3,
+            _,
+            _,
+            _,
+            _,
+        ] = self.0;
         let headers = [[a0, a1, a2, a3], [b0, b1, b2, b3], [c0, c1, c2, c3]];
         let [first, second, third] = headers;
         let known = u32::from_be_bytes(first) == AwsOptions::HEADERS[0]

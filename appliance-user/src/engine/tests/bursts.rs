@@ -57,7 +57,11 @@ fn frame(sent: Sent, numbers: &mut [u16; 12]) -> Vec<u8> {
             wrap(&ipv4([10, 0, 9, 9], [10, 0, 0, sender], 1, &message))
         }
         Sent::Part { sender, first } => {
-            let payload = if first { udp(40_000, 5000, &next(sender)) } else { vec![0; 64] };
+            let payload = if first {
+                udp(40_000, 5000, &next(sender))
+            } else {
+                vec![0; 64]
+            };
             let mut inner = ipv4([10, 0, 0, sender], [10, 0, 9, 9], 17, &payload);
             inner[6..8].copy_from_slice(&if first { [0x20, 0] } else { [0, 9] });
             wrap(&inner)
