@@ -49,6 +49,24 @@ impl AtHand for FilePacket<'_> {
     }
 }
 
+/// How many packets go on, as far as they come before a time.
+#[inline(always)]
+fn length<P: AtHand>(
+    packets: &[P],
+    moment: &Moment,
+    until: Timestamp,
+    mut goes_on: impl FnMut(Header) -> bool,
+) -> usize {
+    let mut count = 0;
+    for packet in packets {
+        if !goes_on(Header::of(packet.bytes())) || P::TIMED && packet.came(moment) >= until {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
+
 /// The packet that a PID's run ended with, whose content is not hashed yet, and the PID's place.
 type Unhashed<'a, P> = Option<(usize, &'a P)>;
 
@@ -102,27 +120,19 @@ impl Court {
         };
         let place = pid.place;
         let run = |until: Timestamp| {
-            let (mut count, mut came) = (0, first.came(moment));
-            if came >= until {
-                return (count, came);
-            }
-            count = 1;
             let mut expected = header;
-            for packet in next {
-                let header = Header::of(packet.bytes());
+            let goes_on = |next: Header| {
                 expected = expected.after(1);
-                let goes_on = if null {
-                    header.is_plain_null()
-                } else {
-                    header == expected
-                };
-                if !goes_on || P::TIMED && packet.came(moment) >= until {
-                    break;
-                }
-                count += 1;
-                came = packet.came(moment);
-            }
-            (count, came)
+                next == expected
+            };
+            // Two loops, each of which is short.
+            let more = match null {
+                true => length(next, moment, until, Header::is_plain_null),
+                false => length(next, moment, until, goes_on),
+            };
+            let last = more.checked_sub(1).and_then(|last| next.get(last)).unwrap_or(first);
+            let comes = usize::from(first.came(moment) < until);
+            ((more + 1) * comes, last.came(moment))
         };
         let (count, came) = match self.analysis.analyser_mut() {
             Some(analyser) => analyser.count_run(place, run)?,

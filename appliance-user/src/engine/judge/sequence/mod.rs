@@ -5,14 +5,17 @@
 //! too far away to be believed is a candidate: the next consecutive number confirms it, anything else shows that it was
 //! alone.
 
+mod calm;
 mod restart;
 mod rewind;
+mod tally;
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use self::restart::Candidate;
 use self::rewind::Rewind;
+use self::tally::{count_copy, count_out_of_order, lose};
 use super::arrival::{Arrival, Waiting};
 use super::pace::{Pace, Settling};
 use super::pending::{History, MAX_NUMBERS, Pending, STEADY_NUMBERS, remembered};
@@ -140,37 +143,6 @@ impl Sequencer {
     #[cfg(test)]
     pub(super) fn remembered(&self) -> u64 {
         self.history.capacity()
-    }
-
-    /// Whether this is the number that follows, nothing before it is missing, and nothing is in doubt.
-    #[inline]
-    pub(super) fn is_next(&self, sequence: u32) -> bool {
-        self.calm && (sequence ^ self.next as u32) & self.mask == 0
-    }
-
-    /// Takes the number that [`Sequencer::is_next`], which is judged at once, as [`Sequencer::offer`] would.
-    #[inline]
-    pub(super) fn go_on(&mut self, now: Timestamp, hash: u32, grant: &mut Grant) {
-        let number = self.next;
-        self.pace.step(now, 1);
-        self.last_accepted = now;
-        let capacity = self.history.capacity();
-        if capacity < STEADY_NUMBERS && number - self.first >= capacity {
-            self.remember_more(grant);
-        }
-        self.history.mark(number, hash);
-        self.highest = number;
-        self.next = number + 1;
-    }
-
-    /// The stream goes on: twice as much is remembered, until it is a second or two.
-    #[cold]
-    fn remember_more(&mut self, grant: &mut Grant) {
-        self.history.reserve(self.history.capacity(), self.highest, grant);
-    }
-
-    fn settle(&mut self) {
-        self.calm = self.started && self.gaps.is_empty() && self.candidate.is_none() && self.rewind.is_none();
     }
 
     /// Takes a packet. Whether it was new: a number that the sequence goes on with, or that it missed; no copy, and none that
@@ -510,30 +482,4 @@ impl Sequencer {
         bench.in_order(packet);
         self.next = self.highest + 1;
     }
-}
-
-/// `count` numbers below `end` are lost.
-fn lose(end: u64, count: u64, bench: &mut impl Bench) {
-    if count > 0 {
-        bench.counters().lost += count;
-        bench.lost(end - count, count);
-    }
-}
-
-fn count_copy(packet: &Arrival<'_>, bench: &mut impl Bench) {
-    let counters = bench.counters();
-    *(if packet.digest.retransmitted {
-        &mut counters.retransmitted
-    } else {
-        &mut counters.duplicated
-    }) += 1;
-}
-
-fn count_out_of_order(packet: &Arrival<'_>, bench: &mut impl Bench) {
-    let counters = bench.counters();
-    *(if packet.digest.retransmitted {
-        &mut counters.retransmitted
-    } else {
-        &mut counters.reordered
-    }) += 1;
 }
