@@ -107,7 +107,7 @@ impl Default for Config {
             content: Content::Sampled,
             keep_gone: false,
             analyse: true,
-            memory: 256 << 20,
+            memory: 288 << 20,
             extract: false,
             worker: 0,
             workers: 1,
