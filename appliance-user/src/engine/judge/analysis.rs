@@ -8,11 +8,12 @@ use crate::policy::rule::TsRule;
 
 /// A stream's analyser, if it has one.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Analysis {
+    grant: Grant,
     /// What the analyser will be, from the first TS packet on.
     awaited: Option<(Axis, Arc<TsRule>)>,
     analyser: Option<Box<Analyser>>,
-    grant: Grant,
 }
 
 impl Analysis {
@@ -39,7 +40,7 @@ impl Analysis {
     /// The first TS packet is here.
     #[inline]
     pub(super) fn begin(&mut self) {
-        if self.awaited.is_some() {
+        if self.analyser.is_none() {
             self.make();
         }
     }

@@ -63,23 +63,46 @@ pub(super) struct Error {
     pub(super) since_previous: u64,
 }
 
-/// A PID's last packet.
+/// A PID's last packet. One cache line: every run of packets touches it.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 struct PidState {
     counters: PidCounters,
-    last: TsDigest,
     /// [`Continuity::now`] when the last packet was judged.
     judged: Past,
+    /// The header that the next packet has if it is plain and goes on. Null packets' have any counter.
+    next: Header,
+    /// The last packet, but for what `next` says of it where it was plain.
+    last: TsDigest,
     last_ms: u32,
+    /// The last packet was plain, and judged in a run.
+    in_run: bool,
     /// The last packet was a second copy.
     duplicated: bool,
 }
 
+const _: () = assert!(size_of::<PidState>() == 64, "a hostile stream may have 8192 of them");
+
 impl PidState {
-    /// The counter that the next packet should have.
-    #[inline]
-    fn expected(&self, packet: &TsDigest) -> u8 {
-        (self.last.continuity_counter() + u8::from(packet.has_payload())) & 0x0f
+    /// The last packet.
+    fn last(&self) -> TsDigest {
+        let header = self.next.before();
+        match self.in_run {
+            true => TsDigest {
+                head: header.head(),
+                control: header.control(),
+                adaptation_flags: 0,
+                hash: self.last.hash,
+            },
+            false => self.last,
+        }
+    }
+
+    /// The next packet is the last one now.
+    fn follow(&mut self, packet: &TsDigest, now_ms: u32, duplicated: bool) {
+        self.last = *packet;
+        self.next = Header::plain(packet.head, packet.continuity_counter()).after(1);
+        (self.last_ms, self.in_run, self.duplicated) = (now_ms, false, duplicated);
     }
 
     /// Judges a packet that is not the next one without more ado. `now` is [`Continuity::now`].
@@ -90,9 +113,10 @@ impl PidState {
         } else {
             Gap::NumbersMissing
         };
-        let expected = self.expected(packet);
+        let last = self.last();
+        let expected = counted_on(&last, packet);
         let anything_goes = self.judged.epoch() != now.epoch() || packet.discontinuity();
-        let copy = packet.has_payload() && *packet == self.last && gap == Gap::Whole && !anything_goes;
+        let copy = packet.has_payload() && *packet == last && gap == Gap::Whole && !anything_goes;
         let wrong = match copy {
             true => self.duplicated,
             false => !anything_goes && packet.continuity_counter() != expected,
@@ -100,8 +124,8 @@ impl PidState {
         *duplicates += u64::from(copy && !wrong);
         let since_previous = u64::from(now_ms.wrapping_sub(self.last_ms)) * MILLISECOND;
         self.counters.continuity_errors += u64::from(wrong);
-        self.last = *packet;
-        (self.judged, self.last_ms, self.duplicated) = (now, now_ms, copy);
+        self.judged = now;
+        self.follow(packet, now_ms, copy);
         let error = wrong.then_some(Error {
             gap,
             expected,
@@ -111,13 +135,35 @@ impl PidState {
     }
 }
 
-/// Every PID's state.
+/// A PID whose next packet goes on from its last one: [`Continuity::goes_on`].
+pub(super) struct GoingOn<'a> {
+    /// Its place.
+    pub(super) place: usize,
+    state: &'a mut PidState,
+}
+
+impl GoingOn<'_> {
+    /// Takes so many plain packets, each of which goes on from the one before it. `first` is the first one's header; the hash
+    /// of the last is told by [`Continuity::remember`] once it is known.
+    #[inline]
+    pub(super) fn take(self, first: Header, count: usize, now_ms: u32) {
+        let state = self.state;
+        state.counters.packets += count as u64;
+        state.next = first.after(count);
+        (state.last_ms, state.in_run, state.duplicated) = (now_ms, true, false);
+    }
+}
+
+/// Every PID's state. What every packet needs comes last, so that it lies together with what its owner needs.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Continuity {
-    pids: Vec<PidState>,
     /// Open-addressed: places in `pids`; its length is a power of two and twice the number of PIDs at least.
     index: Vec<u16>,
-    /// The place of the last packet's PID: most packets follow one of their own.
+    /// The place of null packets, once there are any.
+    null: Option<usize>,
+    pids: Vec<PidState>,
+    /// The place of the last packet's PID that is not the null packets': most packets follow one of their own.
     recent: usize,
     now: Past,
 }
@@ -149,6 +195,7 @@ impl Default for Continuity {
             pids: Vec::new(),
             index: Vec::new(),
             recent: 0,
+            null: None,
             now: Past::new(0, 1),
         }
     }
@@ -186,10 +233,9 @@ impl Continuity {
         state.counters.packets += 1;
         // The common packet counts one up from the last one of the same epoch, and nothing is missing between them: it is no
         // copy, and nothing about it is wrong.
-        let follows = packet.continuity_counter() == state.expected(packet);
+        let follows = packet.continuity_counter() == counted_on(&state.last(), packet);
         if follows && state.judged == now {
-            state.last = *packet;
-            (state.last_ms, state.duplicated) = (now_ms, false);
+            state.follow(packet, now_ms, false);
         } else if packet.pid() != NULL_PID {
             return Some(state.weigh(place, packet, now_ms, now, duplicates));
         }
@@ -197,34 +243,25 @@ impl Continuity {
         Some(Judged { place, gap, error })
     }
 
-    /// The place of the PID of a plain packet that goes on from the PID's last one, so that nothing about it is wrong: it
-    /// counts one up and nothing is missing between them. Null packets always do. `None` for any other, and for a new PID.
+    /// The PID of a plain packet that goes on from the PID's last one, so that nothing about it is wrong: it counts one up
+    /// and nothing is missing between them. `None` for any other packet.
     #[inline]
-    pub(super) fn goes_on(&mut self, header: Header) -> Option<usize> {
-        let pid = header.head() & NULL_PID;
-        let place = match self.pids.get(self.recent) {
-            Some(state) if state.counters.pid == pid => self.recent,
-            _ => self.known(pid)?,
-        };
-        let state = self.pids.get(place)?;
-        let counted = (header.control() ^ state.last.control.wrapping_add(1)) & 0x0f == 0;
-        if counted && state.judged == self.now || header.is_null() {
-            self.recent = place;
-            Some(place)
-        } else {
-            None
+    pub(super) fn goes_on(&mut self, header: Header) -> Option<GoingOn<'_>> {
+        if self.pids.get(self.recent).is_none_or(|state| state.next != header) {
+            self.recent = self.known(header.pid())?;
         }
+        let place = self.recent;
+        let state = self.pids.get_mut(place)?;
+        let goes_on = state.next == header && state.judged == self.now;
+        goes_on.then_some(GoingOn { place, state })
     }
 
-    /// Takes so many plain packets, the first of which [`Continuity::goes_on`] holds of and each other follows. `place` is
-    /// their PID's, `last` the last one's header; its hash is told by [`Continuity::remember`] once it is known.
+    /// The null packets' PID, which any plain null packet goes on; `None` where there were none.
     #[inline]
-    pub(super) fn take_run(&mut self, place: usize, last: Header, count: u64, now_ms: u32) {
-        if let Some(state) = self.pids.get_mut(place) {
-            state.counters.packets += count;
-            (state.last.head, state.last.control, state.last.adaptation_flags) = (last.head(), last.control(), 0);
-            (state.last_ms, state.duplicated) = (now_ms, false);
-        }
+    pub(super) fn null(&mut self) -> Option<GoingOn<'_>> {
+        let place = self.null?;
+        let state = self.pids.get_mut(place)?;
+        Some(GoingOn { place, state })
     }
 
     /// The hash of a PID's last packet, which a run ended with.
@@ -284,6 +321,9 @@ impl Continuity {
         }
         let place = self.pids.len();
         self.enter(pid, place);
+        if pid == NULL_PID {
+            self.null = Some(place);
+        }
         let counters = PidCounters {
             pid,
             ..PidCounters::default()
@@ -291,6 +331,7 @@ impl Continuity {
         self.pids.push(PidState {
             counters,
             judged: Past::new(0, self.now.epoch().wrapping_sub(1)),
+            next: Header::plain(pid, 0),
             ..PidState::default()
         });
         if self.pids.len() * 2 > self.index.len() {
@@ -321,6 +362,12 @@ impl Continuity {
             *free = place as u16;
         }
     }
+}
+
+/// The counter of a packet that goes on from another.
+#[inline]
+fn counted_on(last: &TsDigest, packet: &TsDigest) -> u8 {
+    (last.continuity_counter() + u8::from(packet.has_payload())) & 0x0f
 }
 
 /// Where the search for a PID begins. PIDs of a programme are often neighbours or multiples of 256.

@@ -7,6 +7,7 @@ use super::analysis::Analysis;
 use super::arrival::Arrival;
 use super::continuity::{self, Continuity, Gap};
 use super::docket::{self, Docket};
+use super::pace::Settling;
 use super::sequence::Bench;
 use super::{Event, Fault, ResetCause, Sink, TransportCounters, TsCounters};
 use crate::engine::media::mpegts::PACKET_SIZE;
@@ -17,21 +18,23 @@ use crate::engine::ts::{Analyser, TsEvent};
 /// Bytes of packets that wait which one stream may keep: the tables and clocks of some seconds.
 const KEPT_BYTES: usize = 256 << 10;
 
-/// Everything that is told of packets once their order is known.
+/// Everything that is told of packets once their order is known. What every packet needs comes last, so that it lies together
+/// with what the sequence needs.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Court {
-    pub(super) continuity: Continuity,
-    pub(super) docket: Docket,
-    pub(super) ts: TsCounters,
     pub(super) transport: TransportCounters,
+    /// What the stream may hold beyond its first packets.
+    pub(super) grant: Grant,
+    pub(super) docket: Docket,
     pub(super) unsequenced: Option<Fault>,
     /// A packet went by whose TS could not be seen: what a PID's counter did meanwhile is not known.
     pub(super) unseen: bool,
     /// The media is handed on in sequence order.
     pub(super) hands_on: bool,
-    /// What the stream may hold beyond its first packets.
-    pub(super) grant: Grant,
     pub(super) analysis: Analysis,
+    pub(super) ts: TsCounters,
+    pub(super) continuity: Continuity,
 }
 
 impl Court {
@@ -74,7 +77,9 @@ impl Court {
     pub(super) fn bad_sync(&mut self, moment: &Moment) {
         self.ts.packets += 1;
         self.ts.sync_byte_errors += 1;
-        self.analyse(moment.settling, |analyser, found| analyser.bad_sync(moment.came, found));
+        self.analyse(moment.settling.nanos(), |analyser, found| {
+            analyser.bad_sync(moment.came, found)
+        });
     }
 
     /// Judges a packet, whose bytes are asked for only if they say more than its header.
@@ -101,7 +106,7 @@ impl Court {
             && analyser.count(moment.came, place, header, gap)
         {
             let bytes = bytes();
-            self.analyse(moment.settling, |analyser, found| {
+            self.analyse(moment.settling.nanos(), |analyser, found| {
                 analyser.attend(place, header, bytes, gap, found);
             });
         }
@@ -123,7 +128,7 @@ impl Court {
 
     #[cold]
     fn continuity_error(&mut self, moment: &Moment, header: &TsDigest, error: continuity::Error) {
-        let (at, settling) = (moment.judged, moment.settling);
+        let (at, settling) = (moment.judged, moment.settling.nanos());
         let fault = match (self.unsequenced, error.gap) {
             (Some(fault), _) => fault,
             (None, Gap::NumbersMissing) => Fault::Network,
@@ -161,14 +166,14 @@ pub(super) struct Moment {
     /// The same in milliseconds, modulo 2^32.
     pub(super) milliseconds: u32,
     pub(super) came: Timestamp,
-    /// How long what is found is held back, in nanoseconds.
-    pub(super) settling: u64,
+    /// How long what is found is held back.
+    pub(super) settling: Settling,
 }
 
 impl Moment {
     /// Judged when it came.
     #[inline]
-    pub(super) fn of_arrival(at: Timestamp, settling: u64) -> Self {
+    pub(super) fn of_arrival(at: Timestamp, settling: Settling) -> Self {
         Moment {
             judged: at,
             milliseconds: continuity::milliseconds(at),
@@ -182,8 +187,8 @@ impl Moment {
 pub(super) struct Sitting<'a, S> {
     pub(super) court: &'a mut Court,
     pub(super) now: Timestamp,
-    /// How long what is found is held back, in nanoseconds.
-    pub(super) settling: u64,
+    /// How long what is found is held back.
+    pub(super) settling: Settling,
     pub(super) out: &'a mut S,
 }
 
@@ -252,7 +257,7 @@ impl<S: Sink> Bench for Sitting<'_, S> {
     fn lost(&mut self, first: u64, count: u64) {
         let first = first as u32;
         self.court.docket.tell(Event::GivenUp { first, count });
-        let (at, settling) = (self.now, self.settling);
+        let (at, settling) = (self.now, self.settling.nanos());
         self.court.continuity.numbers_missing();
         let tainted = self.court.docket.is_tainted(at, settling);
         let event = Event::Lost { at, count, tainted };

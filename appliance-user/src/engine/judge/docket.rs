@@ -24,13 +24,14 @@ const LONGEST_ABSENCE: u64 = 30_000_000_000;
 
 /// Events of one stream that were not told yet.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Docket {
-    /// There is something in it.
-    waits: bool,
     held: VecDeque<(Timestamp, Event)>,
     /// At most what one call can find: told at the end of the call, or of the next one after a rebase.
     ready: Vec<Event>,
     last_finding: Option<Timestamp>,
+    /// There is something in it.
+    waits: bool,
 }
 
 impl Docket {

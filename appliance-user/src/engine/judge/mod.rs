@@ -40,8 +40,9 @@ use self::continuity::Continuity;
 pub use self::continuity::PidCounters;
 use self::court::{Court, Moment, Sitting};
 use self::docket::Docket;
+use self::pace::Settling;
 use self::sequence::{Bench, Sequencer};
-use super::media::mpegts::PACKET_SIZE;
+use super::media::mpegts::{Content, PACKET_SIZE};
 use super::memory::Allowance;
 use super::time::Timestamp;
 pub use super::ts::Axis;
@@ -223,30 +224,32 @@ pub struct TsCounters {
     pub transport_errors: u64,
 }
 
-/// The judge of one stream. See the module's documentation.
+/// The judge of one stream. See the module's documentation. What every packet needs lies together in the middle.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Judge {
-    /// `None` where the order of arrival is all there is.
-    sequencer: Option<Sequencer>,
     court: Court,
     clock: Timestamp,
+    /// The packets have numbers; else the order of arrival is all there is.
+    numbered: bool,
+    /// Idle where they have none.
+    sequencer: Sequencer,
 }
 
 impl Judge {
     /// A judge that has seen nothing. `window` is how long a missing number is waited for; `unsequenced` says whose fault
     /// errors are under [`Ordering::Arrival`] and means nothing otherwise.
     pub fn new(ordering: Ordering, window: Duration, unsequenced: UnsequencedFault) -> Self {
-        let sequencer = match ordering {
-            Ordering::Rtp => Some(Sequencer::new(16, window)),
-            Ordering::Srt => Some(Sequencer::new(31, window)),
-            Ordering::Arrival => None,
+        let (numbered, bits) = match ordering {
+            Ordering::Rtp => (true, 16),
+            Ordering::Srt => (true, 31),
+            Ordering::Arrival => (false, 32),
         };
-        let unsequenced = sequencer.is_none().then_some(match unsequenced {
+        let unsequenced = (!numbered).then_some(match unsequenced {
             UnsequencedFault::Unknown => Fault::Unknown,
             UnsequencedFault::Source => Fault::Source,
         });
         Judge {
-            sequencer,
             court: Court {
                 continuity: Continuity::default(),
                 docket: Docket::default(),
@@ -259,24 +262,27 @@ impl Judge {
                 analysis: Analysis::new(),
             },
             clock: Timestamp::default(),
+            numbered,
+            sequencer: Sequencer::new(bits, window),
         }
     }
 
     /// Changes the reorder window, for gaps that are open too.
     pub fn set_window(&mut self, window: Duration) {
-        if let Some(sequencer) = &mut self.sequencer {
-            sequencer.set_window(window);
-        }
+        self.sequencer.set_window(window);
     }
 
     /// How long events are held back now: until twice the window has passed, or 100 packets, but two seconds at most. A
     /// number that was forged ahead of its time meets the genuine one within that.
     pub fn settling(&self) -> Duration {
-        Duration::from_nanos(self.settling_nanos())
+        Duration::from_nanos(self.held_back().nanos())
     }
 
-    fn settling_nanos(&self) -> u64 {
-        self.sequencer.as_ref().map_or(0, Sequencer::settling)
+    fn held_back(&self) -> Settling {
+        match self.numbered {
+            true => self.sequencer.settling(),
+            false => Settling::default(),
+        }
     }
 
     /// What it holds beyond a stream's first packets comes out of this allowance.
@@ -323,21 +329,22 @@ impl Judge {
 
     /// Takes the usual packet: the next in order, with nothing before it to wait for, which is new. What is found of it
     /// [`Judge::tell`] tells. `false` for any other, of which nothing was taken.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn take(&mut self, now: Timestamp, packet: &Packet<'_>) -> bool {
-        let mut settling = 0;
-        if let Some(sequencer) = &mut self.sequencer {
-            if packet.retransmitted || !sequencer.is_next(packet.sequence) || self.court.hands_on {
-                return false;
-            }
-            settling = sequencer.settling();
-            sequencer.go_on(now, packet.hash(), &mut self.court.grant);
-        } else if self.court.hands_on {
+        let mut settling = Settling::default();
+        if self.court.hands_on {
             return false;
         }
+        if self.numbered {
+            if packet.retransmitted || !self.sequencer.is_next(packet.sequence) {
+                return false;
+            }
+            settling = self.sequencer.settling();
+            self.sequencer.go_on(now, packet.hash(), &mut self.court.grant);
+        }
         self.clock = now;
-        let moment = Moment::of_arrival(now, settling);
-        self.court.datagram(&moment, packet.ts, packet.content);
+        self.court
+            .datagram(&Moment::of_arrival(now, settling), packet.ts, packet.content);
         true
     }
 
@@ -365,14 +372,14 @@ impl Judge {
         self.clock = now;
         let packet = Arrival { at: now, digest, bytes };
         let mut bench = Sitting {
-            settling: self.settling_nanos(),
+            settling: self.held_back(),
             court: &mut self.court,
             now,
             out,
         };
-        let fresh = match &mut self.sequencer {
-            Some(sequencer) => sequencer.offer(packet, &mut bench),
-            None => {
+        let fresh = match self.numbered {
+            true => self.sequencer.offer(packet, &mut bench),
+            false => {
                 bench.in_order(packet);
                 true
             }
@@ -391,9 +398,8 @@ impl Judge {
                 .iter()
                 .for_each(|packet| out.media(core::slice::from_ref(packet.bytes)));
         }
-        self.court.analysis.begin();
-        let moment = Moment::of_arrival(last.at, 0);
-        self.court.file(&moment, packets);
+        let moment = Moment::of_arrival(last.at, Settling::default());
+        self.court.packets(&moment, packets, Content::Full);
         self.court.docket.release(last.at, out);
     }
 
@@ -402,11 +408,11 @@ impl Judge {
     pub fn advance(&mut self, now: Timestamp, out: &mut impl Sink) {
         self.clock = self.clock.max(now);
         self.sit(out, |sequencer, now, bench| sequencer.advance(now, bench));
-        let settling = self.settling_nanos();
+        let settling = self.held_back().nanos();
         self.court
             .analyse(settling, |analyser, found| analyser.advance(now, found));
         self.court.docket.release(now, out);
-        let sequence = self.sequencer.as_ref().map_or(0, Sequencer::memory);
+        let sequence = self.sequencer.memory();
         // What was given back is free for others now; more than was granted it never holds.
         self.court.grant.hold(sequence + self.court.memory());
     }
@@ -420,6 +426,8 @@ impl Judge {
     /// The input ends: whatever still waits is judged and told.
     pub fn flush(&mut self, out: &mut impl Sink) {
         self.sit(out, |sequencer, _, bench| sequencer.flush(bench));
+        let settling = self.held_back().nanos();
+        self.court.analyse(settling, |analyser, found| analyser.finish(found));
         self.court.docket.release_all(out);
     }
 
@@ -465,7 +473,10 @@ impl Judge {
         out: &mut S,
         work: impl FnOnce(&mut Sequencer, Timestamp, &mut Sitting<'_, S>) -> R,
     ) -> Option<R> {
-        let (now, sequencer) = (self.clock, self.sequencer.as_mut()?);
+        if !self.numbered {
+            return None;
+        }
+        let (now, sequencer) = (self.clock, &mut self.sequencer);
         let mut bench = Sitting {
             settling: sequencer.settling(),
             court: &mut self.court,

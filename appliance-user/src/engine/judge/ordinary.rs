@@ -7,83 +7,64 @@
 use super::arrival::FilePacket;
 use super::continuity;
 use super::court::{Court, Moment};
-use crate::engine::media::mpegts::{self, AT_ONCE, Content, Header, PACKET_SIZE, SYNC_BYTE};
+use crate::engine::media::mpegts::{self, Content, Header, PACKET_SIZE, SYNC_BYTE};
 use crate::engine::time::Timestamp;
 
 /// A TS packet whose bytes are at hand, in the order of its stream.
-pub(super) trait AtHand: Sized {
+pub(super) trait AtHand {
+    /// Packets of this kind have times of their own.
+    const TIMED: bool;
     /// All of it.
     fn bytes(&self) -> &[u8; PACKET_SIZE];
-    /// When it is judged, and came, in a datagram of that moment.
-    fn moment(&self, datagram: &Moment) -> Moment;
-    /// The headers of the first [`AT_ONCE`] packets.
-    fn headers(packets: &[Self]) -> [Header; AT_ONCE];
-    /// How many of `length` packets from a place on come before a time; and when the last of those does.
-    fn before(packets: &[Self], run: (usize, usize), datagram: &Moment, until: Timestamp) -> (usize, Timestamp);
-    /// `came` in milliseconds, modulo 2^32.
-    fn milliseconds(datagram: &Moment, came: Timestamp) -> u32;
+    /// When it came, in a datagram of that moment.
+    fn came(&self, datagram: &Moment) -> Timestamp;
 }
 
 /// A packet of a datagram.
 impl AtHand for [u8; PACKET_SIZE] {
+    const TIMED: bool = false;
+
     #[inline]
     fn bytes(&self) -> &[u8; PACKET_SIZE] {
         self
     }
 
-    fn moment(&self, datagram: &Moment) -> Moment {
-        *datagram
-    }
-
     #[inline]
-    fn headers(packets: &[Self]) -> [Header; AT_ONCE] {
-        // Of a known number they are read without a loop.
-        match packets.as_array::<{ AT_ONCE - 1 }>() {
-            Some(packets) => Header::of_each(packets.iter()),
-            None => Header::of_each(packets.iter()),
-        }
-    }
-
-    #[inline]
-    fn before(_: &[Self], (_, length): (usize, usize), datagram: &Moment, until: Timestamp) -> (usize, Timestamp) {
-        (if datagram.came < until { length } else { 0 }, datagram.came)
-    }
-
-    #[inline]
-    fn milliseconds(datagram: &Moment, _: Timestamp) -> u32 {
-        datagram.milliseconds
+    fn came(&self, datagram: &Moment) -> Timestamp {
+        datagram.came
     }
 }
 
 impl AtHand for FilePacket<'_> {
+    const TIMED: bool = true;
+
     #[inline]
     fn bytes(&self) -> &[u8; PACKET_SIZE] {
         self.bytes
     }
 
-    fn moment(&self, datagram: &Moment) -> Moment {
-        Moment::of_arrival(self.at, datagram.settling)
-    }
-
     #[inline]
-    fn headers(packets: &[Self]) -> [Header; AT_ONCE] {
-        Header::of_each(packets.iter().map(|packet| packet.bytes))
+    fn came(&self, _: &Moment) -> Timestamp {
+        self.at
     }
+}
 
-    /// A file's clock never goes back.
-    #[inline]
-    fn before(packets: &[Self], run: (usize, usize), datagram: &Moment, until: Timestamp) -> (usize, Timestamp) {
-        let (place, length) = run;
-        let run = packets.get(place..place + length).unwrap_or_default();
-        let last = run.iter().rposition(|packet| packet.at < until);
-        let at = last.and_then(|last| run.get(last)).map(|packet| packet.at);
-        (last.map_or(0, |last| last + 1), at.unwrap_or(datagram.came))
+/// How many packets go on, as far as they come before a time.
+#[inline(always)]
+fn length<P: AtHand>(
+    packets: &[P],
+    moment: &Moment,
+    until: Timestamp,
+    mut goes_on: impl FnMut(Header) -> bool,
+) -> usize {
+    let mut count = 0;
+    for packet in packets {
+        if !goes_on(Header::of(packet.bytes())) || P::TIMED && packet.came(moment) >= until {
+            break;
+        }
+        count += 1;
     }
-
-    #[inline]
-    fn milliseconds(_: &Moment, came: Timestamp) -> u32 {
-        continuity::milliseconds(came)
-    }
+    count
 }
 
 /// The packet that a PID's run ended with, whose content is not hashed yet, and the PID's place.
@@ -101,86 +82,91 @@ impl Court {
             self.unseen = false;
             self.rebase();
         }
+        self.packets(moment, packets, content);
+    }
+
+    /// Judges packets that follow each other.
+    #[inline]
+    pub(super) fn packets<P: AtHand>(&mut self, moment: &Moment, mut packets: &[P], content: Content) {
         self.analysis.begin();
-        let unhashed = self.some_packets(moment, packets, content, None);
+        let mut unhashed: Unhashed<'_, P> = None;
+        while let Some((first, next)) = packets.split_first() {
+            let Some((pid, count)) = self.run(moment, first, next) else {
+                self.remember(unhashed.take(), content);
+                self.single(moment, first, content);
+                packets = next;
+                continue;
+            };
+            let last = packets.get(count - 1);
+            packets = packets.get(count..).unwrap_or_default();
+            // Null packets are compared with nothing, and where a PID goes on nothing is with what it goes on from.
+            if let (Some(pid), Some(last)) = (pid, last) {
+                let other = unhashed.replace((pid, last)).filter(|(other, _)| *other != pid);
+                self.remember(other, content);
+            }
+        }
         self.remember(unhashed, content);
     }
 
-    /// Judges packets of a file that follow each other.
-    pub(super) fn file(&mut self, moment: &Moment, packets: &[FilePacket<'_>]) {
-        let mut unhashed = None;
-        for packets in packets.chunks(AT_ONCE) {
-            unhashed = self.some_packets(moment, packets, Content::Full, unhashed);
-        }
-        self.remember(unhashed, Content::Full);
-    }
-
-    /// Judges packets that follow each other, [`AT_ONCE`] at most.
+    /// Judges the run of packets that begins with one. The place of its PID unless that is the null packets', and how many
+    /// packets were judged; `None` where the first of them is more than plain, or does not go on.
     #[inline]
-    fn some_packets<'a, P: AtHand>(
-        &mut self,
-        moment: &Moment,
-        packets: &'a [P],
-        content: Content,
-        mut unhashed: Unhashed<'a, P>,
-    ) -> Unhashed<'a, P> {
-        let headers = P::headers(packets);
-        let followed = Header::followed(&headers);
-        let header = |place: usize| headers.get(place % AT_ONCE).copied().unwrap_or_default();
-        let mut place = 0;
-        while let Some(first) = packets.get(place) {
-            let length = (followed >> place).trailing_ones() as usize + 1;
-            let before = |until| P::before(packets, (place, length), moment, until);
-            let last = |count: usize| header(place + count - 1);
-            if let Some((pid, count)) = self.run::<P>(moment, header(place), before, last) {
-                place += count;
-                // Null packets are compared with nothing, and where a PID goes on nothing is with what it goes on from.
-                if let Some(last) = packets.get(place - 1).filter(|_| !header(place - 1).is_null()) {
-                    let other = unhashed.replace((pid, last)).filter(|(other, _)| *other != pid);
-                    self.remember(other, content);
-                }
-            } else {
-                self.remember(unhashed.take(), content);
-                self.single(moment, first, content);
-                place += 1;
-            }
-        }
-        unhashed
-    }
-
-    /// Judges a run from its first packet's header, how many of it come `before` a time, and the `last` one's header. The place
-    /// of its PID, and how many packets were judged; `None` where the first of them is more than plain.
-    #[inline]
-    fn run<P: AtHand>(
-        &mut self,
-        moment: &Moment,
-        first: Header,
-        before: impl FnOnce(Timestamp) -> (usize, Timestamp),
-        last: impl FnOnce(usize) -> Header,
-    ) -> Option<(usize, usize)> {
-        let pid = if first.is_plain() { self.continuity.goes_on(first)? } else { return None };
-        let (count, came) = match self.analysis.analyser_mut() {
-            Some(analyser) => analyser.count_run(pid, before)?,
-            None => before(Timestamp::from_nanos(u64::MAX)),
+    fn run<P: AtHand>(&mut self, moment: &Moment, first: &P, next: &[P]) -> Option<(Option<usize>, usize)> {
+        let header = Header::of(first.bytes());
+        let null = header.is_plain_null();
+        let pid = match null {
+            true => self.continuity.null()?,
+            false => self.continuity.goes_on(header)?,
         };
-        let milliseconds = P::milliseconds(moment, came);
-        self.continuity.take_run(pid, last(count), count as u64, milliseconds);
+        let place = pid.place;
+        let run = |until: Timestamp| {
+            let mut expected = header;
+            let goes_on = |next: Header| {
+                expected = expected.after(1);
+                next == expected
+            };
+            // Two loops, each of which is short.
+            let more = match null {
+                true => length(next, moment, until, Header::is_plain_null),
+                false => length(next, moment, until, goes_on),
+            };
+            let last = more.checked_sub(1).and_then(|last| next.get(last)).unwrap_or(first);
+            let comes = usize::from(first.came(moment) < until);
+            ((more + 1) * comes, last.came(moment))
+        };
+        let (count, came) = match self.analysis.analyser_mut() {
+            Some(analyser) => analyser.count_run(place, run)?,
+            None => run(Timestamp::from_nanos(u64::MAX)),
+        };
+        if count == 0 {
+            return None;
+        }
+        let milliseconds = match P::TIMED {
+            true => continuity::milliseconds(came),
+            false => moment.milliseconds,
+        };
+        pid.take(header, count, milliseconds);
         self.ts.packets += count as u64;
-        Some((pid, count))
+        Some(((!null).then_some(place), count))
     }
 
     /// Hashes the content of a PID's last packet.
     #[inline]
     fn remember<P: AtHand>(&mut self, last: Unhashed<'_, P>, content: Content) {
         if let Some((pid, packet)) = last {
-            self.continuity.remember(pid, mpegts::hash_plain(packet.bytes(), content));
+            self.continuity
+                .remember(pid, mpegts::hash_plain(packet.bytes(), content));
         }
     }
 
     /// Judges a packet that is more than plain, or does not go on.
     #[inline(never)]
     fn single<P: AtHand>(&mut self, datagram: &Moment, packet: &P, content: Content) {
-        let (moment, bytes) = (packet.moment(datagram), packet.bytes());
+        let bytes = packet.bytes();
+        let moment = match P::TIMED {
+            true => Moment::of_arrival(packet.came(datagram), datagram.settling),
+            false => *datagram,
+        };
         if bytes[0] == SYNC_BYTE {
             let digest = mpegts::digest_packet(bytes, content);
             self.packet(&moment, &digest, || Some(bytes));

@@ -120,37 +120,35 @@ proptest! {
 }
 
 #[test]
-fn what_goes_on_is_plain_and_one_up() {
+fn a_header_counts_up_and_wraps() {
     let header = |head: u16, control: u8| {
         let [high, low] = head.to_be_bytes();
         let mut packet = [0; PACKET_SIZE];
         packet[..4].copy_from_slice(&[0x47, high, low, control]);
         mpegts::Header::of(&packet)
     };
-    let goes_on = |before: mpegts::Header, next: mpegts::Header| {
-        let mut headers = [mpegts::Header::default(); mpegts::AT_ONCE];
-        (headers[3], headers[4]) = (before, next);
-        mpegts::Header::followed(&headers) & 0b1000 != 0
-    };
     let before = header(0x0100, 0x1f);
-    assert!(before.is_plain() && !before.is_null());
-    assert!(goes_on(before, header(0x0100, 0x10)));
-    assert!(goes_on(before, header(0x2100, 0x10)), "the priority says nothing");
-    for head in [0x4100, 0x8100] {
-        assert!(!header(head, 0x10).is_plain(), "{head:x}");
-        assert!(!goes_on(before, header(head, 0x10)), "{head:x}");
+    assert_eq!(before.after(1), header(0x0100, 0x10));
+    assert_eq!((before.after(16), before.after(1).before()), (before, before));
+    assert_eq!((before.head(), before.control(), before.pid()), (0x0100, 0x1f, 0x100));
+    for counter in 0..16 {
+        let next = header(0x0100, 0x10 | counter);
+        assert_eq!(before.after(1 + usize::from(counter)), next);
+        assert_eq!(mpegts::Header::plain(0xc100, counter), next);
     }
-    for head in [0x0101, 0x0000, 0x1fff] {
-        assert!(!goes_on(before, header(head, 0x10)), "{head:x}");
+    assert_eq!(
+        mpegts::Header::plain(0x6100, 3),
+        header(0x2100, 0x13),
+        "the priority stays"
+    );
+    assert!(header(0x1fff, 0x13).is_plain_null() && header(0x3fff, 0x17).is_plain_null());
+    for (head, control) in [
+        (0x1fff, 0x93),
+        (0x5fff, 0x13),
+        (0x9fff, 0x13),
+        (0x1fff, 0x33),
+        (0x1ffe, 0x13),
+    ] {
+        assert!(!header(head, control).is_plain_null(), "{head:x} {control:x}");
     }
-    for control in [0x00, 0x11, 0x1f, 0x20, 0x30, 0x50, 0x90] {
-        assert!(!goes_on(before, header(0x0100, control)), "{control:x}");
-    }
-    let null = header(0x1fff, 0x13);
-    assert!(null.is_plain() && null.is_null());
-    assert!(goes_on(null, null) && goes_on(null, header(0x1fff, 0x17)));
-    assert!(!goes_on(null, header(0x1fff, 0x93)));
-    let mut out_of_sync = [0; PACKET_SIZE];
-    out_of_sync[..4].copy_from_slice(&[0x46, 1, 0, 0x10]);
-    assert!(!goes_on(before, mpegts::Header::of(&out_of_sync)));
 }

@@ -114,7 +114,11 @@ impl Both {
             sequence: sent.sequence,
             retransmitted: sent.retransmitted,
             payload: &sent.payload,
-            ts: if sent.is_ts { mpegts::visible(&sent.payload) } else { &[] },
+            ts: if sent.is_ts {
+                mpegts::visible(&sent.payload)
+            } else {
+                &[]
+            },
             hash: sent.hash,
             content: self.content,
         };

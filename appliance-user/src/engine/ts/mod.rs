@@ -68,18 +68,20 @@ const SCRAMBLING: u8 = 0xc0;
 const DISCONTINUITY_OR_PCR: u8 = 0x90;
 const PCR_FLAG: u8 = 0x10;
 
-/// The analyser of one transport stream. See the module's documentation.
+/// The analyser of one transport stream. See the module's documentation. What every run of packets needs comes first, and is
+/// one cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(in crate::engine) struct Analyser {
     slots: Vec<Slot>,
-    /// [`Tables::generation`] as the slots know it.
-    generation: u32,
     /// Packets so far, those out of sync included: the place of the last one.
     packets: u64,
     /// The time of the last packet.
     now: Timestamp,
     /// When absences are looked for next; the origin of time for: with the next packet.
     next_tick: Timestamp,
+    /// [`Tables::generation`] as the slots know it.
+    generation: u32,
     in_file: bool,
     tables: Tables,
     cues: Cues,
@@ -105,6 +107,12 @@ pub(in crate::engine) struct Analyser {
     latest: Timestamp,
     /// At least one whole second was measured.
     measured: bool,
+    /// [`Analyser::packets`] when time was last let pass.
+    advanced: u64,
+    /// When time that passes while packets come has absences looked for next.
+    next_look: Timestamp,
+    /// The last time that passed did not.
+    put_off: bool,
     /// Something was kept that was not before.
     grown: bool,
     checks: Checks,
@@ -138,6 +146,9 @@ impl Analyser {
             second_lasted: SECOND,
             latest: Timestamp::default(),
             measured: false,
+            advanced: 0,
+            next_look: Timestamp::default(),
+            put_off: false,
             // The analyser itself is to be paid for.
             grown: true,
             checks: Checks::default(),
@@ -241,15 +252,33 @@ impl Analyser {
             .raise(at, Indicator::ContinuityCountError, Some(pid), 1, out);
     }
 
-    /// Lets time pass, also without packets: rates fall. Absences are looked for up to the last packet.
+    /// Lets time pass, also without packets: rates fall. Absences are looked for up to the last packet, ten times a second
+    /// while packets come.
     pub(in crate::engine) fn advance(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
         if self.first.is_none() {
             return;
         }
+        // While packets come, they have absences looked for themselves.
+        let before = core::mem::replace(&mut self.advanced, self.packets);
+        self.put_off = !self.in_file && before != self.packets && now < self.next_look;
+        if !self.put_off {
+            self.next_look = now.after(TICK);
+            self.look(out);
+        }
+        self.measure(now.max(self.now), out);
+    }
+
+    /// The stream ends here: absences up to its last packet are looked for where that was put off.
+    pub(in crate::engine) fn finish(&mut self, out: &mut impl FnMut(Timestamp, TsEvent)) {
+        if core::mem::take(&mut self.put_off) {
+            self.look(out);
+        }
+    }
+
+    fn look(&mut self, out: &mut impl FnMut(Timestamp, TsEvent)) {
         if !self.unseen && !self.sync.lost {
             self.look_for_absences(self.now, out);
         }
-        self.measure(now.max(self.now), out);
     }
 
     /// Packets went by unseen: intervals begin anew with the next one, tables stay.

@@ -48,8 +48,9 @@ impl Kind {
     }
 }
 
-/// A PID that has sent.
+/// A PID that has sent. One cache line: every run of packets touches it.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(super) struct Slot {
     /// Its packets.
     pub(super) packets: u64,
@@ -80,7 +81,7 @@ pub(super) struct Slot {
     pub(super) more: Option<Box<More>>,
 }
 
-const _: () = assert!(size_of::<Slot>() <= 72, "a hostile stream may have 8192 of them");
+const _: () = assert!(size_of::<Slot>() == 64, "a hostile stream may have 8192 of them");
 
 /// What is kept of a PID of interest.
 #[derive(Clone, Debug, Default)]

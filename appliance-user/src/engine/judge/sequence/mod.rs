@@ -5,16 +5,19 @@
 //! too far away to be believed is a candidate: the next consecutive number confirms it, anything else shows that it was
 //! alone.
 
+mod calm;
 mod restart;
 mod rewind;
+mod tally;
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use self::restart::Candidate;
 use self::rewind::Rewind;
+use self::tally::{count_copy, count_out_of_order, lose};
 use super::arrival::{Arrival, Waiting};
-use super::pace::Pace;
+use super::pace::{Pace, Settling};
 use super::pending::{History, MAX_NUMBERS, Pending, STEADY_NUMBERS, remembered};
 use super::{ResetCause, TransportCounters};
 use crate::engine::media::mpegts::PACKET_SIZE;
@@ -74,6 +77,8 @@ pub(super) struct Sequencer {
     fresh: bool,
     /// Bits of the number space.
     bits: u32,
+    /// As many ones.
+    mask: u32,
     /// Lowest number that is neither judged nor given up.
     next: u64,
     /// Highest number that came.
@@ -99,6 +104,7 @@ impl Sequencer {
             started: false,
             fresh: false,
             bits,
+            mask: u32::MAX >> (32 - bits),
             next: ORIGIN,
             highest: ORIGIN,
             first: ORIGIN,
@@ -117,11 +123,15 @@ impl Sequencer {
         self.pace.set_window(window);
     }
 
-    /// How long events are held back, in nanoseconds.
+    /// How long events are held back.
     #[inline]
-    pub(super) fn settling(&self) -> u64 {
+    pub(super) fn settling(&self) -> Settling {
         self.pace.settling()
     }
+
+    /// Bytes at its beginning that every packet needs.
+    #[cfg(test)]
+    pub(super) const HOT: usize = core::mem::offset_of!(Sequencer, pending);
 
     /// Digests that there is room for now.
     #[cfg(test)]
@@ -133,37 +143,6 @@ impl Sequencer {
     #[cfg(test)]
     pub(super) fn remembered(&self) -> u64 {
         self.history.capacity()
-    }
-
-    /// Whether this is the number that follows, nothing before it is missing, and nothing is in doubt.
-    #[inline]
-    pub(super) fn is_next(&self, sequence: u32) -> bool {
-        self.calm && sequence.wrapping_sub(self.next as u32) << (32 - self.bits) == 0
-    }
-
-    /// Takes the number that [`Sequencer::is_next`], which is judged at once, as [`Sequencer::offer`] would.
-    #[inline]
-    pub(super) fn go_on(&mut self, now: Timestamp, hash: u32, grant: &mut Grant) {
-        let number = self.next;
-        self.pace.step(now, 1);
-        self.last_accepted = now;
-        let capacity = self.history.capacity();
-        if capacity < STEADY_NUMBERS && number - self.first >= capacity {
-            self.remember_more(grant);
-        }
-        self.history.mark(number, hash);
-        self.highest = number;
-        self.next = number + 1;
-    }
-
-    /// The stream goes on: twice as much is remembered, until it is a second or two.
-    #[cold]
-    fn remember_more(&mut self, grant: &mut Grant) {
-        self.history.reserve(self.history.capacity(), self.highest, grant);
-    }
-
-    fn settle(&mut self) {
-        self.calm = self.started && self.gaps.is_empty() && self.candidate.is_none() && self.rewind.is_none();
     }
 
     /// Takes a packet. Whether it was new: a number that the sequence goes on with, or that it missed; no copy, and none that
@@ -262,7 +241,7 @@ impl Sequencer {
     }
 
     fn mask(&self) -> u64 {
-        (1 << self.bits) - 1
+        self.mask.into()
     }
 
     /// A place for a number that has nothing to do with those before it.
@@ -503,30 +482,4 @@ impl Sequencer {
         bench.in_order(packet);
         self.next = self.highest + 1;
     }
-}
-
-/// `count` numbers below `end` are lost.
-fn lose(end: u64, count: u64, bench: &mut impl Bench) {
-    if count > 0 {
-        bench.counters().lost += count;
-        bench.lost(end - count, count);
-    }
-}
-
-fn count_copy(packet: &Arrival<'_>, bench: &mut impl Bench) {
-    let counters = bench.counters();
-    *(if packet.digest.retransmitted {
-        &mut counters.retransmitted
-    } else {
-        &mut counters.duplicated
-    }) += 1;
-}
-
-fn count_out_of_order(packet: &Arrival<'_>, bench: &mut impl Bench) {
-    let counters = bench.counters();
-    *(if packet.digest.retransmitted {
-        &mut counters.retransmitted
-    } else {
-        &mut counters.reordered
-    }) += 1;
 }

@@ -2,8 +2,9 @@
 
 use core::time::Duration;
 
+use super::Sequencer;
 use super::rewind::{LEAST_BACK, Rewind};
-use super::{Sequencer, count_copy};
+use super::tally::count_copy;
 use crate::engine::judge::ResetCause;
 use crate::engine::judge::arrival::{Arrival, Waiting};
 use crate::engine::judge::sequence::Bench;

@@ -6,7 +6,7 @@
 use thiserror::Error;
 use tidegate_common::digest::{MAX_TS_PACKETS, PacketDigest};
 
-use super::{Content, PACKET_SIZE, SYNC_BYTE, digest_packet, word};
+use super::{Content, NULL_PID, PACKET_SIZE, SYNC_BYTE, digest_packet, word};
 use crate::engine::media::hash;
 
 /// Where the last sampled word of a TS packet begins: its last eight bytes, which lie beside the next packet's header.
@@ -57,7 +57,7 @@ pub fn is_malformed(payload: &[u8]) -> bool {
 /// last eight. They lie in the cache lines that judging reads anyway, or beside them. Two payloads that differ nowhere but
 /// between bytes 16 and 180 of their TS packets have the same hash, so the later one is taken for a copy of the earlier.
 /// A payload that is not one to seven whole packets is sampled as any other ([`hash_payload`]). In a file every byte counts.
-#[inline]
+#[inline(always)]
 pub fn hash_datagram(payload: &[u8], ts: &[[u8; PACKET_SIZE]], content: Content) -> u32 {
     if content == Content::Full || ts.is_empty() || ts.as_flattened().len() != payload.len() {
         return hash_payload(payload, content);
@@ -128,81 +128,69 @@ pub fn has_sync(payload: &[u8]) -> bool {
     packets.iter().take(MAX_TS_PACKETS).any(|packet| packet[0] == SYNC_BYTE)
 }
 
-/// A TS packet's four header bytes as one word, the sync byte lowest: what tells at one glance whether a packet only goes on
-/// from another.
+/// A TS packet's four header bytes as one word that tells at one glance whether a packet only goes on from another: the
+/// continuity_counter is highest, so that counting one up is an addition that wraps as the counter does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Header(u32);
 
-/// Packets whose headers are compared at once: a datagram's, and one more for a power of two.
-pub(in crate::engine) const AT_ONCE: usize = MAX_TS_PACKETS + 1;
-
 impl Header {
-    /// Everything but transport_priority, which says nothing here, PID and continuity_counter.
-    const SHAPE: u32 = u32::from_le_bytes([0xff, 0xc0, 0x00, 0xf0]);
+    /// Everything but transport_priority, PID and continuity_counter.
+    const SHAPE: u32 = Self::new([0xff, 0xc0, 0x00, 0xf0]).0;
     /// A sync byte, no error, no start, in the clear, payload alone.
-    const PLAIN: u32 = u32::from_le_bytes([SYNC_BYTE, 0, 0, 0x10]);
-    const PID: u32 = u32::from_le_bytes([0, 0x1f, 0xff, 0]);
-    const COUNTER: u32 = u32::from_le_bytes([0, 0, 0, 0x0f]);
-    const ONE_UP: u32 = u32::from_le_bytes([0, 0, 0, 1]);
+    const PLAIN: u32 = Self::new([SYNC_BYTE, 0, 0, 0x10]).0;
+    const PID: u32 = Self::new([0, 0x1f, 0xff, 0]).0;
+    const ONE_UP: u32 = Self::new([0, 0, 0, 1]).0;
+
+    const fn new(bytes: [u8; 4]) -> Self {
+        Header(u32::from_le_bytes(bytes).rotate_left(4))
+    }
 
     #[inline]
     pub(in crate::engine) fn of(packet: &[u8; PACKET_SIZE]) -> Self {
         let [sync, head, pid, control, ..] = *packet;
-        Header(u32::from_le_bytes([sync, head, pid, control]))
+        Self::new([sync, head, pid, control])
     }
 
-    /// Whether it says nothing but PID and counter: in sync, no error, no start, in the clear, payload alone.
+    /// Whether it is a plain null packet's, of which nothing else matters.
     #[inline]
-    pub(in crate::engine) fn is_plain(self) -> bool {
-        self.0 & Self::SHAPE == Self::PLAIN
+    pub(in crate::engine) fn is_plain_null(self) -> bool {
+        self.0 & (Self::SHAPE | Self::PID) == Self::PLAIN | Self::PID
     }
 
-    /// Whether the PID is that of null packets.
+    /// The header of a plain packet so many packets on from this plain one: the same, but counted up.
     #[inline]
-    pub(in crate::engine) fn is_null(self) -> bool {
-        self.0 & Self::PID == Self::PID
+    pub(in crate::engine) fn after(self, packets: usize) -> Self {
+        // The counter wraps at 16, and so does what is added to it.
+        Header(self.0.wrapping_add((packets as u32).wrapping_mul(Self::ONE_UP)))
     }
 
-    /// The headers of [`AT_ONCE`] packets, or of fewer; the others are nobody's.
-    #[inline(always)]
-    pub(in crate::engine) fn of_each<'a>(packets: impl Iterator<Item = &'a [u8; PACKET_SIZE]>) -> [Header; AT_ONCE] {
-        let mut headers = [Header::default(); AT_ONCE];
-        headers
-            .iter_mut()
-            .zip(packets)
-            .for_each(|(header, packet)| *header = Header::of(packet));
-        headers
+    /// The header of the plain packet that this one's goes on from.
+    pub(in crate::engine) fn before(self) -> Self {
+        Header(self.0.wrapping_sub(Self::ONE_UP))
     }
 
-    /// One bit for each of some packets in a row: the next one goes on from it. Where this one is plain that one is too, of
-    /// the same PID and, where counters mean something, counted one up.
+    /// The header of a plain packet with this PID and counter, the priority as in `head`.
+    pub(in crate::engine) fn plain(head: u16, counter: u8) -> Self {
+        let [high, low] = head.to_be_bytes();
+        Self::new([SYNC_BYTE, high & 0x3f, low, 0x10 | counter & 0x0f])
+    }
+
+    /// PID, 13 bits.
     #[inline]
-    pub(in crate::engine) fn followed(headers: &[Header; AT_ONCE]) -> u32 {
-        let mut next = *headers;
-        next.rotate_left(1);
-        let goes_on = |header: &Header, next: &Header| {
-            let counted = header.0 & !Self::COUNTER | header.0.wrapping_add(Self::ONE_UP) & Self::COUNTER;
-            let uncounted = if header.0 & Self::PID == Self::PID { Self::COUNTER } else { 0 };
-            (counted ^ next.0) & (Self::SHAPE | Self::PID | Self::COUNTER) & !uncounted == 0
-        };
-        let mut bits = 0;
-        for (place, (header, next)) in headers.iter().zip(&next).enumerate() {
-            bits |= u32::from(goes_on(header, next)) << place;
-        }
-        // Nothing is known of what comes after the last one.
-        bits & (1 << (AT_ONCE - 1)) - 1
+    pub(in crate::engine) fn pid(self) -> u16 {
+        self.head() & NULL_PID
     }
 
     /// Header bytes 1 and 2, as [`tidegate_common::digest::TsDigest::head`].
     #[inline]
     pub(in crate::engine) fn head(self) -> u16 {
-        let [_, high, low, _] = self.0.to_le_bytes();
+        let [_, high, low, _] = self.0.rotate_right(4).to_le_bytes();
         u16::from_be_bytes([high, low])
     }
 
     /// Header byte 3.
     #[inline]
     pub(in crate::engine) fn control(self) -> u8 {
-        self.0.to_le_bytes()[3]
+        self.0.rotate_right(4).to_le_bytes()[3]
     }
 }

@@ -10,7 +10,7 @@ pub mod stream_type;
 
 use tidegate_common::digest::TsDigest;
 
-pub(in crate::engine) use self::datagram::{AT_ONCE, Header};
+pub(in crate::engine) use self::datagram::Header;
 pub use self::datagram::{
     ShapeError, digest_datagram, has_sync, hash_datagram, hash_payload, is_malformed, looks_like_ts, shape, visible,
 };
