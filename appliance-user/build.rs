@@ -16,7 +16,9 @@ fn main() {
     let Some(object) = find() else { return };
     println!("cargo::rerun-if-changed={}", object.display());
     let target = directory("OUT_DIR").join("tidegate.bpf.o");
-    if let Err(error) = fs::copy(&object, &target) {
+    // Under a name of its own first: a target directory that was seeded with hard links shares the old file with others.
+    let fresh = target.with_extension("fresh");
+    if let Err(error) = fs::copy(&object, &fresh).and_then(|_| fs::rename(&fresh, &target)) {
         println!("cargo::error=cannot copy the XDP program {}: {error}", object.display());
         return;
     }
