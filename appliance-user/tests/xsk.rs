@@ -343,7 +343,7 @@ fn a_settled_burst_is_sent_and_recycled_as_it_was_decided() {
         socket.flush().expect("flush");
         seen == 420
     });
-    for number in (0..420).filter(|number| !number.is_multiple_of(3)) {
+    for number in (0..420_u32).filter(|number| !number.is_multiple_of(3)) {
         assert_eq!(wire.receive(), Some(bytes(number)), "in order, whole, and no other");
     }
     settle(&mut socket);
