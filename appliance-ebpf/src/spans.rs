@@ -48,7 +48,7 @@ fn screened(slot: usize, family: Family, start: u16) -> Option<u64> {
 
 /// The answer of the last of `spans` spans from `first` on that does not begin after the address.
 ///
-/// A global function: the verifier follows it once, for whatever numbers, and not again at every place that calls it.
+/// A global function (hence the name as it stands, which no other has): the verifier follows it once, for whatever numbers, and not again at every place that calls it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn find_v4(first: u64, spans: u64, address: u64) -> u64 {

@@ -2,6 +2,7 @@
 //! at once. It asserts nothing of time; run it by name on a quiet machine.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use tidegate_common::wire::protocol;
@@ -50,7 +51,9 @@ fn nanoseconds_of_a_packet() {
     for count in [0, 10, 100, 1_000, 10_000] {
         let mut bench = Bench::load();
         bench.configure(&settings());
+        let began = Instant::now();
         list(&mut bench, count);
+        let filled = began.elapsed();
         bench.open_socket();
         let far = media(Ipv4Addr::new(198, 51, 100, 9));
         // An unlisted neighbour of a listed address.
@@ -68,6 +71,6 @@ fn nanoseconds_of_a_packet() {
         let (admitted, _) = cost(&bench, &bare, &listed, REDIRECT);
         bench.beat(0);
         let (stale, _) = cost(&bench, &bare, &listed, TX);
-        println!("{count:8} | {far:10} | {near:11} | {admitted:8} | {stale:10}   floor {floor}");
+        println!("{count:8} | {far:10} | {near:11} | {admitted:8} | {stale:10}   floor {floor}, listed in {filled:?}");
     }
 }
