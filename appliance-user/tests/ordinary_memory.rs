@@ -135,7 +135,7 @@ fn streams_that_ran_for_long_take_no_more_than_ten_thousand_may() {
     assert!(
         granted * u64::from(STREAMS) <= Config::default().memory as u64,
         "ten thousand sound streams need {} MiB granted",
-        granted * u64::from(STREAMS) >> 20
+        (granted * u64::from(STREAMS)) >> 20
     );
 }
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use tidegate_fixtures::part::{Inspection, Part, is_sound};
+use tidegate_fixtures::part::{Inspection, is_sound};
 
 use super::measure::Spread;
 use super::{Cold, run as spend};

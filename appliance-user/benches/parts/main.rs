@@ -10,6 +10,7 @@
 //! cache since, and of the TLB, and no prefetcher can guess the next. What the engine knows of its streams is warm in both.
 
 mod gate;
+#[expect(dead_code, reason = "the time on the wall is what the other benchmark tells")]
 #[path = "../inspect/measure.rs"]
 mod measure;
 
