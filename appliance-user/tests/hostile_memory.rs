@@ -145,7 +145,7 @@ fn srt_handshake(flow: u32, round: u32, payload: &mut Vec<u8>) {
     words
         .iter()
         .for_each(|word: &u32| payload.extend_from_slice(&word.to_be_bytes()));
-    payload.extend((0..640_u32).map(|n| b'a' + (n % 26) as u8));
+    payload.extend((0..512_u32).map(|n| b'a' + (n % 26) as u8));
 }
 
 /// The packet in IPv4 and UDP, with its checksums left out.
