@@ -13,7 +13,7 @@ use crate::measure::{Bench, Order, Outcome};
 use crate::plan::{HALF, Plan, SUSTAINED};
 use crate::probe::{Probe, Stall};
 use crate::report::{PairReport, Report, SCHEMA, ScenarioReport, SustainedReport};
-use crate::scenario::{BASE, PAIRS, Scenario};
+use crate::scenario::{BASE, PAIRS, REPORTED, Scenario};
 use crate::stage::CORES;
 use crate::statistics::{MOST_SPREAD, median, pair_ratios, spread};
 use crate::traffic::{Rate, Wish};
@@ -89,6 +89,7 @@ impl<'a> Run<'a> {
             scenarios.push(scenario);
             flood_report = Some(report);
         }
+        scenarios.sort_by_key(|scenario| REPORTED.iter().position(|name| *name == scenario.name));
         let pairs: Vec<PairReport> = self.pairs.iter().filter_map(Pair::report).collect();
         let why = noise(&scenarios, &pairs);
         let mut report = Report {

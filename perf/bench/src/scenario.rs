@@ -95,6 +95,21 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
 ];
 
+/// In which order they are reported, whatever the order in which they are measured.
+pub const REPORTED: &[&str] = &[
+    "xdp-drop",
+    "xdp-tx",
+    "afxdp-forward",
+    "iptables",
+    "any",
+    "inspect-1",
+    "inspect-10",
+    "inspect-50",
+    "inspect-1000",
+    "inspect-10000",
+    "flood-50",
+];
+
 /// The yardstick of the pairs.
 pub const BASE: &str = "afxdp-forward";
 /// What is compared with it, and the least ratio that is wanted.
@@ -159,19 +174,7 @@ mod tests {
     fn names_are_as_promised() {
         let mut names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         names.sort_unstable();
-        let mut promised = [
-            "xdp-drop",
-            "xdp-tx",
-            "afxdp-forward",
-            "iptables",
-            "any",
-            "inspect-1",
-            "inspect-10",
-            "inspect-50",
-            "inspect-1000",
-            "inspect-10000",
-            "flood-50",
-        ];
+        let mut promised = REPORTED.to_vec();
         promised.sort_unstable();
         assert_eq!(names, promised);
         assert!(PAIRS.iter().all(|(name, _)| Scenario::named(name).is_some()) && Scenario::named(BASE).is_some());
