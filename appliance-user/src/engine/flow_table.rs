@@ -186,10 +186,23 @@ impl<T, K: Key> FlowTable<T, K> {
         guess: Option<FlowIndex>,
         now: Timestamp,
     ) -> Option<FlowIndex> {
+        let (found, last_seen, _) = self.look_up(key, hash, guess)?;
+        *last_seen = now;
+        Some(found)
+    }
+
+    /// The same without marking it as seen: where the flow is, when it was seen last, and itself.
+    #[inline(always)]
+    pub(super) fn look_up(
+        &mut self,
+        key: &K,
+        hash: u64,
+        guess: Option<FlowIndex>,
+    ) -> Option<(FlowIndex, &mut Timestamp, &mut T)> {
         let guessed = guess.filter(|guess| slot_is(&self.slots, guess.0, key));
         let found = guessed.or_else(|| self.place(key, hash))?;
-        self.slots.get_mut(found.0 as usize)?.as_mut()?.last_seen = now;
-        Some(found)
+        let slot = self.slots.get_mut(found.0 as usize)?.as_mut()?;
+        Some((found, &mut slot.last_seen, &mut slot.value))
     }
 
     /// Whether a flow is in the table, without marking it as seen.

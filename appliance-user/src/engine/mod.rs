@@ -25,6 +25,7 @@ pub mod report;
 mod stream;
 pub mod time;
 pub mod ts;
+mod usual;
 mod watch;
 
 use core::time::Duration;
@@ -38,7 +39,7 @@ pub use self::admission::Published;
 use self::counters::Counters;
 use self::event::StreamEvent;
 use self::expect::Activity;
-use self::flow::{Context, Datagram, Flow};
+use self::flow::{Admission, Context, Datagram, Flow};
 use self::flow_table::{FlowTable, Sweep};
 use self::foresight::Sighting;
 use self::fragments::{FragmentCache, FragmentKey};
@@ -135,6 +136,9 @@ pub struct Engine {
     clock: Timestamp,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
+    /// Every packet goes the general way.
+    #[cfg(test)]
+    without_lane: bool,
 }
 
 impl Engine {
@@ -159,6 +163,8 @@ impl Engine {
             to_tell_of_misses: 0,
             clock: Timestamp::default(),
             retired: config.keep_gone.then(Vec::new),
+            #[cfg(test)]
+            without_lane: false,
         }
     }
 
@@ -314,7 +320,10 @@ impl Engine {
     #[inline(always)]
     fn decide(&mut self, now: Timestamp, policy: &Published<'_>, seen: &Sighting, packet: &[u8]) -> Verdict {
         match seen.walk.fragment {
-            Fragment::None => self.decide_by_flow(now, policy, seen, packet),
+            Fragment::None => match self.decide_usual(now, policy, seen, packet) {
+                Some(verdict) => verdict,
+                None => self.decide_by_flow(now, policy, seen, packet),
+            },
             _ => self.decide_part(now, policy, seen, packet),
         }
     }
@@ -387,25 +396,38 @@ impl Engine {
             _ => flow.inspect_first_part(datagram, &mut context),
         };
         self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
-        if self.outbox.take_media()
-            && let Some(rule) = flow.admission.rule()
-        {
-            self.activity.note(published.generation, rule, now);
-        }
-        self.clock = now;
+        let admission = flow.admission;
         if !flow.marked_established && flow.is_established() {
             flow.marked_established = true;
             index.into_iter().for_each(|index| self.flows.establish(index));
         }
+        self.note_media(now, published, admission);
         self.read_own_post(now);
         match inspected {
             Ok(()) => Verdict::Return,
-            Err(reason) if rule.enforce => Verdict::Drop(reason),
-            Err(reason) => {
-                self.counters.shadow_dropped[reason.index()] += 1;
-                Verdict::Return
-            }
+            Err(reason) => self.refused(published, admission, reason),
         }
+    }
+
+    /// A packet of a flow that was admitted so was inspected.
+    #[inline(always)]
+    fn note_media(&mut self, now: Timestamp, published: &Published<'_>, admission: Admission) {
+        if self.outbox.take_media()
+            && let Some(rule) = admission.rule()
+        {
+            self.activity.note(published.generation, rule, now);
+        }
+        self.clock = now;
+    }
+
+    /// What happens to a packet that its rule would have dropped.
+    #[cold]
+    fn refused(&mut self, published: &Published<'_>, admission: Admission, reason: DropReason) -> Verdict {
+        if published.rule(admission.rule()).is_some_and(|rule| rule.enforce) {
+            return Verdict::Drop(reason);
+        }
+        self.counters.shadow_dropped[reason.index()] += 1;
+        Verdict::Return
     }
 }
 
