@@ -52,10 +52,11 @@ pub fn turn_around(frame: &mut [u8], walk: &Walk) -> bool {
 /// [`turn_around`] for a frame of which only the outer headers were walked.
 #[inline]
 pub fn turn_outer_around(frame: &mut [u8], outer: &Outer) -> bool {
-    let Some((head, rest)) = frame.split_at_mut_checked(outer.ipv4 + IPV4_AT) else {
+    let headers = frame.get_mut(..outer.ipv4 + IPV4_AT + IPV4);
+    let Some((head, tail)) = headers.and_then(<[u8]>::split_last_chunk_mut::<IPV4>) else {
         return false;
     };
-    let (Some(addresses), Some(tail)) = (head.first_chunk_mut::<MACS>(), rest.first_chunk_mut::<IPV4>()) else {
+    let Some(addresses) = head.first_chunk_mut::<MACS>() else {
         return false;
     };
     *addresses = macs(*addresses);

@@ -43,14 +43,19 @@ pub(super) trait Key: Copy + Eq {
 pub(super) struct Hasher {
     others: SeedableState<'static>,
     keys: [u64; FlowKey::WORDS],
+    /// What the upper halves of two IPv4 addresses come to.
+    ipv4: u64,
 }
 
 impl Hasher {
     fn new(seed: u64) -> Self {
         let mut state = seed;
+        let keys: [u64; FlowKey::WORDS] = core::array::from_fn(|_| split_mix(&mut state));
+        let [_, low, _, high, ..] = keys;
         Hasher {
             others: SeedableState::new(seed),
-            keys: core::array::from_fn(|_| split_mix(&mut state)),
+            keys,
+            ipv4: folded(low, high),
         }
     }
 }
@@ -67,7 +72,11 @@ impl Key for FlowKey {
     fn hash(&self, hasher: &Hasher) -> u64 {
         let [a, b, c, d, e, f] = *self.words();
         let [ka, kb, kc, kd, ke, kf] = hasher.keys;
-        folded(a ^ ka, b ^ kb) ^ folded(c ^ kc, e ^ ke) ^ folded(d ^ kd, f ^ kf)
+        let upper = match b | d {
+            0 => hasher.ipv4,
+            _ => folded(b ^ kb, d ^ kd),
+        };
+        folded(a ^ ka, f ^ kf) ^ folded(c ^ kc, e ^ ke) ^ upper
     }
 }
 

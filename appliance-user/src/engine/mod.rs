@@ -139,6 +139,9 @@ pub struct Engine {
     /// Every packet goes the general way.
     #[cfg(test)]
     without_lane: bool,
+    /// Packets that did not.
+    #[cfg(test)]
+    in_lane: u64,
 }
 
 impl Engine {
@@ -165,6 +168,8 @@ impl Engine {
             retired: config.keep_gone.then(Vec::new),
             #[cfg(test)]
             without_lane: false,
+            #[cfg(test)]
+            in_lane: 0,
         }
     }
 
@@ -177,7 +182,7 @@ impl Engine {
     }
 
     /// [`Engine::process`] for a frame that was sighted.
-    #[inline]
+    #[inline(always)]
     fn process_sighted(
         &mut self,
         now: Timestamp,

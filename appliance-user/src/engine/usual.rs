@@ -32,6 +32,10 @@ impl Engine {
         }
         let (admission, content) = (flow.admission, self.config.content);
         let (stream, usual) = flow.usual(walk.direction, walk.payload(packet)?, content)?;
+        #[cfg(test)]
+        {
+            self.in_lane += 1;
+        }
         *last_seen = now;
         let inspected = stream.media(now, usual, (&walk.key, admission), &mut self.outbox, &mut self.post);
         self.note_media(now, published, admission);

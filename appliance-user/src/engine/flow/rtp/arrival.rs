@@ -384,7 +384,7 @@ mod tests {
             marker: true,
             ..header(1, 1 << 30)
         };
-        arrival.packet(at_us(1000), &marked);
+        arrival.packet(at_us(1000), marked);
         assert_eq!(
             arrival.packet(at_us(2000), header(2, (1 << 30) + 90)).1,
             Some(Jump::Signalled)
@@ -427,6 +427,34 @@ mod tests {
     }
 
     proptest! {
+        /// What the short way takes it takes as the long way does.
+        #[test]
+        fn a_steady_packet_is_like_any_other(
+            packets in proptest::collection::vec((0u64..40_000, -2i16..6, 0u8..20, any::<u32>(), any::<bool>()), 0..200),
+        ) {
+            let (mut one, mut other) = (Arrival::default(), Arrival::default());
+            let (mut us, mut sequence, mut timestamp) = (7_000_000_000, 0u16, 0u32);
+            for (pause, ahead, oddity, jump, flag) in packets {
+                us += pause;
+                sequence = if oddity == 0 { jump as u16 } else { sequence.wrapping_add_signed(ahead) };
+                timestamp = if oddity == 1 { jump } else { timestamp.wrapping_add((pause * 9 / 100) as u32) };
+                let header = Header { marker: flag, has_clock: oddity != 2 || flag, ..header(sequence, timestamp) };
+                let taken = if one.steady(at_us(us), header) {
+                    (Step::Forward, None)
+                } else {
+                    one.packet(at_us(us), header)
+                };
+                prop_assert_eq!(taken, other.packet(at_us(us), header));
+                prop_assert_eq!(format!("{one:?}"), format!("{other:?}"));
+            }
+        }
+
+        #[test]
+        fn times_are_counted_exactly(nanos in any::<u64>()) {
+            let exact = u128::from(nanos) * 9 / 100_000;
+            prop_assert_eq!(clock_units(Timestamp::from_nanos(nanos)), exact as u32);
+        }
+
         #[test]
         fn jitter_agrees_with_the_formula(delays in proptest::collection::vec(0u32..2000, 2..200)) {
             let mut arrival = Arrival::default();
