@@ -208,10 +208,22 @@ impl<T, K: Key> FlowTable<T, K> {
         hash: u64,
         guess: Option<FlowIndex>,
     ) -> Option<(FlowIndex, &mut Timestamp, &mut T)> {
-        let guessed = guess.filter(|guess| slot_is(&self.slots, guess.0, key));
-        let found = guessed.or_else(|| self.place(key, hash))?;
-        let slot = self.slots.get_mut(found.0 as usize)?.as_mut()?;
-        Some((found, &mut slot.last_seen, &mut slot.value))
+        // Of several keys with one hash, of which there are hardly ever two, this is the first.
+        let likely = match guess {
+            Some(guess) => guess,
+            None => FlowIndex(self.index.find(hash, |_| true)?),
+        };
+        if slot_is(&self.slots, likely.0, key) {
+            return self.slot_mut(likely);
+        }
+        let found = self.place_apart(key, hash)?;
+        self.slot_mut(found)
+    }
+
+    #[inline(always)]
+    fn slot_mut(&mut self, index: FlowIndex) -> Option<(FlowIndex, &mut Timestamp, &mut T)> {
+        let slot = self.slots.get_mut(index.0 as usize)?.as_mut()?;
+        Some((index, &mut slot.last_seen, &mut slot.value))
     }
 
     /// Whether a flow is in the table, without marking it as seen.
@@ -228,6 +240,11 @@ impl<T, K: Key> FlowTable<T, K> {
     #[inline]
     pub(super) fn get_mut(&mut self, index: FlowIndex) -> Option<&mut T> {
         Some(&mut self.slots.get_mut(index.0 as usize)?.as_mut()?.value)
+    }
+
+    #[cold]
+    fn place_apart(&self, key: &K, hash: u64) -> Option<FlowIndex> {
+        self.place(key, hash)
     }
 
     #[inline]

@@ -154,10 +154,11 @@ pub struct PlainHeader {
 #[inline(always)]
 pub fn plain_header<const N: usize>(bytes: &[u8; N], payload_type: u8) -> Option<PlainHeader> {
     let [flags, marker_and_type, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3] = *bytes.first_chunk::<FIXED_HEADER>()?;
-    // Both bytes as one number whose highest bit is the marker.
-    let shape = u16::from_le_bytes([flags, marker_and_type]);
-    (shape & 0x7fff == u16::from_le_bytes([0x80, payload_type])).then_some(PlainHeader {
-        marker: shape >> 15 != 0,
+    // Both bytes as one number whose lowest bit is the marker.
+    let shape = |bytes| u16::from_le_bytes(bytes).rotate_left(1);
+    let (seen, usual) = (shape([flags, marker_and_type]), shape([0x80, payload_type | 0x80]));
+    (seen | 1 == usual).then_some(PlainHeader {
+        marker: seen & 1 != 0,
         sequence_number: u16::from_be_bytes([s0, s1]),
         timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
         ssrc: u32::from_be_bytes([i0, i1, i2, i3]),
