@@ -216,7 +216,7 @@ impl<T, K: Key> FlowTable<T, K> {
         if slot_is(&self.slots, likely.0, key) {
             return self.slot_mut(likely);
         }
-        let found = self.place_apart(key, hash)?;
+        let found = self.place_apart(*key, hash)?;
         self.slot_mut(found)
     }
 
@@ -243,8 +243,8 @@ impl<T, K: Key> FlowTable<T, K> {
     }
 
     #[cold]
-    fn place_apart(&self, key: &K, hash: u64) -> Option<FlowIndex> {
-        self.place(key, hash)
+    fn place_apart(&self, key: K, hash: u64) -> Option<FlowIndex> {
+        self.place(&key, hash)
     }
 
     #[inline]

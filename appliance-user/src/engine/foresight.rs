@@ -30,7 +30,7 @@ const USUAL_BYTES: usize = 1408;
 const RING: usize = (FLOW_AHEAD + 1).next_power_of_two();
 
 /// What a packet is by itself, and where its flow was when it was looked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sighting {
     /// The packet's headers.
     pub walk: Walk,
@@ -115,7 +115,7 @@ impl Engine {
     /// What an Ethernet frame from the load balancer is by itself, written where it is to stand: it is too large to be moved
     /// about for every packet.
     #[inline(always)]
-    pub(super) fn sight(&self, frame: &[u8], sighting: &mut Result<Sighting, Stop>) {
+    fn sight(&self, frame: &[u8], sighting: &mut Result<Sighting, Stop>) {
         match walk::usual_frame(frame, self.config.geneve_port) {
             Some(walk) => *sighting = Ok(self.sighting(walk)),
             None => self.sight_any(frame, sighting),
@@ -123,7 +123,7 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn sight_any(&self, frame: &[u8], sighting: &mut Result<Sighting, Stop>) {
+    pub(super) fn sight_any(&self, frame: &[u8], sighting: &mut Result<Sighting, Stop>) {
         *sighting = walk::any_frame::<UserLimits>(frame, self.config.geneve_port).map(|walk| self.sighting(walk));
     }
 

@@ -176,8 +176,16 @@ impl Engine {
     /// Decides about an Ethernet frame from the load balancer and, when it goes back, turns it around in place: MACs and
     /// outer addresses swapped, TTL 64, everything else untouched.
     pub fn process(&mut self, now: Timestamp, policy: &Published<'_>, frame: &mut [u8]) -> Verdict {
+        match walk::usual_frame(frame, self.config.geneve_port) {
+            Some(walk) => self.process_sighted(now, policy, frame, &Ok(self.sighting(walk))),
+            None => self.process_any(now, policy, frame),
+        }
+    }
+
+    #[inline(never)]
+    fn process_any(&mut self, now: Timestamp, policy: &Published<'_>, frame: &mut [u8]) -> Verdict {
         let mut sighting = Err(Stop::NotForUs);
-        self.sight(frame, &mut sighting);
+        self.sight_any(frame, &mut sighting);
         self.process_sighted(now, policy, frame, &sighting)
     }
 
@@ -327,9 +335,10 @@ impl Engine {
         match seen.walk.fragment {
             Fragment::None => match self.decide_usual(now, policy, seen, packet) {
                 Some(verdict) => verdict,
-                None => self.decide_by_flow(now, policy, seen, packet),
+                // Copies: what the short lane reads need not be in memory.
+                None => self.decide_by_flow(now, policy, &seen.clone(), packet),
             },
-            _ => self.decide_part(now, policy, seen, packet),
+            _ => self.decide_part(now, policy, &seen.clone(), packet),
         }
     }
 

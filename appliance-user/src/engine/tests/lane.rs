@@ -255,17 +255,16 @@ impl Twins {
 
     /// What both tell: it must be the same. How many packets took the lane.
     fn compare(mut self) -> u64 {
-        let last: Vec<_> = self
-            .engines
-            .iter()
-            .map(|engine| engine.activity().clone())
-            .collect();
+        let last: Vec<_> = self.engines.iter().map(|engine| engine.activity().clone()).collect();
         assert_eq!(last[0], last[1]);
-        let [one, other] = self.engines.each_mut().map(|engine| -> (Counters, _, Vec<StreamEvent>) {
-            engine.finish();
-            let events = core::iter::from_fn(|| engine.next_event()).collect();
-            (engine.counters(), engine.streams(), events)
-        });
+        let [one, other] = self
+            .engines
+            .each_mut()
+            .map(|engine| -> (Counters, _, Vec<StreamEvent>) {
+                engine.finish();
+                let events = core::iter::from_fn(|| engine.next_event()).collect();
+                (engine.counters(), engine.streams(), events)
+            });
         assert_eq!(format!("{one:#?}"), format!("{other:#?}"));
         let [with, without] = self.engines;
         assert_eq!(without.in_lane, 0);

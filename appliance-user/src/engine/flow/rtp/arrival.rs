@@ -311,7 +311,7 @@ impl Arrival {
 fn clock_units(at: Timestamp) -> u32 {
     // Divided by 32 first, so that nine times as much fits; then by 3125, and so by 100,000.
     let (whole, rest) = (at.nanos() >> 5, at.nanos() & 31);
-    ((whole * 9 + (rest * 9 >> 5)) / 3125) as u32
+    ((whole * 9 + ((rest * 9) >> 5)) / 3125) as u32
 }
 
 #[cfg(test)]

@@ -114,7 +114,9 @@ impl Stream {
         self.rtp_packet(now, payload_type, header, packet.retransmitted, outbox);
         self.offer(now, bytes, &packet, outbox);
         if self.rtp_judged(now, header.sequence) {
-            self.tell_group(now, flow, admission.rule(), post);
+            // A copy: else the key would have to be in memory for every packet.
+            let flow = *flow;
+            self.tell_group(now, &flow, admission.rule(), post);
         }
         match self.is_blocked() {
             true => Err(DropReason::StreamBlocked),
