@@ -39,7 +39,7 @@ pub use self::admission::Published;
 use self::counters::Counters;
 use self::event::StreamEvent;
 use self::expect::Activity;
-use self::flow::{Admission, Context, Datagram, Flow};
+use self::flow::{Context, Datagram, Flow};
 use self::flow_table::{FlowTable, Sweep};
 use self::foresight::Sighting;
 use self::fragments::{FragmentCache, FragmentKey};
@@ -421,27 +421,6 @@ impl Engine {
             Ok(()) => Verdict::Return,
             Err(reason) => self.refused(published, admission, reason),
         }
-    }
-
-    /// A packet of a flow that was admitted so was inspected.
-    #[inline(always)]
-    fn note_media(&mut self, now: Timestamp, published: &Published<'_>, admission: Admission) {
-        if self.outbox.take_media()
-            && let Some(rule) = admission.rule()
-        {
-            self.activity.note(published.generation, rule, now);
-        }
-        self.clock = now;
-    }
-
-    /// What happens to a packet that its rule would have dropped.
-    #[cold]
-    fn refused(&mut self, published: &Published<'_>, admission: Admission, reason: DropReason) -> Verdict {
-        if published.rule(admission.rule()).is_some_and(|rule| rule.enforce) {
-            return Verdict::Drop(reason);
-        }
-        self.counters.shadow_dropped[reason.index()] += 1;
-        Verdict::Return
     }
 }
 
