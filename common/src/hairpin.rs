@@ -6,6 +6,7 @@
 
 use crate::walk::{Outer, Walk};
 use crate::wire::checksum;
+use crate::wire::ethernet::Ethernet;
 
 /// TTL of a returned packet.
 pub const TTL: u8 = 64;
@@ -15,6 +16,9 @@ pub const MACS: usize = 12;
 pub const IPV4_AT: usize = 8;
 /// Bytes that [`ipv4`] takes: TTL, protocol, checksum, source, destination.
 pub const IPV4: usize = 12;
+
+/// Bytes of an untagged frame's Ethernet and IPv4 headers.
+const UNTAGGED: usize = Ethernet::LEN + IPV4_AT + IPV4;
 
 /// Swaps a frame's destination and source address.
 #[inline(always)]
@@ -46,13 +50,29 @@ pub const fn ipv4(tail: [u8; IPV4]) -> [u8; IPV4] {
 /// the one that was walked, is left as it is.
 #[inline]
 pub fn turn_around(frame: &mut [u8], walk: &Walk) -> bool {
-    walk.outer.is_some_and(|outer| turn_outer_around(frame, &outer))
+    walk.outer.as_ref().is_some_and(|outer| turn_outer_around(frame, outer))
 }
 
 /// [`turn_around`] for a frame of which only the outer headers were walked.
 #[inline]
 pub fn turn_outer_around(frame: &mut [u8], outer: &Outer) -> bool {
-    let Some((head, rest)) = frame.split_at_mut_checked(outer.ipv4 + IPV4_AT) else {
+    // As nearly always: without a VLAN tag everything is where it always is.
+    if outer.ipv4 == Ethernet::LEN
+        && let Some(headers) = frame.first_chunk_mut::<UNTAGGED>()
+    {
+        return turn(headers, Ethernet::LEN);
+    }
+    turn_tagged(frame, outer.ipv4)
+}
+
+#[inline(never)]
+fn turn_tagged(frame: &mut [u8], ip: usize) -> bool {
+    turn(frame, ip)
+}
+
+#[inline(always)]
+fn turn(frame: &mut [u8], ip: usize) -> bool {
+    let Some((head, rest)) = frame.split_at_mut_checked(ip + IPV4_AT) else {
         return false;
     };
     let (Some(addresses), Some(tail)) = (head.first_chunk_mut::<MACS>(), rest.first_chunk_mut::<IPV4>()) else {

@@ -33,7 +33,7 @@ pub struct Published<'a> {
 impl<'p> Published<'p> {
     /// The rule of an admission; where everything is observed without a policy, the observer's.
     #[inline]
-    fn rule(&self, id: Option<RuleId>) -> Option<&'p Rule> {
+    pub(super) fn rule(&self, id: Option<RuleId>) -> Option<&'p Rule> {
         static OBSERVER: LazyLock<Rule> = LazyLock::new(Rule::observer);
         match id {
             Some(id) => self.policy.rule(id),

@@ -42,16 +42,21 @@ impl Activity {
 
     /// Media of a rule came. Under another publication than before everything begins anew, for its rules are others. The rule
     /// is one of a policy, so there are no more than [`crate::policy::MAX_RULES`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn note(&mut self, generation: u64, rule: RuleId, at: Timestamp) {
-        let Ok(place) = usize::try_from(rule.0) else { return };
-        // As nearly always: the rule is known, and the time is the newest.
+        // As nearly always: the rule is known.
         if self.generation == generation
-            && let Some(Some(last)) = self.last.get_mut(place)
+            && let Some(Some(last)) = self.last.get_mut(rule.0 as usize)
         {
             *last = (*last).max(at);
             return;
         }
+        self.note_first(generation, rule, at);
+    }
+
+    #[cold]
+    fn note_first(&mut self, generation: u64, rule: RuleId, at: Timestamp) {
+        let Ok(place) = usize::try_from(rule.0) else { return };
         if self.generation != generation {
             (self.generation, self.last) = (generation, Vec::new());
         }

@@ -43,14 +43,19 @@ pub(super) trait Key: Copy + Eq {
 pub(super) struct Hasher {
     others: SeedableState<'static>,
     keys: [u64; FlowKey::WORDS],
+    /// What the upper halves of two IPv4 addresses come to.
+    ipv4: u64,
 }
 
 impl Hasher {
     fn new(seed: u64) -> Self {
         let mut state = seed;
+        let keys: [u64; FlowKey::WORDS] = core::array::from_fn(|_| split_mix(&mut state));
+        let [_, low, _, high, ..] = keys;
         Hasher {
             others: SeedableState::new(seed),
-            keys: core::array::from_fn(|_| split_mix(&mut state)),
+            keys,
+            ipv4: folded(low, high),
         }
     }
 }
@@ -67,7 +72,11 @@ impl Key for FlowKey {
     fn hash(&self, hasher: &Hasher) -> u64 {
         let [a, b, c, d, e, f] = *self.words();
         let [ka, kb, kc, kd, ke, kf] = hasher.keys;
-        folded(a ^ ka, b ^ kb) ^ folded(c ^ kc, e ^ ke) ^ folded(d ^ kd, f ^ kf)
+        let upper = match b | d {
+            0 => hasher.ipv4,
+            _ => folded(b ^ kb, d ^ kd),
+        };
+        folded(a ^ ka, f ^ kf) ^ folded(c ^ kc, e ^ ke) ^ upper
     }
 }
 
@@ -186,10 +195,35 @@ impl<T, K: Key> FlowTable<T, K> {
         guess: Option<FlowIndex>,
         now: Timestamp,
     ) -> Option<FlowIndex> {
-        let guessed = guess.filter(|guess| slot_is(&self.slots, guess.0, key));
-        let found = guessed.or_else(|| self.place(key, hash))?;
-        self.slots.get_mut(found.0 as usize)?.as_mut()?.last_seen = now;
+        let (found, last_seen, _) = self.look_up(key, hash, guess)?;
+        *last_seen = now;
         Some(found)
+    }
+
+    /// The same without marking it as seen: where the flow is, when it was seen last, and itself.
+    #[inline(always)]
+    pub(super) fn look_up(
+        &mut self,
+        key: &K,
+        hash: u64,
+        guess: Option<FlowIndex>,
+    ) -> Option<(FlowIndex, &mut Timestamp, &mut T)> {
+        // Of several keys with one hash, of which there are hardly ever two, this is the first.
+        let likely = match guess {
+            Some(guess) => guess,
+            None => FlowIndex(self.index.find(hash, |_| true)?),
+        };
+        if slot_is(&self.slots, likely.0, key) {
+            return self.slot_mut(likely);
+        }
+        let found = self.place_apart(*key, hash)?;
+        self.slot_mut(found)
+    }
+
+    #[inline(always)]
+    fn slot_mut(&mut self, index: FlowIndex) -> Option<(FlowIndex, &mut Timestamp, &mut T)> {
+        let slot = self.slots.get_mut(index.0 as usize)?.as_mut()?;
+        Some((index, &mut slot.last_seen, &mut slot.value))
     }
 
     /// Whether a flow is in the table, without marking it as seen.
@@ -206,6 +240,11 @@ impl<T, K: Key> FlowTable<T, K> {
     #[inline]
     pub(super) fn get_mut(&mut self, index: FlowIndex) -> Option<&mut T> {
         Some(&mut self.slots.get_mut(index.0 as usize)?.as_mut()?.value)
+    }
+
+    #[cold]
+    fn place_apart(&self, key: K, hash: u64) -> Option<FlowIndex> {
+        self.place(&key, hash)
     }
 
     #[inline]

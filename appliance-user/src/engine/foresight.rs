@@ -24,11 +24,13 @@ const BYTES_AHEAD: usize = 4;
 /// Bytes of a packet that are asked for at most: those of an Ethernet frame of 1,500 bytes. What is inspected lies spread over
 /// it; a jumbo's first lines are enough to set the processor's own prefetching off.
 const BYTES: usize = 1536;
+/// Bytes that nearly every packet of media has, in whole cache lines: seven TS packets and what is around them.
+const USUAL_BYTES: usize = 1408;
 /// Packets on their way between their walk and their decision; a power of two.
 const RING: usize = (FLOW_AHEAD + 1).next_power_of_two();
 
 /// What a packet is by itself, and where its flow was when it was looked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sighting {
     /// The packet's headers.
     pub walk: Walk,
@@ -44,7 +46,8 @@ pub(super) struct Ring([Result<Sighting, Stop>; RING]);
 
 impl Default for Ring {
     fn default() -> Self {
-        Ring([const { Err(Stop::NotForUs) }; RING])
+        // One by one: a constant of all of them would be copied whole.
+        Ring(core::array::from_fn(|_| Err(Stop::NotForUs)))
     }
 }
 
@@ -91,16 +94,28 @@ impl Engine {
             }
             let turn = step.checked_sub(FLOW_AHEAD);
             if let Some((n, frame)) = turn.and_then(|n| Some((n, frames.get_mut(n)?))) {
-                let verdict = self.process_sighted(now, policy, bytes(frame), ring.of(n));
+                let verdict = self.process_foreseen(now, policy, bytes(frame), ring.of(n));
                 decided(frame, verdict);
             }
         }
     }
 
+    /// [`Engine::process_sighted`] apart from the walk: both at once need more registers than there are.
+    #[inline(never)]
+    fn process_foreseen(
+        &mut self,
+        now: Timestamp,
+        policy: &Published<'_>,
+        frame: &mut [u8],
+        sighting: &Result<Sighting, Stop>,
+    ) -> Verdict {
+        self.process_sighted(now, policy, frame, sighting)
+    }
+
     /// What an Ethernet frame from the load balancer is by itself, written where it is to stand: it is too large to be moved
     /// about for every packet.
     #[inline(always)]
-    pub(super) fn sight(&self, frame: &[u8], sighting: &mut Result<Sighting, Stop>) {
+    fn sight(&self, frame: &[u8], sighting: &mut Result<Sighting, Stop>) {
         match walk::usual_frame(frame, self.config.geneve_port) {
             Some(walk) => *sighting = Ok(self.sighting(walk)),
             None => self.sight_any(frame, sighting),
@@ -108,7 +123,7 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn sight_any(&self, frame: &[u8], sighting: &mut Result<Sighting, Stop>) {
+    pub(super) fn sight_any(&self, frame: &[u8], sighting: &mut Result<Sighting, Stop>) {
         *sighting = walk::any_frame::<UserLimits>(frame, self.config.geneve_port).map(|walk| self.sighting(walk));
     }
 
@@ -122,7 +137,7 @@ impl Engine {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn ask(&self, seen: &Sighting, ask: impl FnOnce(&Flow)) {
         if let Some(flow) = seen.guess.and_then(|guess| self.flows.at(guess)) {
             ask(flow);
@@ -130,7 +145,15 @@ impl Engine {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn ask_for_bytes(frame: &[u8]) {
-    prefetch(frame.get(..BYTES).unwrap_or(frame));
+    let frame = frame.get(..BYTES).unwrap_or(frame);
+    match frame.split_first_chunk::<USUAL_BYTES>() {
+        // Of a known number they are asked for without a loop. What is left is two lines at most.
+        Some((usual, rest)) => {
+            prefetch(usual);
+            rest.first().into_iter().chain(rest.last()).for_each(prefetch);
+        }
+        None => prefetch(frame),
+    }
 }

@@ -25,6 +25,7 @@ pub mod report;
 mod stream;
 pub mod time;
 pub mod ts;
+mod usual;
 mod watch;
 
 use core::time::Duration;
@@ -135,6 +136,12 @@ pub struct Engine {
     clock: Timestamp,
     /// `None` where nobody wants a final report.
     retired: Option<Vec<StreamReport>>,
+    /// Every packet goes the general way.
+    #[cfg(test)]
+    without_lane: bool,
+    /// Packets that did not.
+    #[cfg(test)]
+    in_lane: u64,
 }
 
 impl Engine {
@@ -159,19 +166,31 @@ impl Engine {
             to_tell_of_misses: 0,
             clock: Timestamp::default(),
             retired: config.keep_gone.then(Vec::new),
+            #[cfg(test)]
+            without_lane: false,
+            #[cfg(test)]
+            in_lane: 0,
         }
     }
 
     /// Decides about an Ethernet frame from the load balancer and, when it goes back, turns it around in place: MACs and
     /// outer addresses swapped, TTL 64, everything else untouched.
     pub fn process(&mut self, now: Timestamp, policy: &Published<'_>, frame: &mut [u8]) -> Verdict {
+        match walk::usual_frame(frame, self.config.geneve_port) {
+            Some(walk) => self.process_sighted(now, policy, frame, &Ok(self.sighting(walk))),
+            None => self.process_any(now, policy, frame),
+        }
+    }
+
+    #[inline(never)]
+    fn process_any(&mut self, now: Timestamp, policy: &Published<'_>, frame: &mut [u8]) -> Verdict {
         let mut sighting = Err(Stop::NotForUs);
-        self.sight(frame, &mut sighting);
+        self.sight_any(frame, &mut sighting);
         self.process_sighted(now, policy, frame, &sighting)
     }
 
     /// [`Engine::process`] for a frame that was sighted.
-    #[inline]
+    #[inline(always)]
     fn process_sighted(
         &mut self,
         now: Timestamp,
@@ -314,8 +333,12 @@ impl Engine {
     #[inline(always)]
     fn decide(&mut self, now: Timestamp, policy: &Published<'_>, seen: &Sighting, packet: &[u8]) -> Verdict {
         match seen.walk.fragment {
-            Fragment::None => self.decide_by_flow(now, policy, seen, packet),
-            _ => self.decide_part(now, policy, seen, packet),
+            Fragment::None => match self.decide_usual(now, policy, seen, packet) {
+                Some(verdict) => verdict,
+                // Copies: what the short lane reads need not be in memory.
+                None => self.decide_by_flow(now, policy, &seen.clone(), packet),
+            },
+            _ => self.decide_part(now, policy, &seen.clone(), packet),
         }
     }
 
@@ -387,24 +410,16 @@ impl Engine {
             _ => flow.inspect_first_part(datagram, &mut context),
         };
         self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
-        if self.outbox.take_media()
-            && let Some(rule) = flow.admission.rule()
-        {
-            self.activity.note(published.generation, rule, now);
-        }
-        self.clock = now;
+        let admission = flow.admission;
         if !flow.marked_established && flow.is_established() {
             flow.marked_established = true;
             index.into_iter().for_each(|index| self.flows.establish(index));
         }
+        self.note_media(now, published, admission);
         self.read_own_post(now);
         match inspected {
             Ok(()) => Verdict::Return,
-            Err(reason) if rule.enforce => Verdict::Drop(reason),
-            Err(reason) => {
-                self.counters.shadow_dropped[reason.index()] += 1;
-                Verdict::Return
-            }
+            Err(reason) => self.refused(published, admission, reason),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::policy::{self, Policy};
 
 mod attacks;
 mod bursts;
+mod lane;
 mod scenarios;
 
 const ENDPOINT: u64 = 0x0001_0203_0405_0607;

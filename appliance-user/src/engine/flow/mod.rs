@@ -97,6 +97,8 @@ pub(in crate::engine) struct Flow {
     unattributed: Option<Box<Totals>>,
     /// The engine's blindness that the streams know of.
     blindness: u32,
+    /// Its next packet may be a usual one; whatever could change that takes it back, until a packet has gone the general way.
+    usual: bool,
 }
 
 /// What inspecting a packet needs besides the packet.
@@ -166,11 +168,13 @@ impl Flow {
             streams: Vec::new(),
             unattributed: None,
             blindness: 0,
+            usual: false,
         }
     }
 
     /// The policy changed: the flow keeps its streams where the same protocol goes on.
     pub(in crate::engine) fn admit_anew(&mut self, admission: Admission, rule: &Rule, forward: &Tuple) {
+        self.usual = false;
         let fresh = Speaks::by_rule(rule, forward);
         let goes_on = matches!(fresh, Speaks::Undecided(_))
             || core::mem::discriminant(&fresh) == core::mem::discriminant(&self.speaks);
@@ -262,7 +266,9 @@ impl Flow {
             self.was_blind(context);
         }
         if matches!(self.speaks, Speaks::Rtp) {
-            return allowed(self.rtp(&datagram, context), context);
+            let inspected = self.rtp(&datagram, context);
+            self.note_usual(context.rule);
+            return allowed(inspected, context);
         }
         self.inspect_others(&datagram, context)
     }

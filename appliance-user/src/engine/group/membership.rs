@@ -83,7 +83,7 @@ impl Default for Membership {
 impl Membership {
     /// Whether anybody needs the stream's numbers.
     #[inline]
-    fn is_followed(&self) -> bool {
+    pub(in crate::engine) fn is_followed(&self) -> bool {
         self.fec || self.path.is_some()
     }
 

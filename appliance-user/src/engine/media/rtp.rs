@@ -6,7 +6,7 @@ use thiserror::Error;
 pub const PAYLOAD_TYPE_MP2T: u8 = 33;
 
 /// Bytes before the CSRC list.
-const FIXED_HEADER: usize = 12;
+pub const FIXED_HEADER: usize = 12;
 /// The second byte of RTCP packets on a shared port, marker bit included (RFC 5761 4).
 const RTCP_TYPES: core::ops::RangeInclusive<u8> = 192..=223;
 
@@ -134,6 +134,35 @@ impl<'a> Extension<'a> {
             data,
         })
     }
+}
+
+/// A header without CSRC list, extension and padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainHeader {
+    /// [`Packet::marker`].
+    pub marker: bool,
+    /// [`Packet::sequence_number`].
+    pub sequence_number: u16,
+    /// [`Packet::timestamp`].
+    pub timestamp: u32,
+    /// [`Packet::ssrc`].
+    pub ssrc: u32,
+}
+
+/// The header of a packet, if it is a plain one with this payload type, which must be none that RTCP's types lie about
+/// (RFC 5761 4): at one glance what [`Packet::parse`] says of it.
+#[inline(always)]
+pub fn plain_header<const N: usize>(bytes: &[u8; N], payload_type: u8) -> Option<PlainHeader> {
+    let [flags, marker_and_type, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3] = *bytes.first_chunk::<FIXED_HEADER>()?;
+    // Both bytes as one number whose lowest bit is the marker.
+    let shape = |bytes| u16::from_le_bytes(bytes).rotate_left(1);
+    let (seen, usual) = (shape([flags, marker_and_type]), shape([0x80, payload_type | 0x80]));
+    (seen | 1 == usual).then_some(PlainHeader {
+        marker: seen & 1 != 0,
+        sequence_number: u16::from_be_bytes([s0, s1]),
+        timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+        ssrc: u32::from_be_bytes([i0, i1, i2, i3]),
+    })
 }
 
 /// Whether a UDP payload is RTCP rather than RTP: packets of version 2 and a type of 192 to 223 (RFC 5761 4), which no RTP

@@ -2,7 +2,7 @@
 
 use tidegate_common::flow::FlowKey;
 
-use super::{ARQ_WINDOW, Cold, Stream};
+use super::{ARQ_WINDOW, Cold, Finding, Stream};
 use crate::engine::event::StreamChange;
 use crate::engine::flow::rtp::{ArrivalHeader, RtpFigures};
 use crate::engine::group::{Address, GroupKey, Member, Outcome, Post, RtcpNote};
@@ -15,9 +15,16 @@ use crate::policy::{Protocol, Rule, RuleId};
 
 impl Stream {
     /// What only RTP knows, from now on kept.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn rtp_mut(&mut self) -> &mut RtpFigures {
-        self.rtp.get_or_insert_default()
+        #[cold]
+        fn begun(rtp: &mut Option<Box<RtpFigures>>) -> &mut RtpFigures {
+            rtp.insert(Box::default())
+        }
+        match &mut self.rtp {
+            Some(rtp) => rtp,
+            none => begun(none),
+        }
     }
 
     /// Heap bytes of what only RTP knows.
@@ -46,23 +53,30 @@ impl Stream {
     }
 
     /// A media packet's RTP header, before the packet is judged.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn rtp_packet(
         &mut self,
         now: Timestamp,
         payload_type: u8,
-        header: &ArrivalHeader,
+        header: ArrivalHeader,
         repeated: bool,
         outbox: &mut Outbox,
     ) {
         let found = self.rtp_mut().media(now, payload_type, header, repeated);
+        if let Some(found) = found {
+            self.found_in_header(now, found, outbox);
+        }
+    }
+
+    #[inline(never)]
+    fn found_in_header(&mut self, now: Timestamp, found: [Option<Finding>; 2], outbox: &mut Outbox) {
         for finding in found.into_iter().flatten() {
             self.find(now, finding, outbox);
         }
     }
 
     /// A media packet was judged. Whether the stream's groups should be told something.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn rtp_judged(&mut self, now: Timestamp, sequence: u16) -> bool {
         let announced = self.announced;
         let duplicated = self.judge.as_ref().map_or(0, |judge| judge.transport().duplicated);

@@ -125,21 +125,29 @@ impl RtpFigures {
     }
 
     /// A media packet came. What is wrong with it is returned.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn media(
         &mut self,
         now: Timestamp,
         payload_type: u8,
-        header: &Header,
+        header: Header,
         repeated: bool,
-    ) -> [Option<Finding>; 2] {
+    ) -> Option<[Option<Finding>; 2]> {
         self.payload_types |= 1 << (payload_type & 0x7f);
         self.markers += u64::from(header.marker);
         if repeated {
             self.repeats = true;
-            return [None; 2];
+            return None;
         }
         self.received += 1;
+        if self.bye.is_none() && self.arrival.steady(now, header) {
+            return None;
+        }
+        Some(self.arrived(now, header))
+    }
+
+    #[inline(never)]
+    fn arrived(&mut self, now: Timestamp, header: Header) -> [Option<Finding>; 2] {
         let (step, jump) = self.arrival.packet(now, header);
         match step {
             Step::Stray => return [None; 2],
@@ -169,10 +177,10 @@ impl RtpFigures {
 
     /// The packet was judged: its number may be told. A stray's is told when the next one follows it. `duplicated` of the
     /// packets so far were copies.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn judged(&mut self, now: Timestamp, sequence: u16, duplicated: u64) {
         self.history.came(now, self.received.saturating_sub(duplicated));
-        if self.arrival.is_followed(sequence) {
+        if self.membership.is_followed() && self.arrival.is_followed(sequence) {
             self.membership.came(now, sequence);
         }
     }

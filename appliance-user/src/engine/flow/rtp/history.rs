@@ -11,8 +11,8 @@ const TIMES: usize = 32;
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct History {
-    next: usize,
-    used: usize,
+    /// Times that came, remembered or not.
+    ever: usize,
     /// How many there were before the oldest of these times; `None` where that is not known any more.
     before: Option<u64>,
     /// A ring: when packets came, and how many there were then.
@@ -31,41 +31,35 @@ impl History {
     /// Asks for what the next packet will read and write.
     #[inline]
     pub(super) fn prefetch(&self) {
-        prefetch(&self.next);
-        if let Some(place) = self.times.get(self.next) {
+        prefetch(&self.ever);
+        if let Some(place) = self.times.get(self.ever % TIMES) {
             prefetch(place);
         }
     }
 
     /// Packets came; `count` of them in all.
-    #[inline]
+    #[inline(always)]
     pub(super) fn came(&mut self, now: Timestamp, count: u64) {
-        let newest = (self.next + TIMES - 1) % TIMES;
-        if self.used > 0
-            && let Some((at, known)) = self.times.get_mut(newest)
+        if let Some(newest) = self.ever.checked_sub(1)
+            && let Some((at, known)) = self.times.get_mut(newest % TIMES)
             && *at >= now
         {
             *known = count;
             return;
         }
-        if self.used == TIMES {
-            self.before = None;
-        }
-        if let Some(place) = self.times.get_mut(self.next) {
+        if let Some(place) = self.times.get_mut(self.ever % TIMES) {
             *place = (now, count);
         }
-        self.next = (self.next + 1) % TIMES;
-        self.used = (self.used + 1).min(TIMES);
+        self.ever += 1;
     }
 
     /// How many had come by `at`; `None` where nothing came at all, or that is too long ago.
     pub(super) fn by(&self, at: Timestamp) -> Option<u64> {
-        if self.used == 0 {
-            return None;
-        }
-        let back = |n: usize| self.times.get((self.next + TIMES - 1 - n) % TIMES);
-        let known = (0..self.used).filter_map(back).find(|(time, _)| *time <= at);
-        known.map_or(self.before, |(_, count)| Some(*count))
+        let newest = self.ever.checked_sub(1)?;
+        let mut remembered = (0..self.ever.min(TIMES)).filter_map(|back| self.times.get((newest - back) % TIMES));
+        let before = self.before.filter(|_| self.ever <= TIMES);
+        let known = remembered.find(|(time, _)| *time <= at);
+        known.map_or(before, |(_, count)| Some(*count))
     }
 }
 

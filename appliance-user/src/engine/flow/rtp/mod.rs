@@ -6,6 +6,7 @@ mod feedback;
 mod figures;
 mod history;
 mod report;
+mod usual;
 
 use core::time::Duration;
 
@@ -15,6 +16,7 @@ use tidegate_common::flow::Direction;
 pub(in crate::engine) use self::arrival::Header as ArrivalHeader;
 pub(in crate::engine) use self::figures::RtpFigures;
 pub use self::report::{FecReport, RtcpReport, RtpReport, SeamlessReport};
+use self::usual::Media;
 use super::ts_udp::malformed;
 use super::{Context, Datagram, Flow};
 use crate::engine::judge::Packet;
@@ -74,33 +76,23 @@ impl Flow {
         if sender.rist {
             stream.speaks_rist(context.rule);
         }
-        let header = ArrivalHeader {
-            sequence: packet.sequence_number(),
-            timestamp: packet.timestamp(),
-            marker: packet.marker(),
-            has_clock: is_mp2t || !media.ts.is_empty(),
+        let media = Media {
+            header: ArrivalHeader {
+                sequence: packet.sequence_number(),
+                timestamp: packet.timestamp(),
+                marker: packet.marker(),
+                has_clock: is_mp2t || !media.ts.is_empty(),
+            },
+            payload_type: packet.payload_type(),
+            packet: media,
+            bytes: datagram.payload.len(),
         };
-        stream.rtp_packet(
-            context.now,
-            packet.payload_type(),
-            &header,
-            sender.retransmits,
-            context.outbox,
-        );
-        stream.offer(context.now, datagram.payload.len(), &media, context.outbox);
-        if stream.rtp_judged(context.now, header.sequence) {
-            stream.tell_group(context.now, datagram.key(), self.admission.rule(), context.post);
-        }
-        let blocked = stream.is_blocked();
+        let payload = media.packet.payload;
+        let of = (datagram.key(), self.admission);
+        let taken = stream.media(context.now, media, of, context.outbox, context.post);
         admitted?;
-        if blocked {
-            return Err(DropReason::StreamBlocked);
-        }
-        if is_ts {
-            malformed(media.payload, context)
-        } else {
-            Ok(())
-        }
+        taken?;
+        if is_ts { malformed(payload, context) } else { Ok(()) }
     }
 
     #[cold]
