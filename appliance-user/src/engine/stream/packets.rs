@@ -99,8 +99,15 @@ impl Stream {
 
     #[inline]
     fn announce(&mut self, now: Timestamp, outbox: &mut Outbox) {
+        if !self.announced {
+            self.announce_second(now, outbox);
+        }
+    }
+
+    #[cold]
+    fn announce_second(&mut self, now: Timestamp, outbox: &mut Outbox) {
         // RFC 3550 A.1: a source is not believed on its first packet.
-        if !self.announced && self.packets >= 2 {
+        if self.packets >= 2 {
             self.announced = true;
             outbox.tell(now, &self.cold.identity, StreamChange::StreamAppeared);
         }
