@@ -334,12 +334,15 @@ impl Judge {
         if self.court.hands_on {
             return false;
         }
-        if !self.numbered {
-            self.clock = now;
-            self.court.datagram(now, packet.ts, packet.content, Settling::default);
-            return true;
+        if !self.sequencer.is_next(packet.sequence) {
+            // Without numbers it never is.
+            if !self.numbered {
+                self.clock = now;
+                self.court.datagram(now, packet.ts, packet.content, Settling::default);
+            }
+            return !self.numbered;
         }
-        if packet.retransmitted || !self.sequencer.is_next(packet.sequence) {
+        if packet.retransmitted {
             return false;
         }
         self.clock = now;

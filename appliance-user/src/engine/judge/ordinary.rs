@@ -64,8 +64,6 @@ struct Stretch {
     length: usize,
     /// Bit n: the packet n is a null packet.
     nulls: u64,
-    /// As many of them.
-    null_count: usize,
     /// The header that the PID's next packet has if it is plain and goes on.
     next: Header,
 }
@@ -77,7 +75,6 @@ impl Stretch {
         let mut stretch = Stretch {
             length: 0,
             nulls: 0,
-            null_count: 0,
             next,
         };
         for (place, packet) in packets.iter().enumerate() {
@@ -90,7 +87,6 @@ impl Stretch {
             } else if header.is_plain_null() {
                 cold_path();
                 stretch.nulls |= 1 << place;
-                stretch.null_count += 1;
             } else {
                 cold_path();
                 break;
@@ -105,8 +101,13 @@ impl Stretch {
     fn shorten(&mut self, first: Header, length: u32) {
         self.length = length as usize;
         self.nulls &= (1_u64 << length) - 1;
-        self.null_count = self.nulls.count_ones() as usize;
-        self.next = first.after(self.length - self.null_count);
+        self.next = first.after(self.others());
+    }
+
+    /// Its packets but for the null packets.
+    #[inline]
+    fn others(&self) -> usize {
+        self.length.saturating_sub(self.nulls.count_ones() as usize)
     }
 
     /// The place of its last null packet, or of its last other one.
@@ -154,7 +155,7 @@ impl Court {
             return false;
         }
         if stretch.nulls != 0 {
-            return self.seven_with_nulls(at, packets, &stretch);
+            return self.seven_with_nulls(at, packets, stretch.nulls, stretch.next);
         }
         let hash = mpegts::hash_plain(last, Content::Sampled);
         pid.take(MAX_TS_PACKETS, stretch.next, hash, continuity::grains(at));
@@ -165,15 +166,22 @@ impl Court {
         true
     }
 
+    /// The same where some of the seven are null packets; `next` is what the PID's next one has as its header.
     #[inline(never)]
     fn seven_with_nulls(
         &mut self,
         at: Timestamp,
         packets: &[[u8; PACKET_SIZE]; MAX_TS_PACKETS],
-        stretch: &Stretch,
+        nulls: u64,
+        next: Header,
     ) -> bool {
         let Some(null) = self.null() else { return false };
-        self.take(at, packets, Content::Sampled, stretch, Some(null));
+        let stretch = Stretch {
+            length: MAX_TS_PACKETS,
+            nulls,
+            next,
+        };
+        self.take(at, packets, Content::Sampled, &stretch, Some(null));
         true
     }
 
@@ -226,9 +234,12 @@ impl Court {
         if !self.continuity.is_whole(pid) || !self.only_counts(pid) {
             stretch.shorten(first, stretch.nulls.trailing_ones());
         }
-        let null = self.null();
+        let null = if stretch.nulls == 0 { None } else { self.null() };
         if stretch.nulls != 0 && null.is_none() {
             stretch.shorten(first, stretch.nulls.trailing_zeros());
+        }
+        if stretch.length == 0 {
+            return 0;
         }
         self.take(at, packets, content, &stretch, null);
         stretch.length
@@ -249,7 +260,7 @@ impl Court {
     }
 
     /// Takes the packets of a stretch.
-    #[inline]
+    #[inline(always)]
     fn take<P: AtHand>(
         &mut self,
         at: Timestamp,
@@ -263,7 +274,7 @@ impl Court {
             && let Some(last) = packets.get(place)
             && let Some(mut pid) = self.continuity.going_on()
         {
-            let (count, came) = (stretch.length - stretch.null_count, last.came(at));
+            let (count, came) = (stretch.others(), last.came(at));
             let hash = mpegts::hash_plain(last.bytes(), content);
             pid.take(count, stretch.next, hash, continuity::grains(came));
             let place = pid.place;
@@ -273,9 +284,10 @@ impl Court {
         }
         // They are compared with nothing.
         if let (Some(null), Some(last)) = (null, stretch.last(true)) {
-            self.continuity.take_nulls(null, stretch.null_count);
+            let count = stretch.length - stretch.others();
+            self.continuity.take_nulls(null, count);
             if let Some(analyser) = self.analysis.analyser_mut() {
-                analyser.count_many(came(last), null, stretch.null_count);
+                analyser.count_many(came(last), null, count);
                 analyser.stands_at(came(stretch.length - 1));
             }
         }
