@@ -16,6 +16,8 @@ const PROOF: u64 = 1 << WEIGHT;
 const SILENCE: u64 = 8;
 /// Weight of a new sample, as a power of two; so many samples also make the first average.
 const WEIGHT: u32 = 8;
+/// Numbers of so many nanoseconds are remembered at least, where a stream is not too fast for that.
+const REMEMBERED: u64 = 2_000_000_000;
 /// Events are held back this long at most.
 const LONGEST_SETTLING: u64 = 2_000_000_000;
 
@@ -123,6 +125,11 @@ impl Pace {
         };
         let most = expected.saturating_mul(2).saturating_add(SILENCE);
         missing <= most && most < space
+    }
+
+    /// Whether so many numbers go by in two seconds at least, and in two windows: what comes again comes sooner.
+    pub(super) fn is_long(&self, numbers: u64) -> bool {
+        self.samples >= PROOF && self.mean.saturating_mul(numbers) >= self.window.saturating_mul(2).max(REMEMBERED)
     }
 
     /// How long events are held back.

@@ -9,7 +9,7 @@ use crate::engine::memory::Grant;
 const FIRST_NUMBERS: usize = 128;
 /// Digests that the first gap makes room for.
 const FIRST_WAITING: usize = 8;
-/// Numbers remembered of a stream that goes on: their hashes take 8 KiB.
+/// Numbers remembered of a stream that goes on and is not slow: their hashes take 8 KiB.
 pub(super) const STEADY_NUMBERS: u64 = 2048;
 /// Numbers remembered at most, and so the longest gap that can be waited for: one second at 170 Mb/s.
 pub(super) const MAX_NUMBERS: usize = 16_384;
