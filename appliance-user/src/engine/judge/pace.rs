@@ -195,6 +195,13 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_two_seconds_are_enough_once_the_pace_is_proven() {
+        assert!(paced(2_000_000, 300).is_long(1024));
+        assert!(!paced(2_000_000, 300).is_long(512));
+        assert!(!paced(2_000_000, 200).is_long(1024));
+    }
+
+    #[test]
     fn one_pause_does_not_slow_the_pace_but_a_slower_stream_does() {
         let mut pace = paced(1_000_000, 300);
         let end = 300 * 1_000_000;
