@@ -35,6 +35,7 @@ use self::monitor::Monitor;
 use self::pcr::Pcr;
 use self::rates::{Meter, Packets};
 pub use self::report::{PcrReport, PidAnalysis, TsAnalysis};
+pub(in crate::engine) use self::slot::Counting;
 use self::slot::{Kind, More, Slot};
 use self::tables::Tables;
 pub use self::tables::report::{ComponentReport, ProgrammeReport, TablesReport};
@@ -116,24 +117,6 @@ pub(in crate::engine) struct Analyser {
     /// Something was kept that was not before.
     grown: bool,
     checks: Checks,
-}
-
-/// Counts packets of a PID of which nothing else is to be said: [`Analyser::counting`].
-pub(in crate::engine) struct Counting<'a> {
-    state: &'a mut Slot,
-    packets: &'a mut u64,
-    now: &'a mut Timestamp,
-}
-
-impl Counting<'_> {
-    /// So many packets, which came at that time.
-    #[inline(always)]
-    pub(in crate::engine) fn take(self, at: Timestamp, count: usize) {
-        self.state.packets += count as u64;
-        self.state.last = at;
-        *self.packets += count as u64;
-        *self.now = at;
-    }
 }
 
 impl Analyser {
