@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::engine::memory::{Allowance, Grant};
-use crate::engine::ts::{Analyser, Axis};
+use crate::engine::time::Timestamp;
+use crate::engine::ts::{Analyser, Axis, Counting};
 use crate::policy::rule::TsRule;
 
 /// A stream's analyser, if it has one.
@@ -42,6 +43,16 @@ impl Analysis {
     pub(super) fn begin(&mut self) {
         if self.analyser.is_none() {
             self.make();
+        }
+    }
+
+    /// What counts packets of a PID that came at that time, if there is an analyser; `None` where one has more to do with them
+    /// than to count, or is to be made.
+    #[inline(always)]
+    pub(super) fn counting(&mut self, place: usize, at: Timestamp) -> Option<Option<Counting<'_>>> {
+        match self.analyser.as_deref_mut() {
+            Some(analyser) => analyser.counting(place, at).map(Some),
+            None => self.awaited.is_none().then_some(None),
         }
     }
 

@@ -56,7 +56,7 @@ pub struct Packet<'a> {
 
 impl<'a> Packet<'a> {
     /// What must be equal in every copy of its sequence number.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hash(&self) -> u32 {
         match self.hash {
             Some(hash) => hash,

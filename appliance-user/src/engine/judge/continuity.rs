@@ -18,8 +18,8 @@ const MAX_PIDS: usize = 8192;
 const FIRST_SLOTS: usize = 16;
 /// Places at first.
 const FIRST_PIDS: usize = 4;
-/// Nanoseconds.
-const MILLISECOND: u64 = 1_000_000;
+/// Nanoseconds to which a PID's last packet is timed, as a power of two: about a millisecond.
+const GRAIN: u32 = 20;
 /// Marks a free slot of the index.
 const FREE: u16 = u16::MAX;
 
@@ -59,7 +59,7 @@ pub(super) struct Judged {
 pub(super) struct Error {
     pub(super) gap: Gap,
     pub(super) expected: u8,
-    /// Nanoseconds since the PID's previous packet, to the millisecond.
+    /// Nanoseconds since the PID's previous packet, to the millisecond or so.
     pub(super) since_previous: u64,
 }
 
@@ -74,7 +74,7 @@ struct PidState {
     next: Header,
     /// The last packet, but for what `next` says of it where it was plain.
     last: TsDigest,
-    last_ms: u32,
+    last_seen: u32,
     /// The last packet was plain, and judged in a run.
     in_run: bool,
     /// The last packet was a second copy.
@@ -99,15 +99,15 @@ impl PidState {
     }
 
     /// The next packet is the last one now.
-    fn follow(&mut self, packet: &TsDigest, now_ms: u32, duplicated: bool) {
+    fn follow(&mut self, packet: &TsDigest, grains: u32, duplicated: bool) {
         self.last = *packet;
         self.next = Header::plain(packet.head, packet.continuity_counter()).after(1);
-        (self.last_ms, self.in_run, self.duplicated) = (now_ms, false, duplicated);
+        (self.last_seen, self.in_run, self.duplicated) = (grains, false, duplicated);
     }
 
     /// Judges a packet that is not the next one without more ado. `now` is [`Continuity::now`].
     #[inline(never)]
-    fn weigh(&mut self, place: usize, packet: &TsDigest, now_ms: u32, now: Past, duplicates: &mut u64) -> Judged {
+    fn weigh(&mut self, place: usize, packet: &TsDigest, grains: u32, now: Past, duplicates: &mut u64) -> Judged {
         let gap = if self.judged.losses() == now.losses() {
             Gap::Whole
         } else {
@@ -122,10 +122,10 @@ impl PidState {
             false => !anything_goes && packet.continuity_counter() != expected,
         };
         *duplicates += u64::from(copy && !wrong);
-        let since_previous = u64::from(now_ms.wrapping_sub(self.last_ms)) * MILLISECOND;
+        let since_previous = u64::from(grains.wrapping_sub(self.last_seen)) << GRAIN;
         self.counters.continuity_errors += u64::from(wrong);
         self.judged = now;
-        self.follow(packet, now_ms, copy);
+        self.follow(packet, grains, copy);
         let error = wrong.then_some(Error {
             gap,
             expected,
@@ -135,7 +135,7 @@ impl PidState {
     }
 }
 
-/// A PID whose next packet goes on from its last one: [`Continuity::goes_on`].
+/// A PID whose next packet may go on from its last one: [`Continuity::going_on`].
 pub(super) struct GoingOn<'a> {
     /// Its place.
     pub(super) place: usize,
@@ -143,14 +143,20 @@ pub(super) struct GoingOn<'a> {
 }
 
 impl GoingOn<'_> {
-    /// Takes so many plain packets, each of which goes on from the one before it. `first` is the first one's header; the hash
-    /// of the last is told by [`Continuity::remember`] once it is known.
-    #[inline]
-    pub(super) fn take(self, first: Header, count: usize, now_ms: u32) {
-        let state = self.state;
+    /// The header that its next packet has if it is plain and goes on.
+    #[inline(always)]
+    pub(super) fn next(&self) -> Header {
+        self.state.next
+    }
+
+    /// Takes so many plain packets, each of which goes on from the one before it. Another that goes on would have `next` as
+    /// its header; `hash` is the content's of the last one.
+    #[inline(always)]
+    pub(super) fn take(&mut self, count: usize, next: Header, hash: u32, grains: u32) {
+        let state = &mut *self.state;
         state.counters.packets += count as u64;
-        state.next = first.after(count);
-        (state.last_ms, state.in_run, state.duplicated) = (now_ms, true, false);
+        (state.next, state.last.hash) = (next, hash);
+        (state.last_seen, state.in_run, state.duplicated) = (grains, true, false);
     }
 }
 
@@ -223,7 +229,7 @@ impl Continuity {
     pub(super) fn judge(
         &mut self,
         packet: &TsDigest,
-        now_ms: u32,
+        grains: u32,
         duplicates: &mut u64,
         grant: &mut Grant,
     ) -> Option<Judged> {
@@ -235,40 +241,59 @@ impl Continuity {
         // copy, and nothing about it is wrong.
         let follows = packet.continuity_counter() == counted_on(&state.last(), packet);
         if follows && state.judged == now {
-            state.follow(packet, now_ms, false);
+            state.follow(packet, grains, false);
         } else if packet.pid() != NULL_PID {
-            return Some(state.weigh(place, packet, now_ms, now, duplicates));
+            return Some(state.weigh(place, packet, grains, now, duplicates));
         }
         let (gap, error) = (Gap::Whole, None);
         Some(Judged { place, gap, error })
     }
 
-    /// The PID of a plain packet that goes on from the PID's last one, so that nothing about it is wrong: it counts one up
-    /// and nothing is missing between them. `None` for any other packet.
+    /// The place of the PID that most packets follow one of their own of, and the header that its next packet has if it is
+    /// plain and goes on.
     #[inline]
-    pub(super) fn goes_on(&mut self, header: Header) -> Option<GoingOn<'_>> {
-        if self.pids.get(self.recent).is_none_or(|state| state.next != header) {
-            self.recent = self.known(header.pid())?;
+    pub(super) fn expected(&self) -> Option<(usize, Header)> {
+        self.pids.get(self.recent).map(|state| (self.recent, state.next))
+    }
+
+    /// Expects what the PID goes on with whose packet this is the header of, where it is another one than before.
+    #[inline]
+    pub(super) fn turn_to(&mut self, header: Header) {
+        let pid = header.pid();
+        let turns = self.pids.get(self.recent).is_none_or(|state| state.counters.pid != pid);
+        if turns
+            && !header.is_plain_null()
+            && let Some(place) = self.known(pid)
+        {
+            self.recent = place;
         }
-        let place = self.recent;
-        let state = self.pids.get_mut(place)?;
-        let goes_on = state.next == header && state.judged == self.now;
-        goes_on.then_some(GoingOn { place, state })
     }
 
-    /// The null packets' PID, which any plain null packet goes on; `None` where there were none.
+    /// Whether nothing is missing since the last packet of a PID.
     #[inline]
-    pub(super) fn null(&mut self) -> Option<GoingOn<'_>> {
-        let place = self.null?;
-        let state = self.pids.get_mut(place)?;
-        Some(GoingOn { place, state })
+    pub(super) fn is_whole(&self, place: usize) -> bool {
+        self.pids.get(place).is_some_and(|state| state.judged == self.now)
     }
 
-    /// The hash of a PID's last packet, which a run ended with.
+    /// The null packets' place, once there were any: any plain null packet goes on there.
     #[inline]
-    pub(super) fn remember(&mut self, place: usize, hash: u32) {
+    pub(super) fn null(&self) -> Option<usize> {
+        self.null
+    }
+
+    /// The PID that most packets follow one of their own of, where nothing is missing since its last packet.
+    #[inline(always)]
+    pub(super) fn going_on(&mut self) -> Option<GoingOn<'_>> {
+        let (place, now) = (self.recent, self.now);
+        let state = self.pids.get_mut(place)?;
+        (state.judged == now).then_some(GoingOn { place, state })
+    }
+
+    /// Takes so many plain null packets.
+    #[inline]
+    pub(super) fn take_nulls(&mut self, place: usize, count: usize) {
         if let Some(state) = self.pids.get_mut(place) {
-            state.last.hash = hash;
+            state.counters.packets += count as u64;
         }
     }
 
@@ -281,10 +306,14 @@ impl Continuity {
     #[inline]
     fn place(&mut self, pid: u16, grant: &mut Grant) -> Option<usize> {
         match self.pids.get(self.recent) {
-            Some(state) if state.counters.pid == pid => {}
-            _ => self.recent = self.find(pid, grant)?,
+            Some(state) if state.counters.pid == pid => Some(self.recent),
+            // Nothing goes on from a null packet.
+            _ if pid == NULL_PID => self.find(pid, grant),
+            _ => {
+                self.recent = self.find(pid, grant)?;
+                Some(self.recent)
+            }
         }
-        Some(self.recent)
     }
 
     /// The place of a PID's state, where there is one.
@@ -375,9 +404,10 @@ fn start(pid: u16, mask: usize) -> usize {
     (u32::from(pid).wrapping_mul(0x9e37_79b1) >> 16) as usize & mask
 }
 
-/// A time in milliseconds, modulo 2^32: 49 days, far longer than a PID's packets are apart.
-pub(super) fn milliseconds(at: Timestamp) -> u32 {
-    (at.nanos() / MILLISECOND) as u32
+/// A time to the [`GRAIN`], modulo 2^32 of them: 52 days, far longer than a PID's packets are apart.
+#[inline]
+pub(super) fn grains(at: Timestamp) -> u32 {
+    (at.nanos() >> GRAIN) as u32
 }
 
 #[cfg(test)]

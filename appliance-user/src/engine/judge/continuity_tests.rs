@@ -102,7 +102,7 @@ fn nothing_is_a_duplicate_across_a_missing_number() {
     let error = judge(&mut continuity, &table, 30, &mut duplicates).unwrap();
     assert_eq!(
         (error.gap, error.expected, error.since_previous),
-        (Gap::NumbersMissing, 5, 30 * MILLISECOND)
+        (Gap::NumbersMissing, 5, 30 << GRAIN)
     );
     assert_eq!(
         judge(&mut continuity, &packet(0, 5, 1), 60, &mut duplicates),

@@ -95,7 +95,7 @@ impl Court {
         let duplicates = &mut self.ts.duplicates;
         let judged = self
             .continuity
-            .judge(header, moment.milliseconds, duplicates, &mut self.grant);
+            .judge(header, moment.grains, duplicates, &mut self.grant);
         let Some(judged) = judged else { return };
         let gap = judged.gap == Gap::NumbersMissing || judged.error.is_some();
         if let Some(error) = judged.error {
@@ -163,8 +163,8 @@ type Found<'a> = &'a mut dyn FnMut(Timestamp, TsEvent);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) judged: Timestamp,
-    /// The same in milliseconds, modulo 2^32.
-    pub(super) milliseconds: u32,
+    /// The same as [`continuity::grains`].
+    pub(super) grains: u32,
     pub(super) came: Timestamp,
     /// How long what is found is held back.
     pub(super) settling: Settling,
@@ -176,7 +176,7 @@ impl Moment {
     pub(super) fn of_arrival(at: Timestamp, settling: Settling) -> Self {
         Moment {
             judged: at,
-            milliseconds: continuity::milliseconds(at),
+            grains: continuity::grains(at),
             came: at,
             settling,
         }
@@ -243,7 +243,7 @@ impl<S: Sink> Bench for Sitting<'_, S> {
         court.analysis.begin();
         let moment = Moment {
             judged: *now,
-            milliseconds: continuity::milliseconds(*now),
+            grains: continuity::grains(*now),
             came: packet.at,
             settling: *settling,
         };

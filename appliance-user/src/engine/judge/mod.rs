@@ -331,20 +331,27 @@ impl Judge {
     /// [`Judge::tell`] tells. `false` for any other, of which nothing was taken.
     #[inline(always)]
     pub(in crate::engine) fn take(&mut self, now: Timestamp, packet: &Packet<'_>) -> bool {
-        let mut settling = Settling::default();
         if self.court.hands_on {
             return false;
         }
-        if self.numbered {
-            if packet.retransmitted || !self.sequencer.is_next(packet.sequence) {
-                return false;
+        if !self.sequencer.is_next(packet.sequence) {
+            // Without numbers it never is.
+            if !self.numbered {
+                self.clock = now;
+                self.court.datagram(now, packet.ts, packet.content, Settling::default);
             }
-            settling = self.sequencer.settling();
-            self.sequencer.go_on(now, packet.hash(), &mut self.court.grant);
+            return !self.numbered;
+        }
+        if packet.retransmitted {
+            return false;
         }
         self.clock = now;
+        let hash = packet.hash();
+        // What is found is held back as long as before this packet, as of any other packet.
+        let sequencer = &self.sequencer;
         self.court
-            .datagram(&Moment::of_arrival(now, settling), packet.ts, packet.content);
+            .datagram(now, packet.ts, packet.content, || sequencer.settling());
+        self.sequencer.go_on(now, hash, &mut self.court.grant);
         true
     }
 

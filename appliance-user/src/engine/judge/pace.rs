@@ -16,6 +16,8 @@ const PROOF: u64 = 1 << WEIGHT;
 const SILENCE: u64 = 8;
 /// Weight of a new sample, as a power of two; so many samples also make the first average.
 const WEIGHT: u32 = 8;
+/// Numbers of so many nanoseconds are remembered at least, where a stream is not too fast for that.
+const REMEMBERED: u64 = 2_000_000_000;
 /// Events are held back this long at most.
 const LONGEST_SETTLING: u64 = 2_000_000_000;
 
@@ -53,16 +55,35 @@ impl Pace {
         let passed = now.nanos().saturating_sub(self.last.nanos());
         self.last = now;
         let mut sample = if numbers > 1 { passed / numbers } else { passed };
+        if self.samples < PROOF {
+            return self.begin(sample);
+        }
+        if sample > self.window {
+            sample = self.at_most_a_silence(sample);
+        }
+        // Rounded to the nearest, so that it leans to neither side. No interval between packets has 2^63 nanoseconds.
+        let difference = sample.wrapping_sub(self.mean) as i64;
+        let part = difference.wrapping_add(1 << (WEIGHT - 1)) >> WEIGHT;
+        self.mean = self.mean.wrapping_add(part as u64);
+    }
+
+    /// One of the first samples, whose average is the first mean.
+    #[inline(never)]
+    fn begin(&mut self, mut sample: u64) {
         if self.samples > 0 {
-            // One pause must not make the stream look slow; if it is, later samples tell.
-            sample = sample.min(self.silence_nanos());
+            sample = self.at_most_a_silence(sample);
         }
-        if self.samples >> WEIGHT == 0 {
-            self.samples += 1;
-            self.mean = weighted(self.mean, sample, |difference| difference / self.samples);
+        self.samples += 1;
+        self.mean = if sample >= self.mean {
+            self.mean + (sample - self.mean) / self.samples
         } else {
-            self.mean = weighted(self.mean, sample, |difference| difference >> WEIGHT);
-        }
+            self.mean - (self.mean - sample) / self.samples
+        };
+    }
+
+    /// One pause must not make the stream look slow; if it is, later samples tell.
+    fn at_most_a_silence(&self, sample: u64) -> u64 {
+        sample.min(self.silence_nanos())
     }
 
     /// The next step is measured from here: the pause before it says nothing of the pace.
@@ -106,6 +127,11 @@ impl Pace {
         missing <= most && most < space
     }
 
+    /// Whether so many numbers go by in two seconds at least, and in two windows: what comes again comes sooner.
+    pub(super) fn is_long(&self, numbers: u64) -> bool {
+        self.samples >= PROOF && self.mean.saturating_mul(numbers) >= self.window.saturating_mul(2).max(REMEMBERED)
+    }
+
     /// How long events are held back.
     #[inline]
     pub(super) fn settling(&self) -> Settling {
@@ -132,15 +158,6 @@ impl Settling {
     pub(super) fn nanos(self) -> u64 {
         let jump = self.window.saturating_mul(2).max(self.mean.saturating_mul(LEAST_JUMP));
         jump.min(LONGEST_SETTLING)
-    }
-}
-
-/// `mean`, moved towards `sample` by a part of the difference.
-fn weighted(mean: u64, sample: u64, part: impl Fn(u64) -> u64) -> u64 {
-    if sample >= mean {
-        mean + part(sample - mean)
-    } else {
-        mean - part(mean - sample)
     }
 }
 
@@ -175,6 +192,13 @@ mod tests {
         );
         assert_eq!(paced(1000, 300).jump_limit(10_000), 10_000, "the most");
         assert_eq!(paced(0, 300).jump_limit(10_000), 100, "no time passed: not measured");
+    }
+
+    #[test]
+    fn numbers_of_two_seconds_are_enough_once_the_pace_is_proven() {
+        assert!(paced(2_000_000, 300).is_long(1024));
+        assert!(!paced(2_000_000, 300).is_long(512));
+        assert!(!paced(2_000_000, 200).is_long(1024));
     }
 
     #[test]

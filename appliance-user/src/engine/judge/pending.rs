@@ -9,7 +9,7 @@ use crate::engine::memory::Grant;
 const FIRST_NUMBERS: usize = 128;
 /// Digests that the first gap makes room for.
 const FIRST_WAITING: usize = 8;
-/// Numbers remembered of a stream that goes on: their hashes take 8 KiB.
+/// Numbers remembered of a stream that goes on and is not slow: their hashes take 8 KiB.
 pub(super) const STEADY_NUMBERS: u64 = 2048;
 /// Numbers remembered at most, and so the longest gap that can be waited for: one second at 170 Mb/s.
 pub(super) const MAX_NUMBERS: usize = 16_384;
@@ -27,7 +27,7 @@ pub(super) struct History {
 /// A content's hash as it is remembered: never [`UNSEEN`], so two hashes out of 2^32 are one.
 #[inline]
 pub(super) fn remembered(hash: u32) -> u32 {
-    if hash == UNSEEN { !UNSEEN } else { hash }
+    hash.max(UNSEEN + 1)
 }
 
 impl History {
@@ -60,12 +60,24 @@ impl History {
             return;
         }
         let mut larger = History { hashes: empty(wanted) };
-        for number in highest.saturating_sub(old.saturating_sub(1))..=highest {
-            if let Some(hash) = self.get(number) {
-                larger.mark(number, hash);
-            }
-        }
+        // Both rings are powers of two, so what came since the smaller one last began anew lies together in either, and so
+        // does what came before that.
+        let anew = highest - (highest & old.saturating_sub(1));
+        larger.copy(self, anew, highest + 1);
+        larger.copy(self, (highest + 1).saturating_sub(old), anew);
         *self = larger;
+    }
+
+    /// Takes over what another remembers from one number to before another, which lie together in both.
+    fn copy(&mut self, other: &History, from: u64, end: u64) {
+        let length = end.saturating_sub(from) as usize;
+        let (to, from) = (self.slot(from), other.slot(from));
+        if let (Some(to), Some(from)) = (
+            self.hashes.get_mut(to..to + length),
+            other.hashes.get(from..from + length),
+        ) {
+            to.copy_from_slice(from);
+        }
     }
 
     /// The hash of a number that is within capacity of the highest one, if it was seen.

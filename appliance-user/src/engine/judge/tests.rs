@@ -729,6 +729,16 @@ fn a_quiet_stream_takes_little_memory_and_gives_the_rest_back() {
     assert_eq!(rig.judge.sequencer.waiting_room(), 0);
 }
 
+#[test]
+fn a_slow_stream_remembers_two_seconds() {
+    let mut rig = Rig::rtp();
+    for packet in &Sender::rtp(0).take(2000) {
+        rig.feed(core::slice::from_ref(packet));
+        rig.pause(Duration::from_millis(4));
+    }
+    assert_eq!(rig.judge.sequencer.remembered(), 512, "200 packets a second or so");
+}
+
 /// Reorders within a distance: each packet is held up by as much as `reach` places, so that a missing one comes at most
 /// twice as many places after the packet that shows it missing.
 fn shuffled(count: usize, reach: usize) -> impl Strategy<Value = Vec<usize>> {

@@ -274,7 +274,7 @@ proptest! {
 #[test]
 fn a_run_may_be_broken_anywhere() {
     for place in 0..28 {
-        for odd in 0..=10 {
+        for odd in (0..=10).chain([99]) {
             for bits in [0_u8, 0x10, 0x40, 0x80, 0x90, 0xff] {
                 for other in [0, 1, 3] {
                     let wishes: Vec<Wish> = (0..35)
@@ -286,6 +286,52 @@ fn a_run_may_be_broken_anywhere() {
                 }
             }
         }
+    }
+}
+
+/// A PID goes on behind a gap in which it sent nothing, and then sends a packet twice: which a whole datagram of its packets
+/// must not hide, nor null packets before it.
+#[test]
+fn a_gap_is_seen_behind_null_packets() {
+    for analyse in [false, true] {
+        let mut both = Both::new(Ordering::Rtp, Content::Sampled, analyse);
+        let mut multiplexer = Multiplexer::default();
+        let rows: [[usize; 7]; 8] = [
+            [2, 5, 0, 0, 0, 0, 0],
+            [0; 7],
+            [0; 7],
+            [1; 7],
+            [3; 7],
+            [0; 7],
+            [0; 7],
+            [0; 7],
+        ];
+        for (sequence, row) in rows.iter().enumerate() {
+            let odd = |place| if (sequence, place) == (6, 0) { 10 } else { 99 };
+            let payload = (0..7).flat_map(|n| multiplexer.next((row[n], odd(n), 0))).collect();
+            let sent = Sent {
+                sequence: sequence as u32,
+                payload,
+                is_ts: true,
+                retransmitted: false,
+                hash: None,
+            };
+            both.now = both.now.after(Duration::from_millis(3));
+            match sequence {
+                3 => {}
+                4 => {
+                    both.offer(&sent);
+                    let later = both.now.after(Duration::from_millis(80));
+                    both.now = later;
+                    both.both(|judge, told| judge.advance(later, &mut |event| told.push(event)));
+                }
+                _ => both.offer(&sent),
+            }
+        }
+        let counted = *both.judges[0].ts();
+        assert_eq!((counted.duplicates, counted.continuity_errors.network), (1, 0));
+        let [bytes, digests] = both.finish();
+        assert_eq!(bytes, digests);
     }
 }
 

@@ -27,10 +27,27 @@ pub(super) const fn mix(state: u64, a: u64, b: u64) -> u64 {
     fold(a ^ LANES[0] ^ state, b ^ LANES[1])
 }
 
-/// Takes two more words into a `state` that is not zero, in fewer steps than [`mix`].
+/// Where [`chain`] begins, in each of two strands.
+pub(super) const STRANDS: (u64, u64) = (LANES[0], LANES[2]);
+
+/// Takes three more words into `state`, in fewer steps than [`mix`]: where `c` is zero nothing is left but that.
 #[inline]
-pub(super) const fn chain(state: u64, a: u64, b: u64) -> u64 {
-    fold(a ^ state, b ^ LANES[1])
+pub(super) const fn chain(state: u64, a: u64, b: u64, c: u64) -> u64 {
+    fold((a ^ state).wrapping_add(b), c)
+}
+
+/// Two strands of [`chain`] made one hash.
+#[inline]
+pub(super) const fn join(a: u64, b: u64) -> u32 {
+    fold(a ^ LANES[1], b ^ LANES[3]) as u32
+}
+
+/// Four words at once.
+#[inline]
+pub(super) const fn four(words: [u64; 4]) -> u32 {
+    let [a, b, c, d] = words;
+    // The lower half of what is folded has every bit of both factors in it.
+    fold((a ^ LANES[0]).wrapping_add(b), (c ^ LANES[1]).wrapping_add(d)) as u32
 }
 
 /// Two words that do not depend on what came before, so that two such products overlap in time.

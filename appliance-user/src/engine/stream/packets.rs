@@ -2,7 +2,7 @@
 
 use super::{Cold, Stream};
 use crate::engine::event::StreamChange;
-use crate::engine::judge::{FilePacket, Judge, Packet};
+use crate::engine::judge::{FilePacket, Packet};
 use crate::engine::media::mpegts::PACKET_SIZE;
 use crate::engine::outbox::Outbox;
 use crate::engine::time::Timestamp;
@@ -49,8 +49,9 @@ impl Stream {
     pub(in crate::engine) fn offer(&mut self, now: Timestamp, bytes: usize, packet: &Packet<'_>, outbox: &mut Outbox) {
         self.ts_visible |= !packet.ts.is_empty();
         self.count(now, bytes, outbox);
-        let usual = self.judge.as_mut().is_some_and(|judge| judge.take(now, packet));
-        if !usual || self.judge.as_ref().is_some_and(Judge::has_to_tell) {
+        let Some(judge) = &mut self.judge else { return };
+        let usual = judge.take(now, packet);
+        if !usual || judge.has_to_tell() {
             return self.offer_unusual(now, packet, usual, outbox);
         }
         self.take_media(now, outbox);
@@ -99,8 +100,15 @@ impl Stream {
 
     #[inline]
     fn announce(&mut self, now: Timestamp, outbox: &mut Outbox) {
+        if !self.announced {
+            self.announce_second(now, outbox);
+        }
+    }
+
+    #[cold]
+    fn announce_second(&mut self, now: Timestamp, outbox: &mut Outbox) {
         // RFC 3550 A.1: a source is not believed on its first packet.
-        if !self.announced && self.packets >= 2 {
+        if self.packets >= 2 {
             self.announced = true;
             outbox.tell(now, &self.cold.identity, StreamChange::StreamAppeared);
         }

@@ -35,6 +35,7 @@ use self::monitor::Monitor;
 use self::pcr::Pcr;
 use self::rates::{Meter, Packets};
 pub use self::report::{PcrReport, PidAnalysis, TsAnalysis};
+pub(in crate::engine) use self::slot::Counting;
 use self::slot::{Kind, More, Slot};
 use self::tables::Tables;
 pub use self::tables::report::{ComponentReport, ProgrammeReport, TablesReport};
@@ -187,29 +188,47 @@ impl Analyser {
             || at >= self.next_tick
     }
 
-    /// Counts a run of packets of one PID that say nothing but their counter: no start, no adaptation field, no scrambling,
-    /// no error, no gap. How many of them come before a time, and when the last of those does, `run` says; `None` where they
-    /// are not counted, for each of them has to be: see [`Analyser::count`].
+    /// The packets from that time on have to go to [`Analyser::count`], each by itself.
     #[inline]
-    #[must_use]
-    pub(in crate::engine) fn count_run(
-        &mut self,
-        slot: usize,
-        run: impl FnOnce(Timestamp) -> (usize, Timestamp),
-    ) -> Option<(usize, Timestamp)> {
-        let state = self.slots.get_mut(slot)?;
-        if state.generation != self.generation || state.watched {
-            return None;
+    pub(in crate::engine) fn counts_until(&self) -> Timestamp {
+        self.next_tick
+    }
+
+    /// Whether packets of a PID are only counted where they say nothing but their counter: no start, no adaptation field, no
+    /// scrambling, no error, no gap.
+    #[inline]
+    pub(in crate::engine) fn only_counts(&self, slot: usize) -> bool {
+        self.slots
+            .get(slot)
+            .is_some_and(|state| state.generation == self.generation && !state.watched)
+    }
+
+    /// What counts packets of a PID that came at that time, where they are only counted: see [`Analyser::only_counts`].
+    #[inline(always)]
+    pub(in crate::engine) fn counting(&mut self, slot: usize, at: Timestamp) -> Option<Counting<'_>> {
+        let Analyser {
+            slots, packets, now, ..
+        } = self;
+        let state = slots.get_mut(slot)?;
+        let counts = state.generation == self.generation && !state.watched && at < self.next_tick;
+        counts.then_some(Counting { state, packets, now })
+    }
+
+    /// Counts packets of a PID that are [only counted](Analyser::only_counts). The last one came at that time.
+    #[inline]
+    pub(in crate::engine) fn count_many(&mut self, at: Timestamp, slot: usize, count: usize) {
+        if let Some(state) = self.slots.get_mut(slot) {
+            state.packets += count as u64;
+            state.last = at;
         }
-        let (count, at) = run(self.next_tick);
-        if count == 0 {
-            return None;
-        }
-        state.packets += count as u64;
-        state.last = at;
         self.packets += count as u64;
         self.now = at;
-        Some((count, at))
+    }
+
+    /// The last packet came at that time, whichever of those that were counted it was.
+    #[inline]
+    pub(in crate::engine) fn stands_at(&mut self, at: Timestamp) {
+        self.now = at;
     }
 
     /// Whether a packet that must wait for others is worth keeping whole: tables, PES starts, PCR carriers, splice

@@ -83,6 +83,24 @@ pub(super) struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 64, "a hostile stream may have 8192 of them");
 
+/// Counts packets of a PID of which nothing else is to be said: [`super::Analyser::counting`].
+pub(in crate::engine) struct Counting<'a> {
+    pub(super) state: &'a mut Slot,
+    pub(super) packets: &'a mut u64,
+    pub(super) now: &'a mut Timestamp,
+}
+
+impl Counting<'_> {
+    /// So many packets, which came at that time.
+    #[inline(always)]
+    pub(in crate::engine) fn take(self, at: Timestamp, count: usize) {
+        self.state.packets += count as u64;
+        self.state.last = at;
+        *self.packets += count as u64;
+        *self.now = at;
+    }
+}
+
 /// What is kept of a PID of interest.
 #[derive(Clone, Debug, Default)]
 pub(super) struct More {

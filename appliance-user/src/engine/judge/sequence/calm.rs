@@ -19,9 +19,8 @@ impl Sequencer {
         let number = self.next;
         self.pace.step(now, 1);
         self.last_accepted = now;
-        let capacity = self.history.capacity();
-        if capacity < STEADY_NUMBERS && number - self.first >= capacity {
-            self.remember_more(grant);
+        if number >= self.full_at {
+            self.remember_more(number, grant);
         }
         self.history.mark(number, hash);
         self.highest = number;
@@ -30,8 +29,17 @@ impl Sequencer {
 
     /// The stream goes on: twice as much is remembered, until it is a second or two.
     #[cold]
-    pub(super) fn remember_more(&mut self, grant: &mut Grant) {
-        self.history.reserve(self.history.capacity(), self.highest, grant);
+    pub(super) fn remember_more(&mut self, number: u64, grant: &mut Grant) {
+        let capacity = self.history.capacity();
+        if capacity < STEADY_NUMBERS && !self.pace.is_long(capacity) {
+            self.history.reserve(capacity, self.highest, grant);
+        }
+        // Where it was long enough the stream may become faster.
+        self.full_at = match self.history.capacity() {
+            more if more > capacity => self.first.saturating_add(more),
+            STEADY_NUMBERS.. => u64::MAX,
+            same => number.saturating_add(same),
+        };
     }
 
     /// Finds out whether there is calm, after anything else than the next number.

@@ -18,7 +18,7 @@ use self::rewind::Rewind;
 use self::tally::{count_copy, count_out_of_order, lose};
 use super::arrival::{Arrival, Waiting};
 use super::pace::{Pace, Settling};
-use super::pending::{History, MAX_NUMBERS, Pending, STEADY_NUMBERS, remembered};
+use super::pending::{History, MAX_NUMBERS, Pending, remembered};
 use super::{ResetCause, TransportCounters};
 use crate::engine::media::mpegts::PACKET_SIZE;
 use crate::engine::memory::Grant;
@@ -85,6 +85,8 @@ pub(super) struct Sequencer {
     highest: u64,
     /// First number of this sequence: what lies below was never expected.
     first: u64,
+    /// The number at which it is looked whether more is to be remembered.
+    full_at: u64,
     history: History,
     pace: Pace,
     /// When the last packet came that belongs to the sequence.
@@ -108,6 +110,7 @@ impl Sequencer {
             next: ORIGIN,
             highest: ORIGIN,
             first: ORIGIN,
+            full_at: ORIGIN,
             history: History::default(),
             pace: Pace::new(window),
             last_accepted: Timestamp::default(),
@@ -265,9 +268,8 @@ impl Sequencer {
         if number != self.next {
             self.make_room(number, bench);
         }
-        let capacity = self.history.capacity();
-        if capacity < STEADY_NUMBERS && number - self.first >= capacity {
-            self.remember_more(bench.grant());
+        if number >= self.full_at {
+            self.remember_more(number, bench.grant());
         }
         if number == self.next {
             self.history.mark(number, packet.digest.hash);
@@ -467,6 +469,7 @@ impl Sequencer {
         self.pending.clear();
         self.gaps.clear();
         self.first = number;
+        self.full_at = number + self.history.capacity();
         self.next = number;
         self.highest = number;
     }

@@ -37,7 +37,7 @@ const WITHOUT_PCR: u64 = 0xffff;
 /// How much of a packet's content is hashed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Content {
-    /// Live: the headers and 26 to 32 bytes spread over each TS packet.
+    /// Live: the header and 26 to 32 bytes spread over each TS packet.
     #[default]
     Sampled,
     /// In a file: every byte.
@@ -47,7 +47,8 @@ pub enum Content {
 /// Reduces a TS packet to what the judge needs. The sync byte is the caller's to check.
 ///
 /// The hash covers every byte but the sync byte and the PCR: 2.4.3.3 lets a duplicate differ in the program clock
-/// reference fields and in nothing else, so the OPCR counts as content.
+/// reference fields and in nothing else, so the OPCR counts as content. Where it covers samples they are what follows the
+/// header, which is told beside it.
 #[inline]
 pub fn digest_packet(packet: &[u8; PACKET_SIZE], content: Content) -> TsDigest {
     let [_, h1, h2, control, length, flags, ..] = *packet;
@@ -71,17 +72,18 @@ pub(in crate::engine) fn hash_plain(packet: &[u8; PACKET_SIZE], content: Content
     hash_content(packet, word(packet, 4), content)
 }
 
-/// Header and content, of which `first` are the bytes from 4 to 12 as far as they count.
+/// The content, of which `first` are the bytes from 4 to 12 as far as they count. A hash of samples leaves the header
+/// out, which is compared with it.
 #[inline(always)]
 fn hash_content(packet: &[u8; PACKET_SIZE], first: u64, content: Content) -> u32 {
-    let [_, h1, h2, control, ..] = *packet;
-    let header = u64::from(u32::from_le_bytes([h1, h2, control, 0]));
-    hash::finish(match content {
-        Content::Sampled => {
-            hash::mix(header, first, word(packet, 52)) ^ hash::pair(word(packet, 116), word(packet, 180))
+    match content {
+        Content::Sampled => hash::four([first, word(packet, 116), word(packet, 52), word(packet, 180)]),
+        Content::Full => {
+            let [_, h1, h2, control, ..] = *packet;
+            let header = u64::from(u32::from_le_bytes([h1, h2, control, 0]));
+            hash::finish(hash_after_first(packet, hash::mix(header, first, 0)))
         }
-        Content::Full => hash_after_first(packet, hash::mix(header, first, 0)),
-    })
+    }
 }
 
 /// Every byte from 12 to the end, on top of `state`: in two strands, so that one multiplication need not wait for the other.
