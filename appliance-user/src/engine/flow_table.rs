@@ -153,6 +153,11 @@ impl<T, K: Key> FlowTable<T, K> {
         }
     }
 
+    /// Slots that a whole [`FlowTable::sweep`] goes through: those of flows, and those that were.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Flows in the table.
     pub(super) fn len(&self) -> usize {
         self.index.len()

@@ -272,6 +272,11 @@ impl Engine {
         self.read_own_post(now);
     }
 
+    /// Slots of the flow table that [`Engine::tick`] goes through before it comes to the first one again.
+    pub fn slots(&self) -> usize {
+        self.flows.slots()
+    }
+
     /// The input ends: everything that still waits is judged.
     pub fn finish(&mut self) {
         self.finish_groups();

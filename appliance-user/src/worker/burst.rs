@@ -21,8 +21,9 @@ use crate::io::{Burst, Fate, Packet};
 
 /// How often the engine gets time to pass: often and little at a time, since packets wait meanwhile.
 const TICK: Duration = Duration::from_micros(312);
-/// In what time so many slots of the flow table get it; the largest table's turn comes every two or three seconds.
-const TICK_BUDGET: (usize, Duration) = (256, HOUSEKEEPING);
+/// In what time so many slots of the flow table get it: a table of 10,000 flows has its turn 2.5 times a second, the largest
+/// one every two or three seconds.
+const TICK_BUDGET: (usize, Duration) = (128, HOUSEKEEPING);
 /// Slots in one step, between two looks at the clock, and as many as fall due from one tick to the next. Sixteen streams
 /// whose memory is not cached take some 20 microseconds.
 const TICK_STEP: usize = 16;
@@ -244,6 +245,8 @@ impl Loop {
     /// Lets time pass for the part of the flow table whose turn it is after this time.
     fn tick(&mut self, now: Timestamp, passed: Duration) {
         let (slots, period) = TICK_BUDGET;
+        // Of a small table every flow has its turn once a period, not more often.
+        let slots = slots.min(self.engine.slots());
         let due = slots * passed.min(period).as_micros() as usize / period.as_micros() as usize;
         let began = self::now();
         for _ in 0..due.div_ceil(TICK_STEP) {
