@@ -34,7 +34,8 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ),
     ("appliance-user/src/io/open.rs", "making sockets over a shared UMEM"),
     ("appliance-user/src/io/sys.rs", "system calls without a safe wrapper"),
-    ("appliance-user/src/io/xsk.rs", "rings of an AF_XDP socket"),
+    ("appliance-user/src/io/xsk.rs", "frames of an AF_XDP socket"),
+    ("appliance-user/src/io/xsk/rings.rs", "rings of an AF_XDP socket"),
     ("appliance-user/src/prefetch.rs", "the processor's prefetch instruction"),
     (
         "appliance-user/tests/bench/wire.rs",

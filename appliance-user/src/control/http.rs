@@ -58,7 +58,7 @@ pub enum HttpError {
 pub trait Operator: Send + Sync + 'static {
     /// All metrics, in the text format of OpenMetrics.
     fn metrics(&self) -> String;
-    /// The streams of every worker.
+    /// The streams of every worker, each as it was at a moment of its own within the answer's time: no worker stops for it.
     fn streams(&self) -> Value;
     /// The appliance in one object.
     fn status(&self) -> Value;

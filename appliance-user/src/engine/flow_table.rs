@@ -319,6 +319,12 @@ impl<T, K: Key> FlowTable<T, K> {
         self.slots.iter().flatten().map(|slot| (&slot.key, &slot.value))
     }
 
+    /// What is in each slot from that one on.
+    pub(super) fn places_from(&self, place: usize) -> impl Iterator<Item = Option<&T>> {
+        let slots = self.slots.get(place..).unwrap_or_default();
+        slots.iter().map(|slot| slot.as_ref().map(|slot| &slot.value))
+    }
+
     /// Every flow, to change.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut T)> {
         self.slots.iter_mut().flatten().map(|slot| (&slot.key, &mut slot.value))

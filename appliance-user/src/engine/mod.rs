@@ -18,6 +18,7 @@ mod foresight;
 mod fragments;
 pub mod group;
 pub mod judge;
+pub mod listing;
 pub mod media;
 pub mod memory;
 mod outbox;
@@ -305,21 +306,6 @@ impl Engine {
             memory_left: self.allowance.left() as u64,
             ..self.counters
         }
-    }
-
-    /// Reports of the streams followed now, after those kept of streams that are gone.
-    pub fn streams(&self) -> Vec<StreamReport> {
-        self.streams_up_to(usize::MAX)
-    }
-
-    /// The first `limit` of [`Engine::streams`].
-    pub fn streams_up_to(&self, limit: usize) -> Vec<StreamReport> {
-        let live = self
-            .flows
-            .iter()
-            .flat_map(|(_, flow)| flow.streams())
-            .map(Stream::report);
-        self.retired.iter().flatten().cloned().chain(live).take(limit).collect()
     }
 
     #[inline]

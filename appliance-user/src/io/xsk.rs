@@ -3,15 +3,21 @@
 //!
 //! A socket is opened on one thread and may be moved to the worker's; it is used by one thread at a time.
 
+mod outcome;
+mod rings;
+
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, sockopt};
+use rustix::net::{RecvFlags, sockopt};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
 
+use self::outcome::refusal;
+pub use self::outcome::{Discarded, FlushError, Flushed, Statistics};
+use self::rings::fill_target;
 use super::config::{OpenError, Opened, SocketConfig};
 use super::frame::Region;
 use super::open::{self, Bound};
@@ -20,13 +26,6 @@ use super::pool::{FrameAccount, Pool};
 
 /// Descriptors moved between ring and pool in one step.
 const STEP: usize = 512;
-
-/// Frames given to the kernel in one step, unless it runs short: what is written for it is read on another core, and
-/// costs both a cache miss.
-const FILL_STEP: u32 = 64;
-
-/// Kicks in a row that may move nothing before the rest is left to the next flush.
-const IDLE_KICKS: u32 = 4;
 
 /// A bound AF_XDP socket with its UMEM and every frame in it.
 pub struct Socket {
@@ -50,71 +49,6 @@ pub struct Socket {
     busy_poll: bool,
     lost: u64,
     too_long: u64,
-}
-
-/// What a flush did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flushed {
-    /// Frames entered into the transmit ring.
-    pub submitted: u32,
-    /// Frames that came back from the driver, sent.
-    pub completed: u32,
-    /// System calls made to start transmission.
-    pub kicks: u32,
-    /// Kicks after which the kernel asked for another one (`EAGAIN`, `EBUSY`, `ENOBUFS`).
-    pub refused: u32,
-    /// Frames the kernel has not taken from the transmit ring yet; the next flush goes on with them.
-    pub unsent: u32,
-}
-
-/// Why transmission cannot go on. What was staged is in the ring and leaves with a later flush.
-#[derive(Debug, thiserror::Error)]
-pub enum FlushError {
-    /// `ENETDOWN`: the interface is down. The socket works on when it comes back.
-    #[error("the interface is down")]
-    LinkDown,
-    /// `ENXIO`: the interface was removed. The socket is bound to nothing and has to be opened anew.
-    #[error("the interface is gone")]
-    Gone,
-    /// Anything else the kernel says to a kick.
-    #[error("cannot start transmission")]
-    Kick(#[source] io::Error),
-}
-
-/// What [`Socket::discard_backlog`] threw away, and what it could not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Discarded {
-    /// Received packets that were waiting.
-    pub received: u64,
-    /// Packets' frames that were staged for sending and not yet in the ring.
-    pub staged: u32,
-    /// Frames in the transmit ring that the kernel has not taken yet. AF_XDP has no way to recall them but to close the
-    /// socket: they leave with the next kick, in order. They are few if every burst ends with a flush.
-    pub unrecallable: u32,
-}
-
-/// The kernel's counters of a socket (`struct xdp_statistics`), since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Received packets dropped for other reasons than a full ring: most of all, too large for the socket.
-    pub rx_dropped: u64,
-    /// Descriptors in the fill ring that the kernel refused.
-    pub rx_invalid_descs: u64,
-    /// Received packets dropped because the receive ring was full.
-    pub rx_ring_full: u64,
-    /// Times the kernel found the fill ring empty.
-    pub rx_fill_ring_empty_descs: u64,
-    /// Descriptors in the transmit ring that the kernel refused. Their frames never complete.
-    pub tx_invalid_descs: u64,
-    /// Times the kernel found the transmit ring empty.
-    pub tx_ring_empty_descs: u64,
-}
-
-impl Statistics {
-    /// Packets that XDP gave to the socket and that never reached its receive ring.
-    pub const fn received_lost(&self) -> u64 {
-        self.rx_dropped + self.rx_ring_full
-    }
 }
 
 impl Socket {
@@ -434,13 +368,6 @@ impl Socket {
         self.region.owns(packet.first())
     }
 
-    /// Reads up to `want` descriptors of the receive ring into `scratch`.
-    fn consume(&mut self, want: usize) -> usize {
-        // SAFETY: holds because ring and descriptors belong to the one UMEM of this socket, and the descriptors written over
-        // are scratch.
-        unsafe { self.rx.consume(&mut self.scratch[..want]) }
-    }
-
     /// Takes over one received frame, which the pool knows of, and hands out the packet if it was the last one of it.
     fn accept(&mut self, descriptor: FrameDesc) -> Option<Packet> {
         // SAFETY: holds because the descriptor was just consumed from the receive ring, which hands over a buffer that was in
@@ -466,104 +393,11 @@ impl Socket {
         }
     }
 
-    /// Enters the staged descriptors into the transmit ring.
-    fn submit(&mut self) -> u32 {
-        // SAFETY: holds because staged descriptors were surrendered by their frames and are in no other place, and come from
-        // this socket's UMEM.
-        let submitted = unsafe { self.tx.produce(&self.staged) };
-        // All or nothing; `send` has made sure of the room, of which only we take any.
-        if submitted > 0 {
-            self.staged.clear();
-        }
-        submitted as u32
-    }
-
-    fn kick_until_drained(&mut self, done: &mut Flushed) -> Result<(), FlushError> {
-        let mut idle = 0;
-        done.unsent = self.unsent();
-        while done.unsent > 0 && self.tx.needs_wakeup() && idle < IDLE_KICKS && done.kicks < self.kick_bound {
-            done.kicks += 1;
-            match rustix::net::send(self.fd(), &[], SendFlags::DONTWAIT) {
-                Ok(_) => {}
-                Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR) => done.refused += 1,
-                Err(e) => return Err(refusal(e)),
-            }
-            let unsent = self.unsent();
-            if unsent > 0 {
-                // The kernel sends only while the completion ring has room.
-                done.completed += self.reclaim();
-            }
-            idle = if unsent < done.unsent { 0 } else { idle + 1 };
-            done.unsent = unsent;
-        }
-        Ok(())
-    }
-
-    fn unsent(&mut self) -> u32 {
-        self.ring_size - self.tx.nb_free_exact()
-    }
-
-    /// Takes sent frames back into the pool.
-    fn reclaim(&mut self) -> u32 {
-        let mut total = 0;
-        loop {
-            let waiting = (self.pool.account().transmit as usize).min(STEP);
-            // SAFETY: holds because ring and descriptors belong to the one UMEM of this socket, and the pool's vacant places
-            // hold nothing but leftovers.
-            let count = unsafe { self.completion.consume(self.pool.vacant(waiting)) };
-            self.pool.sent(count);
-            total += count as u32;
-            if count < STEP {
-                return total;
-            }
-        }
-    }
-
     fn find_lost(&mut self) {
         for descriptor in self.region.take_lost() {
             self.lost += 1;
             self.pool.recycled(descriptor);
         }
-    }
-
-    /// Gives free frames to the kernel to receive into, as many as it has handed out since.
-    fn refill(&mut self) {
-        let account = self.pool.account();
-        let wanted = self.fill_target.saturating_sub(account.fill).min(account.pool);
-        if wanted == 0 || (wanted < FILL_STEP && account.fill > self.fill_target / 2) {
-            return;
-        }
-        // Of the frames on the kernel's side some may be received and unread, so that there may be less room than this.
-        let room = self.fill.nb_free(wanted).min(wanted);
-        let top = self.pool.top(room as usize);
-        // SAFETY: holds because these descriptors lie in the pool, hence in no ring and in no frame, and `filled` takes them
-        // out of it before anyone else can.
-        let count = unsafe { self.fill.produce(top) };
-        self.pool.filled(count);
-        if count > 0 && self.fill.needs_wakeup() {
-            self.kick_receive();
-        }
-    }
-
-    /// Lets the driver look for received packets and free frames. Its answer tells nothing that the rings do not.
-    fn kick_receive(&self) {
-        let mut nothing = [0u8; 0];
-        let _ = rustix::net::recv(self.fd(), &mut nothing, RecvFlags::DONTWAIT);
-    }
-}
-
-/// How many frames the kernel is given to receive into. Copy mode fills the receive ring straight from the fill ring, so a
-/// ring's worth always suffices; fewer frames go round, and more of them are still cached when their turn comes. A driver
-/// without the copy keeps a ring of its own full besides.
-const fn fill_target(ring_size: u32, zero_copy: bool) -> u32 {
-    if zero_copy { 2 * ring_size } else { ring_size }
-}
-
-fn refusal(error: Errno) -> FlushError {
-    match error {
-        Errno::NETDOWN => FlushError::LinkDown,
-        Errno::NXIO | Errno::NODEV => FlushError::Gone,
-        error => FlushError::Kick(error.into()),
     }
 }
 

@@ -11,8 +11,9 @@ use arc_swap::Cache;
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_common::drop_reason::DropReason;
 
+use super::answers::Answers;
 use super::residence::ResidenceTimes;
-use super::{MAX_REPORTS, Mailbox, Published, Question, Shared, Ties, Wait, WorkerConfig, WorkerSnapshot};
+use super::{Published, Shared, Ties, Wait, WorkerConfig, WorkerSnapshot};
 use crate::engine::time::Timestamp;
 use crate::engine::{self, Engine, Verdict};
 use crate::io::heartbeat::HeartbeatSlot;
@@ -29,7 +30,7 @@ const TICK_BUDGET: (usize, Duration) = (128, HOUSEKEEPING);
 const TICK_STEP: usize = 16;
 /// How long the steps of one tick may take together; what is left over is left out, and the table's turn comes later.
 const TICK_TIME: Duration = Duration::from_micros(80);
-/// How often questions are answered and figures are published.
+/// How often somebody looks for questions and figures are published.
 const HOUSEKEEPING: Duration = Duration::from_millis(5);
 /// Events handed on at a time; each costs about as much as a packet.
 const EVENTS_AT_A_TIME: usize = 64;
@@ -49,7 +50,7 @@ pub(super) struct Loop {
     socket: Socket,
     beat: HeartbeatSlot,
     ties: Ties,
-    mailbox: Mailbox,
+    answers: Answers,
     shared: Arc<Shared>,
     engine: Engine,
     residence: ResidenceTimes,
@@ -72,7 +73,7 @@ impl Loop {
         socket: Socket,
         beat: HeartbeatSlot,
         ties: Ties,
-        mailbox: Mailbox,
+        answers: Answers,
         shared: Arc<Shared>,
     ) -> Self {
         let engine = Engine::new(ties.link.place(engine::Config {
@@ -91,7 +92,7 @@ impl Loop {
             socket,
             beat,
             ties,
-            mailbox,
+            answers,
             shared,
             engine,
             started: now,
@@ -130,10 +131,11 @@ impl Loop {
             // After the packets, which must not wait for it.
             self.ties.link.send(&mut self.engine);
             let kept_house = self.keep_house(now);
-            if packets == 0 && messages == 0 {
+            let answered = self.answers.go_on(&self.engine);
+            if packets == 0 && messages == 0 && !answered {
                 self.rest(now);
             }
-            if packets == 0 || kept_house {
+            if packets == 0 || kept_house || answered {
                 clock = self::now();
             }
         }
@@ -268,12 +270,7 @@ impl Loop {
 
     fn housekeeping(&mut self, now: Timestamp) {
         self.last_housekeeping = now;
-        while let Ok(question) = self.mailbox.try_recv() {
-            // An asker that no longer waits for the answer is no concern of the worker.
-            match question {
-                Question::Streams(answer) => drop(answer.try_send(self.engine.streams_up_to(MAX_REPORTS))),
-            }
-        }
+        self.answers.look(&self.engine);
         if now.since(self.last_summary) >= SUMMARY {
             self.last_summary = now;
             self.figures.residence = self.residence.summary();

@@ -3,6 +3,7 @@
 //! This is the only place where io and engine meet. The control plane sees a worker through its handle: a snapshot of
 //! counters, and a bounded mailbox that is read between bursts.
 
+mod answers;
 mod burst;
 mod links;
 mod residence;
@@ -14,8 +15,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{self, Receiver, Sender};
+use crossbeam::channel::{self, Sender};
 
+use self::answers::Answers;
 pub use self::links::Link;
 pub use self::residence::Residence;
 use crate::engine::counters::Counters;
@@ -30,7 +32,7 @@ use crate::policy::Policy;
 /// Questions a worker's mailbox holds; more are refused at the asker's side.
 const MAILBOX: usize = 8;
 
-/// Reports in one answer of a worker, at most: it makes them between bursts, and packets wait meanwhile.
+/// Reports in one answer of a worker, at most: it makes them between bursts, a few at a time.
 pub const MAX_REPORTS: usize = 4096;
 
 /// A compiled policy and the number of its publication.
@@ -179,7 +181,7 @@ impl Worker {
             if !fine {
                 return WorkerSnapshot::default();
             }
-            burst::Loop::new(config, socket, beat, ties, mailbox, theirs).run()
+            burst::Loop::new(config, socket, beat, ties, Answers::new(mailbox), theirs).run()
         })?;
         match started.recv() {
             Ok(Ok(())) => Ok(Worker {
@@ -208,7 +210,8 @@ impl Worker {
         to.merge(&self.shared.activity.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Reports of its streams, or `None` when it does not answer in time.
+    /// Reports of its streams, or `None` when it does not answer in time. At most [`MAX_REPORTS`], made over many rounds between
+    /// packets: each stream is told as it was at a moment of its own, and one that comes or goes meanwhile may be missing.
     pub fn streams(&self, within: Duration) -> Option<Vec<StreamReport>> {
         self.ask(within, Question::Streams)
     }
@@ -248,6 +251,3 @@ fn pin_to(core: usize) -> io::Result<()> {
         )
     })
 }
-
-/// The mailbox from the worker's side.
-type Mailbox = Receiver<Question>;

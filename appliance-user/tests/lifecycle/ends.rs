@@ -8,6 +8,7 @@ use tidegate_lab::{Process, Signal, wait_until};
 
 use crate::bench::{SOON, Site, drops, number, over_queues};
 use crate::feed::{Lab, Stream};
+use crate::stalls::SWAPPED;
 
 /// What the rings and a heartbeat of 80 ms may cost at 2,000 packets a second when a process is killed.
 const KILL_COST: u64 = 200;
@@ -34,6 +35,13 @@ fn sound_stream(site: &Site<'_>) -> Value {
     assert_eq!(number(&stream, "/ts/continuity_errors/source"), 0, "{stream:#}");
     assert!(number(&stream, "/ts/packets") > 0, "{stream:#}");
     stream
+}
+
+/// Waits until so many starts were told, and tells whether the last of them was a takeover. What is told is written by a thread
+/// of its own, which may lag behind the health and the packets of the same process.
+fn took_over(site: &Site<'_>, starts: usize) -> bool {
+    wait_until("the start is told", SOON, || site.told("started").len() >= starts).expect("told");
+    site.told("started").last().expect("told")["takeover"] == true
 }
 
 /// Nobody answers health checks: the connection is refused.
@@ -75,32 +83,32 @@ fn a_killed_appliance_lets_the_stream_flow_and_the_next_one_takes_over() {
         let second = site.run(&[]);
         inspected(&site);
         stream.flow(1000);
-        assert_eq!(site.told("started").last().expect("told")["takeover"], true);
-        wait_until("the bypass is told to be over", SOON, || {
-            !site.told("bypass-left").is_empty()
-        })
-        .expect("told");
-        let left = &site.told("bypass-left")[0];
-        assert_eq!(left["takeover"], true);
+        assert!(took_over(&site, 2));
+        // On a busy machine either process may also have been bypassed for a moment of its own.
+        let taken_over = || {
+            let mut left = site.told("bypass-left").into_iter();
+            left.find(|left| left["takeover"] == true)
+        };
+        wait_until("the bypass is told to be over", SOON, || taken_over().is_some()).expect("told");
+        let left = &taken_over().expect("told");
         assert!(number(left, "/packets/returned") > 1000, "{left}");
         let ended_at = stream.sent();
         let outcome = stream.finish();
         sound_stream(&site);
         let status = site.settled_after_takeover();
-        // What a busy machine cost the second process: discarded by the worker itself after a stall of its own, and counted.
-        let stale = drops(&status)
-            .get("worker stale-after-stall")
-            .copied()
-            .unwrap_or_default();
         // The maps were pinned all the while: what the kernel dropped while nobody lived is counted.
         assert_eq!(drops(&status).get("kernel source-not-listed"), Some(&unlisted.sent));
-        finish(&site, second);
+        // What a busy machine cost the second process: discarded by the worker itself after a stall of its own, and counted. Its
+        // last word counts: a status may be of a moment before the worker found out that it had been stalled.
+        let stale = discarded(&finish(&site, second));
+        println!("dropped and counted: {:?}", drops(&status));
         println!(
-            "killed at {killed_at}, taken over at {takeover_at}: lost {} of {} at the kill, {} from the takeover on, reordered {:?}",
+            "killed at {killed_at}, taken over at {takeover_at}: lost {} of {} at the kill, {} from the takeover on, reordered {:?}, missing {:?}",
             outcome.lost_between(killed_at.saturating_sub(100), takeover_at),
             outcome.sent,
             outcome.lost_between(takeover_at, ended_at),
-            outcome.reordered()
+            outcome.reordered(),
+            outcome.gaps()
         );
         let lost = outcome.lost() - stale;
         assert!(
@@ -115,8 +123,16 @@ fn a_killed_appliance_lets_the_stream_flow_and_the_next_one_takes_over() {
         outcome
     };
     let report = lab.report();
-    assert_eq!((report.total.altered, report.total.late), (0, 0), "{:?}", report.faults);
+    println!("the load balancer: {:?}", report.total);
+    assert_eq!(report.total.altered, 0, "{:?}", report.faults);
     assert!(report.faults.is_empty(), "{:?}", report.faults);
+    // What was kept while the kernel returned newer packets comes behind them. Late by the clock alone is also what merely
+    // waited its turn on a busy machine.
+    let (swapped, worst) = outcome.reordered();
+    assert!(
+        swapped <= SWAPPED && worst <= SWAPPED,
+        "{swapped} packets up to {worst} numbers behind newer ones"
+    );
     assert!(outcome.arrived() > 0);
 }
 
@@ -184,20 +200,15 @@ fn a_handover_costs_nothing_but_the_order_of_a_few() {
             outcome.sent,
             outcome.reordered()
         );
-        let discarded = discarded(&first.log())
-            + drops(&site.settled_after_takeover())
-                .get("worker stale-after-stall")
-                .copied()
-                .unwrap_or_default();
-        assert_eq!(
-            outcome.lost(),
-            discarded,
-            "lost beside what the workers discarded and counted"
-        );
+        site.settled_after_takeover();
         outcome.assert_no_duplicates();
         sound_stream(&site);
-        assert_eq!(site.told("started").last().expect("told")["takeover"], true);
-        finish(&site, second);
+        assert!(took_over(&site, 2));
+        assert_eq!(
+            outcome.lost(),
+            discarded(&first.log()) + discarded(&finish(&site, second)),
+            "lost beside what the workers discarded and counted"
+        );
     }
     assert!(lab.report().faults.is_empty());
 }
@@ -240,7 +251,7 @@ fn detach_cleans_up_after_a_kill_and_does_no_harm_twice() {
     // And a fresh start is a fresh start.
     let process = site.run(&[]);
     inspected(&site);
-    assert_eq!(site.told("started").last().expect("told")["takeover"], false);
+    assert!(!took_over(&site, 2));
     stream.finish();
     finish(&site, process);
 }
@@ -265,11 +276,12 @@ fn settle(stream: &Stream) -> u64 {
     before
 }
 
-/// SIGTERM: exit 0, a summary whose books balance, no program, no pins.
-pub(crate) fn finish(site: &Site<'_>, mut process: Process) {
+/// SIGTERM: exit 0, a summary whose books balance, no program, no pins. What the process said.
+pub(crate) fn finish(site: &Site<'_>, mut process: Process) -> String {
     let status = process.stop(SOON).expect("ended");
     let log = process.log();
     assert!(status.success(), "{log}");
     assert!(log.contains("every packet and every frame accounted for: yes"), "{log}");
     site.nothing_is_left();
+    log
 }

@@ -20,6 +20,9 @@ const PAYLOAD_TYPE: u8 = 33;
 /// A packet that comes back after this was kept somewhere: it counts as late.
 const RETURN_TIMEOUT: Duration = Duration::from_millis(350);
 
+/// How long nothing has to arrive before the last packet has: on a busy machine every part of the lab waits for its turn.
+const QUIET: Duration = Duration::from_secs(1);
+
 pub(crate) const POLICY: &str = r#"version = 1
 default_action = "drop"
 
@@ -104,7 +107,10 @@ impl Drop for Lab {
 
 /// A stream under way, both ends of it.
 pub(crate) struct Stream {
+    /// The sender is to end.
     done: Arc<AtomicBool>,
+    /// Nothing is sent any more: the receiver is to end with the last packet.
+    over: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     arrived: Arc<AtomicU64>,
     sender: Option<JoinHandle<()>>,
@@ -147,6 +153,21 @@ impl Outcome {
         (to - from) - arrived
     }
 
+    /// The numbers that are missing, in runs from the first to behind the last.
+    pub(crate) fn gaps(&self) -> Vec<(u64, u64)> {
+        let mut numbers = self.numbers.clone();
+        numbers.sort_unstable();
+        let mut gaps = Vec::new();
+        let mut next = 0;
+        for number in numbers.into_iter().chain([self.sent]) {
+            if number > next {
+                gaps.push((next, number));
+            }
+            next = next.max(number + 1);
+        }
+        gaps
+    }
+
     /// No packet came twice.
     pub(crate) fn assert_no_duplicates(&self) {
         let distinct: std::collections::BTreeSet<_> = self.numbers.iter().collect();
@@ -167,11 +188,10 @@ impl Stream {
             .expect("entered")
             .expect("bound");
         sender.connect((Topology::SINK_V4, port)).expect("connected");
-        receiver
-            .set_read_timeout(Some(Duration::from_millis(100)))
-            .expect("set");
+        receiver.set_read_timeout(Some(QUIET)).expect("set");
         rustix::net::sockopt::set_socket_recv_buffer_size_force(&receiver, 32 << 20).expect("a large buffer");
-        let (done, sent, arrived) = (
+        let (done, over, sent, arrived) = (
+            Arc::<AtomicBool>::default(),
             Arc::<AtomicBool>::default(),
             Arc::<AtomicU64>::default(),
             Arc::<AtomicU64>::default(),
@@ -188,7 +208,7 @@ impl Stream {
                 thread::sleep(Duration::from_micros(500));
             }
         };
-        let (ending, counter) = (Arc::clone(&done), Arc::clone(&arrived));
+        let (ending, counter) = (Arc::clone(&over), Arc::clone(&arrived));
         let receive = move || {
             let (mut numbers, mut buffer) = (Vec::new(), [0; 2000]);
             loop {
@@ -204,6 +224,7 @@ impl Stream {
         };
         Stream {
             done,
+            over,
             sent,
             arrived,
             sender: Some(thread::spawn(send)),
@@ -230,25 +251,26 @@ impl Stream {
 
     /// Ends it: the sender at once, the receiver when nothing comes any more.
     pub(crate) fn finish(mut self) -> Outcome {
-        self.done.store(true, Ordering::Relaxed);
-        self.sender.take().expect("once").join().expect("the sender");
-        let numbers = self.receiver.take().expect("once").join().expect("the receiver");
+        let numbers = self.end().expect("the threads");
         Outcome {
             sent: self.sent(),
             numbers,
         }
     }
+
+    /// Ends the sender and only then, whose last packets may be a burst that it owed, the receiver.
+    fn end(&mut self) -> thread::Result<Vec<u64>> {
+        self.done.store(true, Ordering::Relaxed);
+        let sent = self.sender.take().map_or(Ok(()), JoinHandle::join);
+        self.over.store(true, Ordering::Relaxed);
+        let received = self.receiver.take().map_or(Ok(Vec::new()), JoinHandle::join);
+        sent.and(received)
+    }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.done.store(true, Ordering::Relaxed);
-        for thread in [self.sender.take()].into_iter().flatten() {
-            let _ = thread.join();
-        }
-        if let Some(thread) = self.receiver.take() {
-            let _ = thread.join();
-        }
+        let _ = self.end();
     }
 }
 

@@ -11,7 +11,7 @@ use crate::feed::Lab;
 
 const STALL: Duration = Duration::from_millis(500);
 /// Packets that may change places where the bypass is entered and left, and by how many numbers.
-const SWAPPED: u64 = 64;
+pub(crate) const SWAPPED: u64 = 64;
 
 #[test]
 fn a_stall_is_bypassed_and_its_backlog_discarded() {
