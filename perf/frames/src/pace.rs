@@ -47,8 +47,8 @@ pub fn due(control: &Control, progress: &mut Progress, time: u64) -> bool {
 /// Moves the time at which the next frame is due by that many frames, fewer than 2^32.
 #[inline(always)]
 fn pass(control: &Control, progress: &mut Progress, frames: u64) {
-    let fraction = (progress.due_fraction & 0xffff_ffff)
-        .wrapping_add((control.interval & 0xffff_ffff).wrapping_mul(frames));
+    let fraction =
+        (progress.due_fraction & 0xffff_ffff).wrapping_add((control.interval & 0xffff_ffff).wrapping_mul(frames));
     progress.due_fraction = fraction & 0xffff_ffff;
     progress.due = progress
         .due
@@ -149,7 +149,10 @@ mod tests {
             made += burst(&control, &mut progress, time);
         }
         let wanted = (time - 1) * 3 / 10_000 + 1;
-        assert!((made + progress.left_out).abs_diff(wanted) <= 1, "{made} {progress:?} {wanted}");
+        assert!(
+            (made + progress.left_out).abs_diff(wanted) <= 1,
+            "{made} {progress:?} {wanted}"
+        );
         assert!(progress.left_out > wanted / 2 && made > 30_000);
     }
 }

@@ -161,9 +161,9 @@ fn patience(rate: Rate) -> Duration {
     match rate {
         Rate::FlatOut => CATCH_UP,
         // A rate of almost nothing would have a patience of years.
-        Rate::PacketsPerSecond(rate) => {
-            CATCH_UP.max(Duration::from_secs_f64((CATCH_UP_FRAMES / rate).clamp(0.0, MAX_SECONDS)))
-        }
+        Rate::PacketsPerSecond(rate) => CATCH_UP.max(Duration::from_secs_f64(
+            (CATCH_UP_FRAMES / rate).clamp(0.0, MAX_SECONDS),
+        )),
     }
 }
 
