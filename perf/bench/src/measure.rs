@@ -139,7 +139,8 @@ impl Bench {
         self.places.forget_log(scenario)?;
         let mut outcome = self.on_a_stage(scenario, order);
         let failed = match &outcome {
-            Ok(outcome) => !outcome.faults.is_empty() && !(order.trial && outcome.lost(scenario) > 0),
+            Ok(outcome) if order.trial && outcome.lost(scenario) > 0 => false,
+            Ok(outcome) => !outcome.faults.is_empty(),
             Err(_) => true,
         };
         let kept = if failed { self.places.keep_log(scenario) } else { Ok(()) };

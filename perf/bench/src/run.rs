@@ -17,7 +17,7 @@ use crate::report::{PairReport, Report, SCHEMA, ScenarioReport, SustainedReport,
 use crate::scenario::{BASE, PAIRS, REPORTED, Scenario};
 use crate::search;
 use crate::stage::CORES;
-use crate::statistics::MOST_SPREAD;
+use crate::statistics::{MOST_SPREAD, median};
 use crate::traffic::{Rate, Wish};
 
 /// What a measurement takes beside its traffic, about: making and removing the stage, waiting for figures to settle.
@@ -304,6 +304,14 @@ fn noise(scenarios: &[ScenarioReport], pairs: &[PairReport]) -> Vec<String> {
         .map(|scenario| format!("{}: {}", scenario.name, scenario.why.join(", ")))
         .collect();
     for pair in pairs {
+        // Round trips at a rate that one of the two did not have are no pair.
+        let left_out: Vec<f64> = pair
+            .p99_rounds
+            .iter()
+            .map(|round| round.own_left_out.max(round.base_left_out))
+            .collect();
+        let behind = median(&left_out).and_then(|left_out| gather::behind(1.0 - left_out));
+        why.extend(behind.map(|behind| format!("round trips of {} as a pair: {behind}", pair.name)));
         // Only what the gate judges makes a run worthless.
         let flat_out = pair.spread.filter(|_| gate::judges_flat_out(&pair.name));
         for (what, spread) in [("", flat_out), (" without loss", pair.loss_free_spread)] {
