@@ -1,6 +1,7 @@
 //! What stands in the appliance's place: an XDP program of the lab, the kernel's NAT, the bare forwarder or Tidegate.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tidegate_lab::{Process, XdpPass};
 
 use crate::cpu::{self, Memory};
 use crate::http;
-use crate::scenario::{Scenario, Subject};
+use crate::scenario::{SCENARIOS, Scenario, Subject};
 use crate::stage::{APPLIANCE_CORE, APPLIANCE_INTERFACE, APPLIANCE_IP, LB_IP, Stage};
 use crate::traffic::Program;
 
@@ -32,6 +33,60 @@ pub struct Places {
     pub programs: PathBuf,
     /// The folder for policies and logs.
     pub out: PathBuf,
+}
+
+impl Places {
+    /// The log of the process that a scenario measures, which the next stage overwrites; `None` where there is no process.
+    fn log(&self, subject: Subject) -> Option<PathBuf> {
+        match subject {
+            Subject::XdpDrop | Subject::XdpTx | Subject::Iptables => None,
+            Subject::Forward => Some(self.out.join("forward.log")),
+            Subject::Any | Subject::Inspect | Subject::Flood => Some(self.out.join("tidegate.log")),
+        }
+    }
+
+    /// Where the log of a scenario's last failed measurement is kept.
+    pub fn failed_log(&self, scenario: &Scenario) -> PathBuf {
+        self.out.join(format!("failed-{}.log", scenario.name))
+    }
+
+    /// Removes the log of the stage before: a measurement that fails before its process starts must not keep another's.
+    pub(crate) fn forget_log(&self, scenario: &Scenario) -> Result<()> {
+        self.log(scenario.subject).map_or(Ok(()), |log| remove(&log))
+    }
+
+    /// Keeps the log of a measurement that failed.
+    ///
+    /// # Errors
+    /// A log that can be read but not copied. That there is none is no error.
+    pub(crate) fn keep_log(&self, scenario: &Scenario) -> Result<()> {
+        let Some(log) = self.log(scenario.subject).filter(|log| log.is_file()) else {
+            return Ok(());
+        };
+        let kept = self.failed_log(scenario);
+        fs::copy(&log, &kept).with_context(|| format!("cannot keep {} as {}", log.display(), kept.display()))?;
+        Ok(())
+    }
+
+    /// Removes what earlier runs kept of failures.
+    ///
+    /// # Errors
+    /// A file that cannot be removed.
+    pub fn forget_failures(&self) -> Result<()> {
+        SCENARIOS
+            .iter()
+            .try_for_each(|scenario| remove(&self.failed_log(scenario)))
+    }
+}
+
+/// Removes a file, if it is there.
+fn remove(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Something that packets can be sent through; ends when dropped.
@@ -261,6 +316,29 @@ pub fn programs_are_there(programs: &Path, scenarios: &[Scenario]) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_of_a_failure_outlives_the_stages_after_it() {
+        let out = tempfile::tempdir().unwrap();
+        let places = Places {
+            programs: out.path().to_owned(),
+            out: out.path().to_owned(),
+        };
+        let [inspect, any, drop_all] = ["inspect-50", "any", "xdp-drop"].map(|name| Scenario::named(name).unwrap());
+        let kept = |scenario: &Scenario| fs::read_to_string(places.failed_log(scenario)).ok();
+        fs::write(out.path().join("tidegate.log"), "why").unwrap();
+        places.keep_log(&inspect).unwrap();
+        // The next stage fails too, but before there is a log.
+        places.forget_log(&any).unwrap();
+        places.keep_log(&any).unwrap();
+        places.keep_log(&drop_all).unwrap();
+        assert_eq!(
+            (kept(&inspect).as_deref(), kept(&any), kept(&drop_all)),
+            (Some("why"), None, None)
+        );
+        places.forget_failures().unwrap();
+        assert_eq!(kept(&inspect), None);
+    }
 
     #[test]
     fn a_tail_is_the_end_and_no_more() {

@@ -71,6 +71,7 @@ fn beside(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) 
         window,
         round_trips: true,
         overload: false,
+        trial: false,
     };
     for _ in 0..TRIES {
         let Some(wanted) = wanted else { break };
@@ -127,6 +128,7 @@ fn alone(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) -
         window: run.plan.window,
         round_trips: false,
         overload: true,
+        trial: false,
     };
     let orders: Vec<(u32, Order)> = run
         .plan

@@ -5,14 +5,15 @@ use anyhow::Result;
 use crate::device::Lacking;
 use crate::latency::RoundTrips;
 use crate::measure::{Outcome, appliance_core_ns_per_packet, cpu_ns_per_packet};
-use crate::report::{LatencyReport, ScenarioReport, Status};
+use crate::report::{LatencyReport, LatencyRound, ScenarioReport, Status};
 use crate::scenario::Scenario;
 use crate::stage::{CORES, GENERATOR_CORE};
 use crate::statistics::{Disturbance, median, spread};
 
 /// Reasons of one scenario that are told; a broken build would repeat itself in every repeat.
 const MOST_REASONS: usize = 4;
-/// Share of a wanted rate that has to be sent: what a generator leaves out in a few stalls is not missed.
+/// Share of a wanted rate that has to be sent, in the median of the repeats: what a generator leaves out in a few stalls is not
+/// missed.
 const LEAST_KEPT_UP: f64 = 0.97;
 const MIB: f64 = (1 << 20) as f64;
 
@@ -31,34 +32,39 @@ pub struct Gathered {
     steal: Vec<f64>,
     waiting: Vec<f64>,
     loads: Vec<AtLoad>,
-    /// The smallest share of a wanted rate that was really sent.
-    kept_up: f64,
-    /// The highest rate at which a search lost nothing, packets a second.
-    pub loss_free: Option<f64>,
+    /// The highest rate at which each search lost nothing, packets a second.
+    pub loss_free: Vec<f64>,
 }
 
 /// Round trips at one load.
 #[derive(Debug)]
 struct AtLoad {
     load: f64,
-    offered: f64,
-    sent: u64,
-    lost: u64,
+    /// Packets a second.
+    wanted: f64,
     link_lost: u64,
     trips: RoundTrips,
-    p99_rounds: Vec<f64>,
+    rounds: Vec<LatencyRound>,
 }
 
 impl AtLoad {
     fn report(&self) -> LatencyReport {
         LatencyReport {
-            sent: self.sent,
-            lost: self.lost,
             link_lost: self.link_lost,
-            p99_rounds: self.p99_rounds.clone(),
-            ..LatencyReport::new(self.load, self.offered, &self.trips)
+            ..LatencyReport::new(self.load, self.wanted, &self.trips, self.rounds.clone())
         }
     }
+}
+
+/// One half of a pair's round trips.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HalfLoad {
+    /// 99th percentile of all of them, microseconds.
+    pub(crate) raw_us: Option<f64>,
+    /// The same outside of stalls, if they are known.
+    pub(crate) stall_free_us: Option<f64>,
+    /// Share of the packets due that the generator left out.
+    pub(crate) left_out: f64,
 }
 
 impl Gathered {
@@ -76,8 +82,7 @@ impl Gathered {
             steal: Vec::new(),
             waiting: Vec::new(),
             loads: Vec::new(),
-            kept_up: 1.0,
-            loss_free: None,
+            loss_free: Vec::new(),
         }
     }
 
@@ -146,41 +151,60 @@ impl Gathered {
         Some(rate)
     }
 
-    /// Adds a repeat at a share of the maximum. Returns its 99th percentile in microseconds, stall-free where known.
+    /// Adds a repeat at a share of the maximum, of which so many packets a second were wanted.
     ///
     /// # Errors
     /// Never: see [`RoundTrips::new`].
-    pub fn at_load(&mut self, load: f64, offered: f64, outcome: &Outcome) -> Result<Option<f64>> {
+    pub fn at_load(&mut self, load: f64, wanted: f64, outcome: &Outcome) -> Result<()> {
         self.blame(&format!("at {:.0} %", load * 100.0), &outcome.faults);
         self.disturbed(outcome);
-        self.kept_up = self.kept_up.min(outcome.offered() / offered);
-        let stalls = outcome.stalls.as_deref();
-        let mut own = RoundTrips::new(stalls.is_some())?;
-        own.add(&outcome.slices, stalls.unwrap_or_default(), load);
-        let p99 = own.stall_free().or(own.raw()).map(|trips| trips.p99_us);
+        let own = round_trips(load, outcome)?;
         let place = match self.loads.iter().position(|known| (known.load - load).abs() < 1e-9) {
             Some(place) => place,
             None => {
                 self.loads.push(AtLoad {
                     load,
-                    offered,
-                    sent: 0,
-                    lost: 0,
+                    wanted,
                     link_lost: 0,
-                    trips: RoundTrips::new(stalls.is_some())?,
-                    p99_rounds: Vec::new(),
+                    trips: RoundTrips::new(own.probed)?,
+                    rounds: Vec::new(),
                 });
                 self.loads.len() - 1
             }
         };
         if let Some(known) = self.loads.get_mut(place) {
-            known.sent += outcome.total_sent.listed;
-            known.lost += outcome.lost(&self.scenario);
             known.link_lost += outcome.total_sent.link_lost();
-            known.trips.add(&outcome.slices, stalls.unwrap_or_default(), load);
-            known.p99_rounds.extend(p99);
+            let stalls = outcome.stalls.as_deref().unwrap_or_default();
+            known.trips.add(&outcome.slices, stalls, load);
+            known.rounds.push(LatencyRound {
+                offered_mpps: outcome.offered() / 1e6,
+                sent: outcome.total_sent.listed,
+                lost: outcome.lost(&self.scenario),
+                left_out: outcome.sent.left_out_share(),
+                raw: own.raw(),
+                stall_free: own.stall_free(),
+            });
         }
-        Ok(p99)
+        Ok(())
+    }
+
+    /// Takes one half of a pair's round trips, which are no repeat of a share of this scenario's own maximum. Returns nothing if
+    /// a check failed.
+    ///
+    /// # Errors
+    /// Never: see [`RoundTrips::new`].
+    pub(crate) fn half_load(&mut self, load: f64, outcome: &Outcome) -> Result<Option<HalfLoad>> {
+        self.blame("beside its pair", &outcome.faults);
+        self.disturbed(outcome);
+        if !outcome.faults.is_empty() {
+            return Ok(None);
+        }
+        let own = round_trips(load, outcome)?;
+        Ok(Some(HalfLoad {
+            raw_us: own.raw().map(|trips| trips.p99_us),
+            stall_free_us: own.stall_free().map(|trips| trips.p99_us),
+            left_out: outcome.sent.left_out_share(),
+        }))
     }
 
     fn disturbed(&mut self, outcome: &Outcome) {
@@ -215,7 +239,7 @@ impl Gathered {
             });
         let [cpu, generator_core, appliance_core] = self.costs.each_ref().map(|costs| median(costs));
         let mut why = self.disturbance().complaints();
-        why.extend(behind(self.kept_up));
+        why.extend(latency.iter().filter_map(|at| behind(at.offered_mpps / at.wanted_mpps)));
         ScenarioReport {
             name: self.scenario.name.to_owned(),
             mpps: self.maximum().map(|rate| rate / 1e6),
@@ -234,7 +258,8 @@ impl Gathered {
             what: self.scenario.what,
             streams: self.scenario.streams,
             rounds: self.rates.iter().map(|rate| rate / 1e6).collect(),
-            loss_free_mpps: self.loss_free.map(|rate| rate / 1e6),
+            loss_free_mpps: median(&self.loss_free).map(|rate| rate / 1e6),
+            loss_free_rounds: self.loss_free.iter().map(|rate| rate / 1e6).collect(),
             flat_out_loss: median(&self.losses),
             generator_core_ns_per_packet: generator_core,
             appliance_core_ns_per_packet: appliance_core,
@@ -246,6 +271,13 @@ impl Gathered {
             why,
         }
     }
+}
+
+/// A measurement's round trips by themselves.
+fn round_trips(load: f64, outcome: &Outcome) -> Result<RoundTrips> {
+    let mut own = RoundTrips::new(outcome.stalls.is_some())?;
+    own.add(&outcome.slices, outcome.stalls.as_deref().unwrap_or_default(), load);
+    Ok(own)
 }
 
 /// What to say of a generator that sent no more than this share of the rate that was wanted: a load that was not there

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::probe::Stall;
+use crate::statistics::median;
 use crate::traffic::RoundTripCounts;
 
 /// The longest round trip that is told from longer ones, in nanoseconds.
@@ -56,6 +57,21 @@ pub struct Percentiles {
     pub p999_us: f64,
     /// The longest.
     pub max_us: f64,
+}
+
+impl Percentiles {
+    /// The median of each place over some repeats, but of the longest the longest; `None` of nothing.
+    pub fn median(repeats: &[Percentiles]) -> Option<Percentiles> {
+        let of = |take: fn(&Percentiles) -> f64| median(&repeats.iter().map(take).collect::<Vec<_>>());
+        Some(Percentiles {
+            samples: repeats.iter().map(|repeat| repeat.samples).sum(),
+            p50_us: of(|repeat| repeat.p50_us)?,
+            p90_us: of(|repeat| repeat.p90_us)?,
+            p99_us: of(|repeat| repeat.p99_us)?,
+            p999_us: of(|repeat| repeat.p999_us)?,
+            max_us: repeats.iter().map(|repeat| repeat.max_us).fold(0.0, f64::max),
+        })
+    }
 }
 
 /// Round trips of one run.

@@ -114,11 +114,13 @@ fn run(arguments: &Arguments, interrupted: &AtomicBool) -> Result<ExitCode> {
     device::programs_are_there(&programs, &plan.scenarios)?;
     fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     tidegate_lab::sweep()?;
+    let places = Places {
+        programs,
+        out: arguments.out.clone(),
+    };
+    places.forget_failures()?;
     let bench = Bench {
-        places: Places {
-            programs,
-            out: arguments.out.clone(),
-        },
+        places,
         generator: arguments.generator,
         napi: arguments.collector,
         probe: true,

@@ -36,6 +36,8 @@ pub struct Order {
     pub round_trips: bool,
     /// More is sent than can come back.
     pub overload: bool,
+    /// It is tried whether packets get lost: where they do, nothing has failed.
+    pub trial: bool,
 }
 
 /// What came of it.
@@ -128,11 +130,27 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Measures once, on a stage of its own.
+    /// Measures once, on a stage of its own. Where that fails, or something does not add up, the log of the process measured is
+    /// kept under a name of its own, see [`Places::keep_log`].
     ///
     /// # Errors
     /// Whatever failed. What does not add up is no error but among the outcome's faults.
     pub fn measure(&self, scenario: &Scenario, order: &Order) -> Result<Outcome> {
+        self.places.forget_log(scenario)?;
+        let mut outcome = self.on_a_stage(scenario, order);
+        let failed = match &outcome {
+            Ok(outcome) if order.trial && outcome.lost(scenario) > 0 => false,
+            Ok(outcome) => !outcome.faults.is_empty(),
+            Err(_) => true,
+        };
+        let kept = if failed { self.places.keep_log(scenario) } else { Ok(()) };
+        if let (Err(error), Ok(outcome)) = (kept, &mut outcome) {
+            outcome.faults.push(format!("{error:#}"));
+        }
+        outcome
+    }
+
+    fn on_a_stage(&self, scenario: &Scenario, order: &Order) -> Result<Outcome> {
         let stage = Stage::build()?;
         let policy = order.wish.policy(scenario.subject, order.prefixes);
         // Children inherit where they may run; the conductor itself stays away from what it measures.

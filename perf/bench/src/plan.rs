@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::gate::JUDGED;
 use crate::scenario::{BASE, PAIRS, SCENARIOS, Scenario};
 
 /// Loads at which round trips are measured, as shares of a scenario's own maximum; half load first, which matters most
@@ -31,11 +32,19 @@ pub struct Plan {
     pub latency_rounds: u32,
     /// Window of a repeat of the round trips.
     pub latency_window: Duration,
+    /// Repeats of the pairs' round trips at one and the same rate.
+    pub pair_latency_rounds: u32,
+    /// Window of each half of them.
+    pub pair_latency_window: Duration,
+    /// Searches for the highest rate without loss of those that are compared in pairs; the others have one.
+    pub searches: u32,
     /// Halvings in the search for the highest rate without loss.
     pub search_steps: u32,
     /// Window of each of them.
     pub search_window: Duration,
-    /// Length of the run just below the maximum.
+    /// Runs just below the maximum.
+    pub sustained_rounds: u32,
+    /// Length of each of them.
     pub sustained: Duration,
     /// Sizes of the whitelist in the flood.
     pub prefixes: Vec<u32>,
@@ -59,15 +68,19 @@ impl Plan {
         Plan {
             quick,
             scenarios,
-            rounds: repeats.unwrap_or(of(7, 2)),
+            rounds: repeats.unwrap_or(of(7, 1)),
             pair_rounds: repeats.unwrap_or(of(9, 3)),
             warm_up: time(500, 250),
             window: time(2000, 500),
-            latency_rounds: of(3, 1),
-            latency_window: time(4000, 700),
-            search_steps: of(6, 3),
-            search_window: time(1500, 400),
-            sustained: time(30_000, 5000),
+            latency_rounds: of(5, 3),
+            latency_window: time(2500, 700),
+            pair_latency_rounds: of(7, 3),
+            pair_latency_window: time(2000, 500),
+            searches: of(3, 1),
+            search_steps: of(8, 4),
+            search_window: time(1000, 400),
+            sustained_rounds: 3,
+            sustained: time(30_000, 1500),
             prefixes: if quick {
                 vec![10, 100]
             } else {
@@ -93,26 +106,39 @@ impl Plan {
     /// The scenarios of one round of the ordinary kind: every other round the other way round, so that nothing is always
     /// measured right after the same thing.
     pub fn round(&self, number: u32) -> Vec<Scenario> {
-        let wanted = |scenario: &&Scenario| scenario.is_ordinary() && (number < self.rounds || is_paired(scenario));
-        let mut round: Vec<Scenario> = self.scenarios.iter().filter(wanted).copied().collect();
+        self.in_turn(number, |scenario| number < self.rounds || is_paired(scenario))
+    }
+
+    /// The scenarios whose highest rate without loss is searched, in the order of a round.
+    pub fn searched(&self, number: u32) -> Vec<Scenario> {
+        self.in_turn(number, |scenario| {
+            scenario.returns() && (is_paired(scenario) || (number == 0 && !self.quick))
+        })
+    }
+
+    fn in_turn(&self, number: u32, wanted: impl Fn(&Scenario) -> bool) -> Vec<Scenario> {
+        let ordinary = self.scenarios.iter().filter(|scenario| scenario.is_ordinary());
+        let mut round: Vec<Scenario> = ordinary.filter(|scenario| wanted(scenario)).copied().collect();
         if !number.is_multiple_of(2) {
             round.reverse();
         }
         round
     }
 
-    /// Loads at which a scenario's round trips are measured.
-    pub fn loads(&self, scenario: &Scenario) -> &'static [f64] {
-        if self.quick && !is_paired(scenario) {
-            &LOADS[..1]
-        } else {
-            &LOADS
+    /// Loads at which a scenario's round trips are measured in a round. A quick run repeats what is judged and no more.
+    pub fn loads(&self, scenario: &Scenario, round: u32) -> &'static [f64] {
+        match (self.quick, round) {
+            (false, _) => &LOADS,
+            (true, 0) if is_paired(scenario) => &LOADS,
+            (true, 0) => &LOADS[..1],
+            (true, _) if scenario.name == JUDGED => &LOADS[1..2],
+            (true, _) => &[],
         }
     }
 
-    /// Whether a scenario's highest rate without loss is searched.
-    pub fn searches(&self, scenario: &Scenario) -> bool {
-        scenario.is_ordinary() && scenario.returns() && (!self.quick || is_paired(scenario))
+    /// Whether a scenario's round trips are compared in pairs at one and the same rate.
+    pub fn compares_latency(&self, scenario: &Scenario) -> bool {
+        is_paired(scenario) && (!self.quick || scenario.name == JUDGED)
     }
 
     /// What is left out by plan, for people.
@@ -120,13 +146,23 @@ impl Plan {
         let mut cuts = Vec::new();
         if self.quick {
             cuts.push(format!(
-                "quick: {} repeats of {} ms ({} of the pairs), round trips once for {} ms",
-                self.rounds,
+                "quick: repeats of {} ms, {} of each scenario and {} of the pairs; round trips once for {} ms",
                 self.window.as_millis(),
+                self.rounds,
                 self.pair_rounds,
                 self.latency_window.as_millis()
             ));
             cuts.push("quick: round trips at 10 and 80 % and the search without loss for the pairs alone".to_owned());
+            cuts.push(format!(
+                "quick: {} pairs of round trips of {} ms for {JUDGED} alone, {} search in {} steps of {} ms, {} runs of {} ms at 95 %",
+                self.pair_latency_rounds,
+                self.pair_latency_window.as_millis(),
+                self.searches,
+                self.search_steps,
+                self.search_window.as_millis(),
+                self.sustained_rounds,
+                self.sustained.as_millis()
+            ));
             cuts.push("quick: floods against 1,000 and 10,000 prefixes".to_owned());
         }
         if self.scenarios.len() < SCENARIOS.len() {
@@ -167,9 +203,35 @@ mod tests {
         assert!(quick.cuts().len() >= 3 && quick.has_time_for(Duration::from_secs(60)));
         assert!(!quick.has_time_for(Duration::from_secs(200)));
         let any = Scenario::named("any").unwrap();
-        assert_eq!(quick.loads(&any), [0.5]);
-        assert!(!quick.searches(&any) && Plan::new(false, &[], None).searches(&any));
+        assert_eq!((quick.loads(&any, 0), quick.loads(&any, 1)), (&[0.5][..], &[][..]));
+        let judged = Scenario::named(JUDGED).unwrap();
+        assert!((0..3).all(|round| quick.loads(&judged, round).contains(&0.8)));
+        assert_eq!((quick.searched(0).len(), quick.pair_latency_rounds), (3, 3));
         assert!(Plan::new(false, &[], None).cuts().is_empty());
+    }
+
+    #[test]
+    fn a_full_plan_has_seven_pairs_of_round_trips_and_three_searches_side_by_side() {
+        let plan = Plan::new(false, &[], None);
+        assert!(plan.pair_latency_rounds >= 7 && plan.searches >= 3 && plan.search_steps >= 8);
+        assert!(
+            PAIRS
+                .iter()
+                .all(|(name, _)| plan.compares_latency(&Scenario::named(name).unwrap()))
+        );
+        let names = |number| {
+            plan.searched(number)
+                .iter()
+                .map(|scenario| scenario.name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names(0).len(),
+            SCENARIOS.len() - 2,
+            "all but the flood and what returns nothing"
+        );
+        assert_eq!(names(1), ["inspect-10000", "afxdp-forward", "inspect-50"]);
+        assert_eq!(names(2), ["inspect-50", "afxdp-forward", "inspect-10000"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::gate::Verdict;
 use crate::latency::{Percentiles, RoundTrips};
 use crate::machine::Machine;
+use crate::statistics::median;
 
 /// The version of the report's shape.
 pub const SCHEMA: u32 = 1;
@@ -99,6 +100,8 @@ pub struct ScenarioReport {
     pub rounds: Vec<f64>,
     /// The highest rate, in million packets a second, at which a search lost nothing.
     pub loss_free_mpps: Option<f64>,
+    /// What each search found, of which `loss_free_mpps` is the median.
+    pub loss_free_rounds: Vec<f64>,
     /// Share of the packets sent flat out that did not come back.
     pub flat_out_loss: Option<f64>,
     /// Nanoseconds that the generator's core was busy for each packet flat out.
@@ -120,20 +123,27 @@ pub struct ScenarioReport {
 pub struct LatencyReport {
     /// Share of the scenario's own maximum.
     pub load: f64,
-    /// Million packets a second that were sent.
+    /// Million packets a second that were wanted.
+    pub wanted_mpps: f64,
+    /// Million packets a second that were really sent, the median of the repeats.
     pub offered_mpps: f64,
     /// Packets sent.
     pub sent: u64,
     /// Packets that did not come back.
     pub lost: u64,
+    /// Share of the packets due that the generator left out, for it was held up.
+    pub left_out: f64,
     /// Packets that the lab's link refused on either way: as far as `lost` goes, they are not the appliance's fault.
     pub link_lost: u64,
     /// All round trips.
     pub raw: Option<Percentiles>,
     /// Those outside of stalls and their backlogs.
     pub stall_free: Option<Percentiles>,
-    /// 99th percentile of each repeat, stall-free where known: what the pairs compare.
-    pub p99_rounds: Vec<f64>,
+    /// Percentiles of each repeat by themselves, outside of stalls, and of those the median; the longest is the longest of
+    /// all. What is judged, where nothing is to be "never".
+    pub median: Option<Percentiles>,
+    /// The repeats.
+    pub rounds: Vec<LatencyRound>,
     /// Times that a core was taken away for more than 200 us.
     pub stalls: usize,
     /// Their total length in milliseconds.
@@ -144,18 +154,40 @@ pub struct LatencyReport {
     pub curve: Vec<(f64, f64)>,
 }
 
+/// One repeat at a load.
+#[derive(Clone, Debug, Serialize)]
+pub struct LatencyRound {
+    /// Million packets a second that were really sent.
+    pub offered_mpps: f64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that did not come back.
+    pub lost: u64,
+    /// Share of the packets due that the generator left out.
+    pub left_out: f64,
+    /// All round trips.
+    pub raw: Option<Percentiles>,
+    /// Those outside of stalls and their backlogs.
+    pub stall_free: Option<Percentiles>,
+}
+
 impl LatencyReport {
-    /// A report of pooled repeats at a load, of which the caller fills in how many packets there were.
-    pub fn new(load: f64, offered_pps: f64, trips: &RoundTrips) -> LatencyReport {
+    /// A report of repeats at a load, pooled and by themselves.
+    pub fn new(load: f64, wanted_pps: f64, trips: &RoundTrips, rounds: Vec<LatencyRound>) -> LatencyReport {
+        let of = |take: fn(&LatencyRound) -> f64| median(&rounds.iter().map(take).collect::<Vec<_>>()).unwrap_or(0.0);
+        let stall_free: Vec<Percentiles> = rounds.iter().filter_map(|round| round.stall_free).collect();
         LatencyReport {
             load,
-            offered_mpps: offered_pps / 1e6,
-            sent: 0,
-            lost: 0,
+            wanted_mpps: wanted_pps / 1e6,
+            offered_mpps: of(|round| round.offered_mpps),
+            sent: rounds.iter().map(|round| round.sent).sum(),
+            lost: rounds.iter().map(|round| round.lost).sum(),
+            left_out: of(|round| round.left_out),
             link_lost: 0,
             raw: trips.raw(),
             stall_free: trips.stall_free(),
-            p99_rounds: Vec::new(),
+            median: Percentiles::median(&stall_free),
+            rounds,
             stalls: trips.stalls,
             stalled_ms: trips.stalled.as_secs_f64() * 1000.0,
             excluded: if trips.slices == 0 {
@@ -167,9 +199,9 @@ impl LatencyReport {
         }
     }
 
-    /// The figures to judge by: without stalls where that is known.
+    /// The figures to show: of the repeats without stalls where that is known.
     pub fn best(&self) -> Option<Percentiles> {
-        self.stall_free.or(self.raw)
+        self.median.or(self.raw)
     }
 }
 
@@ -186,11 +218,42 @@ pub struct PairReport {
     pub ratios: Vec<f64>,
     /// Relative interquartile range of the ratios.
     pub spread: Option<f64>,
-    /// The median of the pairs' ratios of the 99th percentile at half load.
+    /// The median ratio of the highest rates without loss, of searches that went side by side.
+    pub loss_free_ratio: Option<f64>,
+    /// Each pair of searches' ratio.
+    pub loss_free_ratios: Vec<f64>,
+    /// Relative interquartile range of them.
+    pub loss_free_spread: Option<f64>,
+    /// What each pair of searches found, in million packets a second: this scenario's and the base's.
+    pub loss_free_mpps: Vec<(f64, f64)>,
+    /// The median of the pairs' ratios of the 99th percentile, at half of the smaller of the two maxima.
     pub p99_ratio: Option<f64>,
+    /// Relative interquartile range of these ratios.
+    pub p99_spread: Option<f64>,
+    /// Each of these pairs.
+    pub p99_rounds: Vec<P99Pair>,
 }
 
-/// A long run just below the maximum.
+/// The 99th percentiles of two scenarios, one right after the other, at the same rate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct P99Pair {
+    /// Million packets a second that were wanted of both.
+    pub mpps: f64,
+    /// This scenario's, microseconds.
+    pub own_us: f64,
+    /// The base's.
+    pub base_us: f64,
+    /// The first divided by the second.
+    pub ratio: f64,
+    /// Whether the machine's stalls are left out, of both or of neither.
+    pub stall_free: bool,
+    /// Share of the packets due that the generator left out, here.
+    pub own_left_out: f64,
+    /// The same at the base.
+    pub base_left_out: f64,
+}
+
+/// Long runs just below the maximum: the medians, and each run by itself.
 #[derive(Clone, Debug, Serialize)]
 pub struct SustainedReport {
     /// What ran.
@@ -199,7 +262,36 @@ pub struct SustainedReport {
     pub load: f64,
     /// Which maximum: `loss-free` or `flat-out`.
     pub of: &'static str,
-    /// Million packets a second.
+    /// Million packets a second that were wanted.
+    pub wanted_mpps: f64,
+    /// Million packets a second that were really sent.
+    pub offered_mpps: f64,
+    /// For how long each.
+    pub seconds: f64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that did not come back.
+    pub lost: u64,
+    /// Share of the packets due that the generator left out.
+    pub left_out: f64,
+    /// Packets that the lab's link refused on either way.
+    pub link_lost: u64,
+    /// Packets that came back altered, twice or out of order, in all runs together.
+    pub spoiled: u64,
+    /// Times that a core was taken away meanwhile, in all runs together.
+    pub stalls: usize,
+    /// The longest of them all in milliseconds.
+    pub longest_stall_ms: f64,
+    /// The runs.
+    pub rounds: Vec<SustainedRound>,
+    /// What did not hold in any of them.
+    pub reasons: Vec<String>,
+}
+
+/// One run just below the maximum.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SustainedRound {
+    /// Million packets a second that were really sent.
     pub offered_mpps: f64,
     /// For how long.
     pub seconds: f64,
@@ -207,6 +299,8 @@ pub struct SustainedReport {
     pub sent: u64,
     /// Packets that did not come back.
     pub lost: u64,
+    /// Share of the packets due that the generator left out.
+    pub left_out: f64,
     /// Packets that the lab's link refused on either way.
     pub link_lost: u64,
     /// Packets that came back altered, twice or out of order.
@@ -215,8 +309,38 @@ pub struct SustainedReport {
     pub stalls: usize,
     /// The longest of them in milliseconds.
     pub longest_stall_ms: f64,
-    /// What did not hold.
-    pub reasons: Vec<String>,
+}
+
+impl SustainedReport {
+    /// Runs of a scenario at a share of its flat-out maximum as one report; `None` of no run.
+    pub fn new(
+        scenario: &str,
+        load: f64,
+        wanted_pps: f64,
+        rounds: Vec<SustainedRound>,
+        reasons: Vec<String>,
+    ) -> Option<SustainedReport> {
+        let of = |take: fn(&SustainedRound) -> f64| median(&rounds.iter().map(take).collect::<Vec<_>>());
+        // Of an even number of runs the upper: half a packet is a packet.
+        let count = |take: fn(&SustainedRound) -> f64| of(take).map(|count| count.ceil() as u64);
+        Some(SustainedReport {
+            scenario: scenario.to_owned(),
+            load,
+            of: "flat-out",
+            wanted_mpps: wanted_pps / 1e6,
+            offered_mpps: of(|round| round.offered_mpps)?,
+            seconds: of(|round| round.seconds)?,
+            sent: count(|round| round.sent as f64)?,
+            lost: count(|round| round.lost as f64)?,
+            left_out: of(|round| round.left_out)?,
+            link_lost: count(|round| round.link_lost as f64)?,
+            spoiled: rounds.iter().map(|round| round.spoiled).sum(),
+            stalls: rounds.iter().map(|round| round.stalls).sum(),
+            longest_stall_ms: rounds.iter().map(|round| round.longest_stall_ms).fold(0.0, f64::max),
+            rounds,
+            reasons,
+        })
+    }
 }
 
 /// Listed streams beside a flood, and what a packet of the flood costs.
@@ -293,13 +417,16 @@ pub(crate) mod tests {
     pub(crate) fn measured(name: &str, mpps: f64, p50: f64) -> ScenarioReport {
         let latency = |load: f64| LatencyReport {
             load,
+            wanted_mpps: mpps * load,
             offered_mpps: mpps * load,
+            left_out: 0.001,
+            median: Some(percentiles(p50)),
             sent: 1000,
             lost: 0,
             link_lost: 0,
             raw: Some(percentiles(p50 * 2.0)),
             stall_free: Some(percentiles(p50)),
-            p99_rounds: vec![p50 * 3.0],
+            rounds: Vec::new(),
             stalls: 2,
             stalled_ms: 3.0,
             excluded: 0.01,
@@ -331,6 +458,65 @@ pub(crate) mod tests {
         }
     }
 
+    fn pair(name: &str, ratio: f64, p99_ratio: f64) -> PairReport {
+        PairReport {
+            name: name.to_owned(),
+            base: "afxdp-forward".to_owned(),
+            ratio,
+            ratios: vec![ratio; 7],
+            spread: Some(0.01),
+            loss_free_ratio: Some(ratio - 0.01),
+            loss_free_ratios: vec![ratio - 0.01; 3],
+            loss_free_spread: Some(0.0),
+            loss_free_mpps: vec![(0.7, 0.8); 3],
+            p99_ratio: Some(p99_ratio),
+            p99_spread: Some(0.1),
+            p99_rounds: Vec::new(),
+        }
+    }
+
+    fn sustained(lost: u64) -> SustainedRound {
+        SustainedRound {
+            offered_mpps: 0.72,
+            seconds: 30.0,
+            sent: 21_600_000,
+            lost,
+            stalls: 2,
+            longest_stall_ms: 3.0,
+            ..SustainedRound::default()
+        }
+    }
+
+    #[test]
+    fn one_bad_run_of_three_does_not_speak_for_all_but_is_kept() {
+        let of = |lost: &[u64]| {
+            let rounds = lost.iter().copied().map(sustained).collect();
+            SustainedReport::new("inspect-50", 0.95, 0.72e6, rounds, Vec::new())
+        };
+        let report = of(&[0, 900, 0]).unwrap();
+        assert_eq!((report.lost, report.stalls, report.rounds[1].lost), (0, 6, 900));
+        assert_eq!((of(&[0, 900, 1]).unwrap().lost, of(&[0, 1]).unwrap().lost), (1, 1));
+        assert!(of(&[]).is_none());
+    }
+
+    #[test]
+    fn percentiles_of_repeats_are_their_medians_but_for_the_longest() {
+        let round = |p50: f64| LatencyRound {
+            offered_mpps: 0.4,
+            sent: 1000,
+            lost: 1,
+            left_out: 0.01,
+            raw: Some(percentiles(p50 * 2.0)),
+            stall_free: Some(percentiles(p50)),
+        };
+        let trips = RoundTrips::new(true).unwrap();
+        let report = LatencyReport::new(0.8, 0.41e6, &trips, vec![round(5.0), round(500.0), round(6.0)]);
+        let median = report.median.unwrap();
+        assert_eq!((median.p50_us, median.p999_us, median.max_us), (6.0, 60.0, 25_000.0));
+        assert_eq!((report.sent, report.lost, report.offered_mpps), (3000, 3, 0.4));
+        assert_eq!(median.samples, 300_000);
+    }
+
     pub(crate) fn report() -> Report {
         Report {
             schema: SCHEMA,
@@ -349,38 +535,8 @@ pub(crate) mod tests {
                 measured("inspect-50", 0.76, 7.0),
                 measured("inspect-10000", 0.70, 8.0),
             ],
-            pairs: vec![
-                PairReport {
-                    name: "inspect-50".to_owned(),
-                    base: "afxdp-forward".to_owned(),
-                    ratio: 0.95,
-                    ratios: vec![0.95; 7],
-                    spread: Some(0.01),
-                    p99_ratio: Some(1.2),
-                },
-                PairReport {
-                    name: "inspect-10000".to_owned(),
-                    base: "afxdp-forward".to_owned(),
-                    ratio: 0.875,
-                    ratios: vec![0.875; 7],
-                    spread: Some(0.01),
-                    p99_ratio: Some(1.3),
-                },
-            ],
-            sustained: Some(SustainedReport {
-                scenario: "inspect-50".to_owned(),
-                load: 0.95,
-                of: "flat-out",
-                offered_mpps: 0.72,
-                seconds: 30.0,
-                sent: 21_600_000,
-                lost: 0,
-                link_lost: 0,
-                spoiled: 0,
-                stalls: 4,
-                longest_stall_ms: 3.0,
-                reasons: Vec::new(),
-            }),
+            pairs: vec![pair("inspect-50", 0.95, 1.2), pair("inspect-10000", 0.875, 1.3)],
+            sustained: SustainedReport::new("inspect-50", 0.95, 0.72e6, vec![sustained(0), sustained(0)], Vec::new()),
             flood: Some(FloodReport {
                 listed_mpps: 0.38,
                 listed_sent: 1_000_000,

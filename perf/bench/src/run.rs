@@ -10,12 +10,14 @@ use crate::gate;
 use crate::gather::{self, Gathered};
 use crate::machine::Machine;
 use crate::measure::{Bench, Order, Outcome};
-use crate::plan::{HALF, Plan, SUSTAINED};
+use crate::pairs::{self, Pair};
+use crate::plan::{Plan, SUSTAINED};
 use crate::probe::{Probe, Stall};
-use crate::report::{PairReport, Report, SCHEMA, ScenarioReport, SustainedReport};
+use crate::report::{PairReport, Report, SCHEMA, ScenarioReport, SustainedReport, SustainedRound};
 use crate::scenario::{BASE, PAIRS, REPORTED, Scenario};
+use crate::search;
 use crate::stage::CORES;
-use crate::statistics::{MOST_SPREAD, median, pair_ratios, spread};
+use crate::statistics::{MOST_SPREAD, median};
 use crate::traffic::{Rate, Wish};
 
 /// What a measurement takes beside its traffic, about: making and removing the stage, waiting for figures to settle.
@@ -29,17 +31,9 @@ pub struct Run<'a> {
     pub plan: Plan,
     /// Set when the run shall end.
     pub interrupted: &'a AtomicBool,
-    gathered: Vec<Gathered>,
-    pairs: Vec<Pair>,
+    pub(crate) gathered: Vec<Gathered>,
+    pub(crate) pairs: Vec<Pair>,
     cut: Vec<String>,
-}
-
-/// The repeats of two scenarios measured back to back.
-#[derive(Debug)]
-struct Pair {
-    name: &'static str,
-    rates: Vec<(f64, f64)>,
-    p99s: Vec<(f64, f64)>,
 }
 
 impl<'a> Run<'a> {
@@ -53,14 +47,7 @@ impl<'a> Run<'a> {
         let ordinary = plan.scenarios.iter().filter(|scenario| scenario.is_ordinary());
         Run {
             gathered: ordinary.copied().map(Gathered::new).collect(),
-            pairs: PAIRS
-                .iter()
-                .map(|(name, _)| Pair {
-                    name,
-                    rates: Vec::new(),
-                    p99s: Vec::new(),
-                })
-                .collect(),
+            pairs: Pair::all(),
             bench,
             plan,
             interrupted,
@@ -80,9 +67,10 @@ impl<'a> Run<'a> {
         for round in 0..self.plan.latency_rounds {
             self.round_trips(round)?;
         }
+        pairs::half_load(&mut self)?;
         let sustained = self.sustained()?;
+        search::search(&mut self)?;
         let flood = flood::measure(&mut self)?;
-        self.search()?;
         let mut scenarios: Vec<ScenarioReport> = self.gathered.iter().map(Gathered::report).collect();
         let mut flood_report = None;
         if let Some((scenario, report)) = flood {
@@ -157,7 +145,8 @@ impl<'a> Run<'a> {
             .maximum()
     }
 
-    fn place(&self, scenario: &Scenario) -> Option<usize> {
+    /// Where a scenario is gathered, unless it cannot be measured here.
+    pub(crate) fn place(&self, scenario: &Scenario) -> Option<usize> {
         self.gathered
             .iter()
             .position(|gathered| gathered.scenario == *scenario && gathered.goes_on())
@@ -172,6 +161,7 @@ impl<'a> Run<'a> {
             window: self.plan.window,
             round_trips: false,
             overload: true,
+            trial: false,
         };
         let what = format!("round {}, flat out,", round + 1);
         let mut rates: Vec<(&str, f64)> = Vec::new();
@@ -192,14 +182,16 @@ impl<'a> Run<'a> {
                 _ => {}
             }
         }
-        self.pair_up(&rates, |pair| &mut pair.rates);
+        for pair in &mut self.pairs {
+            let both = pair.take(&rates);
+            pair.rates.extend(both);
+        }
         Ok(())
     }
 
     /// One round of round trips, load by load, so that scenarios at the same load stand beside each other.
     fn round_trips(&mut self, round: u32) -> Result<()> {
         for load in crate::plan::LOADS {
-            let mut p99s: Vec<(&str, f64)> = Vec::new();
             for scenario in self.plan.round(round) {
                 let Some(place) = self.place(&scenario).filter(|_| scenario.returns()) else {
                     continue;
@@ -208,7 +200,7 @@ impl<'a> Run<'a> {
                     continue;
                 };
                 let what = format!("round {}, {:.0} % load,", round + 1, load * 100.0);
-                if !self.plan.loads(&scenario).contains(&load)
+                if !self.plan.loads(&scenario, round).contains(&load)
                     || !self.has_time_for(&format!("{what} {}", scenario.name), self.plan.latency_window)
                 {
                     continue;
@@ -216,25 +208,17 @@ impl<'a> Run<'a> {
                 let offered = maximum * load;
                 let order = self.rated(&scenario, offered, self.plan.latency_window, true);
                 match (self.measure(&what, &scenario, &order), self.gathered.get_mut(place)) {
-                    (Ok(outcome), Some(gathered)) => {
-                        p99s.extend(
-                            gathered
-                                .at_load(load, offered, &outcome)?
-                                .map(|p99| (scenario.name, p99)),
-                        );
-                    }
+                    (Ok(outcome), Some(gathered)) => gathered.at_load(load, offered, &outcome)?,
                     (Err(error), _) => self.interruption(error, place)?,
                     _ => {}
                 }
-            }
-            if load == HALF {
-                self.pair_up(&p99s, |pair| &mut pair.p99s);
             }
         }
         Ok(())
     }
 
-    fn rated(&self, scenario: &Scenario, rate: f64, window: Duration, round_trips: bool) -> Order {
+    /// A scenario at some packets a second.
+    pub(crate) fn rated(&self, scenario: &Scenario, rate: f64, window: Duration, round_trips: bool) -> Order {
         Order {
             wish: Wish::of(scenario, Rate::PacketsPerSecond(rate)),
             prefixes: 0,
@@ -242,11 +226,12 @@ impl<'a> Run<'a> {
             window,
             round_trips,
             overload: false,
+            trial: false,
         }
     }
 
     /// An interruption ends the run; everything else fails the scenario.
-    fn interruption(&mut self, error: anyhow::Error, place: usize) -> Result<()> {
+    pub(crate) fn interruption(&mut self, error: anyhow::Error, place: usize) -> Result<()> {
         if self.interrupted.load(Ordering::Acquire) {
             return Err(error);
         }
@@ -256,110 +241,57 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn pair_up(&mut self, values: &[(&str, f64)], of: impl Fn(&mut Pair) -> &mut Vec<(f64, f64)>) {
-        let value = |wanted: &str| values.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
-        for pair in &mut self.pairs {
-            let (own, base) = (value(pair.name), value(BASE));
-            of(pair).extend(own.zip(base));
-        }
-    }
-
-    /// The long run just below the maximum.
+    /// The long runs just below the maximum.
     fn sustained(&mut self) -> Result<Option<SustainedReport>> {
         let judged = Scenario::named(gate::JUDGED).filter(|scenario| self.plan.scenarios.contains(scenario));
         let Some((scenario, maximum)) = judged.and_then(|scenario| Some((scenario, self.maximum(scenario.name)?)))
         else {
             return Ok(None);
         };
-        if !self.has_time_for("the run at 95 %", self.plan.sustained) {
-            return Ok(None);
-        }
-        let offered = maximum * SUSTAINED;
-        let order = self.rated(&scenario, offered, self.plan.sustained, true);
-        let outcome = match self.measure("sustained at 95 %,", &scenario, &order) {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                let Some(place) = self.place(&scenario) else {
-                    return Ok(None);
-                };
-                self.interruption(error, place)?;
-                return Ok(None);
+        let wanted = maximum * SUSTAINED;
+        let order = self.rated(&scenario, wanted, self.plan.sustained, true);
+        let (mut rounds, mut reasons) = (Vec::new(), Vec::new());
+        for round in 0..self.plan.sustained_rounds {
+            let what = format!("run {} at 95 %,", round + 1);
+            if !self.has_time_for(&what, self.plan.sustained) {
+                break;
             }
-        };
-        let stalls = outcome.stalls.as_deref().unwrap_or_default();
-        let longest = stalls.iter().map(Stall::length).max().unwrap_or_default();
-        let back = &outcome.total_received;
-        // What is lost is told by number, and what the appliance says of it follows from it.
-        let mut reasons = if outcome.lost(&scenario) > 0 {
-            Vec::new()
-        } else {
-            outcome.faults.clone()
-        };
-        reasons.extend(gather::behind(outcome.offered() / offered));
-        Ok(Some(SustainedReport {
-            scenario: scenario.name.to_owned(),
-            load: SUSTAINED,
-            of: "flat-out",
-            offered_mpps: offered / 1e6,
-            seconds: outcome.seconds,
-            sent: outcome.total_sent.listed,
-            lost: outcome.lost(&scenario),
-            link_lost: outcome.total_sent.link_lost(),
-            spoiled: back.altered + back.duplicated + back.reordered,
-            stalls: stalls.len(),
-            longest_stall_ms: longest.as_secs_f64() * 1000.0,
-            reasons,
-        }))
-    }
-
-    /// Searches each scenario's highest rate without loss, between half and all of its maximum.
-    fn search(&mut self) -> Result<()> {
-        for scenario in self.plan.scenarios.clone() {
-            let Some(place) = self.place(&scenario).filter(|_| self.plan.searches(&scenario)) else {
-                continue;
-            };
-            let Some(maximum) = self.maximum(scenario.name) else {
-                continue;
-            };
-            let (mut without, mut with) = (None, maximum);
-            let mut rate = maximum * HALF;
-            for step in 0..=self.plan.search_steps {
-                let what = format!("loss-free, step {} at {:.3} Mpps,", step + 1, rate / 1e6);
-                if !self.has_time_for(&format!("{what} {}", scenario.name), self.plan.search_window) {
-                    return Ok(());
-                }
-                let order = self.rated(&scenario, rate, self.plan.search_window, false);
-                match self.measure(&what, &scenario, &order) {
-                    Ok(outcome) if outcome.lost(&scenario) == 0 => without = Some(outcome.offered().min(rate)),
-                    Ok(_) => with = rate,
-                    Err(error) => {
-                        self.interruption(error, place)?;
-                        break;
+            match (self.measure(&what, &scenario, &order), self.place(&scenario)) {
+                (Ok(outcome), _) => {
+                    rounds.push(sustained_round(&scenario, &outcome));
+                    // What is lost is told by number, and what the appliance says of it follows from it.
+                    if outcome.lost(&scenario) == 0 {
+                        reasons.extend(outcome.faults);
                     }
                 }
-                // Where even half of it loses packets there is nothing to narrow down.
-                let Some(sound) = without else { break };
-                rate = f64::midpoint(sound, with);
-            }
-            if let Some(gathered) = self.gathered.get_mut(place) {
-                gathered.loss_free = without;
+                (Err(error), Some(place)) => self.interruption(error, place)?,
+                (Err(_), None) => {}
             }
         }
-        Ok(())
+        let mut report = SustainedReport::new(scenario.name, SUSTAINED, wanted, rounds, reasons);
+        if let Some(report) = &mut report {
+            report
+                .reasons
+                .extend(gather::behind(report.offered_mpps / report.wanted_mpps));
+        }
+        Ok(report)
     }
 }
 
-impl Pair {
-    fn report(&self) -> Option<PairReport> {
-        let ratios = pair_ratios(&self.rates);
-        Some(PairReport {
-            name: self.name.to_owned(),
-            base: BASE.to_owned(),
-            ratio: median(&ratios)?,
-            spread: spread(&ratios),
-            ratios,
-            p99_ratio: median(&pair_ratios(&self.p99s)),
-        })
+fn sustained_round(scenario: &Scenario, outcome: &Outcome) -> SustainedRound {
+    let stalls = outcome.stalls.as_deref().unwrap_or_default();
+    let longest = stalls.iter().map(Stall::length).max().unwrap_or_default();
+    let back = &outcome.total_received;
+    SustainedRound {
+        offered_mpps: outcome.offered() / 1e6,
+        seconds: outcome.seconds,
+        sent: outcome.total_sent.listed,
+        lost: outcome.lost(scenario),
+        left_out: outcome.sent.left_out_share(),
+        link_lost: outcome.total_sent.link_lost(),
+        spoiled: back.altered + back.duplicated + back.reordered,
+        stalls: stalls.len(),
+        longest_stall_ms: longest.as_secs_f64() * 1000.0,
     }
 }
 
@@ -372,12 +304,24 @@ fn noise(scenarios: &[ScenarioReport], pairs: &[PairReport]) -> Vec<String> {
         .map(|scenario| format!("{}: {}", scenario.name, scenario.why.join(", ")))
         .collect();
     for pair in pairs {
-        if let Some(spread) = pair.spread.filter(|spread| *spread > MOST_SPREAD) {
-            why.push(format!(
-                "the ratios of {} spread over {:.0} % of their median",
-                pair.name,
-                spread * 100.0
-            ));
+        // Round trips at a rate that one of the two did not have are no pair.
+        let left_out: Vec<f64> = pair
+            .p99_rounds
+            .iter()
+            .map(|round| round.own_left_out.max(round.base_left_out))
+            .collect();
+        let behind = median(&left_out).and_then(|left_out| gather::behind(1.0 - left_out));
+        why.extend(behind.map(|behind| format!("round trips of {} as a pair: {behind}", pair.name)));
+        // Only what the gate judges makes a run worthless.
+        let flat_out = pair.spread.filter(|_| gate::judges_flat_out(&pair.name));
+        for (what, spread) in [("", flat_out), (" without loss", pair.loss_free_spread)] {
+            if let Some(spread) = spread.filter(|spread| *spread > MOST_SPREAD) {
+                why.push(format!(
+                    "the ratios of {}{what} spread over {:.0} % of their median",
+                    pair.name,
+                    spread * 100.0
+                ));
+            }
         }
     }
     why
@@ -399,23 +343,10 @@ mod tests {
         );
         quiet.scenarios[1].noisy = true;
         quiet.pairs[0].spread = Some(0.5);
+        // What 10,000 streams do flat out is shown and not judged.
+        quiet.pairs[1].spread = Some(0.5);
         assert_eq!(noise(&quiet.scenarios, &quiet.pairs).len(), 2);
-    }
-
-    #[test]
-    fn a_pair_is_the_median_of_its_ratios_and_not_the_ratio_of_its_medians() {
-        let pair = Pair {
-            name: "inspect-50",
-            rates: vec![(0.9, 1.0), (1.8, 2.0), (2.7, 3.0), (0.1, 1.0)],
-            p99s: vec![(6.0, 5.0)],
-        };
-        let report = pair.report().unwrap();
-        assert!((report.ratio - 0.9).abs() < 1e-9 && report.p99_ratio == Some(1.2));
-        let none = Pair {
-            name: "inspect-50",
-            rates: Vec::new(),
-            p99s: Vec::new(),
-        };
-        assert!(none.report().is_none());
+        quiet.pairs[1].loss_free_spread = Some(0.5);
+        assert_eq!(noise(&quiet.scenarios, &quiet.pairs).len(), 3);
     }
 }

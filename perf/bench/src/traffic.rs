@@ -149,6 +149,8 @@ pub struct Sent {
     pub not_delivered: u64,
     /// What the appliance sent back and the link refused.
     pub not_collected: u64,
+    /// Packets that were due and not sent, for the generator was held up.
+    pub left_out: u64,
 }
 
 impl Sent {
@@ -160,6 +162,17 @@ impl Sent {
             unlisted: self.unlisted.saturating_sub(earlier.unlisted),
             not_delivered: self.not_delivered.saturating_sub(earlier.not_delivered),
             not_collected: self.not_collected.saturating_sub(earlier.not_collected),
+            left_out: self.left_out.saturating_sub(earlier.left_out),
+        }
+    }
+
+    /// Share of what was due that was not sent.
+    pub fn left_out_share(&self) -> f64 {
+        let due = self.listed + self.unlisted + self.left_out;
+        if due == 0 {
+            0.0
+        } else {
+            self.left_out as f64 / due as f64
         }
     }
 
@@ -176,6 +189,7 @@ impl From<load::Sent> for Sent {
             unlisted: sent.unlisted,
             not_delivered: sent.not_delivered,
             not_collected: sent.not_collected,
+            left_out: sent.left_out,
         }
     }
 }
@@ -358,6 +372,18 @@ mod tests {
         assert_eq!(less(&now, &[]), now);
         assert_eq!(less(&now, &[(10, 5), (20, 4)]), [(20, 3), (40, 1)]);
         assert_eq!(less(&now, &now), []);
+    }
+
+    #[test]
+    fn what_is_left_out_is_a_share_of_what_was_due() {
+        let sent = |listed, left_out| Sent {
+            listed,
+            left_out,
+            ..Sent::default()
+        };
+        assert_eq!(sent(60, 20).since(&sent(0, 0)).left_out_share(), 0.25);
+        assert_eq!(sent(60, 20).since(&sent(30, 20)).left_out_share(), 0.0);
+        assert_eq!(Sent::default().left_out_share(), 0.0);
     }
 
     #[test]

@@ -31,6 +31,7 @@ fn order(scenario: &Scenario, packets_per_second: f64) -> Order {
         window: Duration::from_millis(300),
         round_trips: true,
         overload: false,
+        trial: false,
     }
 }
 

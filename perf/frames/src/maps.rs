@@ -42,7 +42,7 @@ pub struct Control {
     pub deadline: u64,
     /// Frames after which nothing more is sent.
     pub limit: u64,
-    /// A generator that is later than this goes on from now and leaves out what was due, nanoseconds.
+    /// A generator that is later than this leaves out what was due before, nanoseconds: what it makes up for at once.
     pub patience: u64,
     /// Frames from unlisted sources after each listed one.
     pub unlisted_each: u32,

@@ -35,17 +35,25 @@ pub fn due(control: &Control, progress: &mut Progress, time: u64) -> bool {
     }
     let late = time.wrapping_sub(progress.due);
     if late > control.patience {
-        let left_out = (late << 16) / ((control.interval >> 16) | 1);
+        // Too late for these. Counted and passed over exactly, so that what is sent and what is left out stay the wanted rate.
+        let left_out = (late.wrapping_sub(control.patience) << 16) / ((control.interval >> 16) | 1);
         progress.left_out = progress.left_out.wrapping_add(left_out);
-        progress.due = time;
+        pass(control, progress, left_out);
     }
-    let fraction = (progress.due_fraction & 0xffff_ffff).wrapping_add(control.interval & 0xffff_ffff);
+    pass(control, progress, 1);
+    true
+}
+
+/// Moves the time at which the next frame is due by that many frames, fewer than 2^32.
+#[inline(always)]
+fn pass(control: &Control, progress: &mut Progress, frames: u64) {
+    let fraction =
+        (progress.due_fraction & 0xffff_ffff).wrapping_add((control.interval & 0xffff_ffff).wrapping_mul(frames));
     progress.due_fraction = fraction & 0xffff_ffff;
     progress.due = progress
         .due
-        .wrapping_add(control.interval >> 32)
+        .wrapping_add((control.interval >> 32).wrapping_mul(frames))
         .wrapping_add(fraction >> 32);
-    true
 }
 
 /// Whose turn it is. Streams take turns, and between any two of them come as many unlisted sources as were asked for.
@@ -76,5 +84,75 @@ pub fn turn(plan: &Plan, control: &Control, progress: &mut Progress) -> Turn {
         stream,
         marked: index,
         number,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 3 us and a third, a rate that no whole number of nanoseconds makes.
+    const INTERVAL: u64 = (10_000 << 32) / 3;
+    const PATIENCE: u64 = 106_667;
+
+    fn paced() -> Control {
+        Control {
+            interval: INTERVAL,
+            deadline: u64::MAX,
+            limit: u64::MAX,
+            patience: PATIENCE,
+            listed: 1,
+            ..Control::default()
+        }
+    }
+
+    /// Frames that are made at one and the same time, one after the other.
+    fn burst(control: &Control, progress: &mut Progress, time: u64) -> u64 {
+        let mut made = 0;
+        while due(control, progress, time) {
+            made += 1;
+            assert!(made < 1000, "without an end");
+        }
+        made
+    }
+
+    #[test]
+    fn what_a_late_generator_makes_up_for_is_bounded_and_the_rest_is_counted() {
+        let (control, mut progress) = (paced(), Progress::default());
+        assert_eq!(burst(&control, &mut progress, 1_000), 1);
+        // Ten milliseconds away: 3,000 frames were due, of which 32 are sent.
+        let made = burst(&control, &mut progress, 10_001_000);
+        assert!((32..=34).contains(&made), "{made}");
+        assert!((made + progress.left_out).abs_diff(3_000) <= 1, "{progress:?}");
+        // And on it goes at the old pace, without a debt.
+        let more = burst(&control, &mut progress, 10_001_000 + 33_334);
+        assert!((9..=11).contains(&more), "ten more: {more}");
+    }
+
+    #[test]
+    fn a_delay_within_the_patience_leaves_nothing_out() {
+        let (control, mut progress) = (paced(), Progress::default());
+        burst(&control, &mut progress, 1_000);
+        let made: u64 = (1..=100)
+            .map(|turn| burst(&control, &mut progress, 1_000 + turn * 100_000))
+            .sum();
+        assert_eq!((made, progress.left_out), (3_000, 0));
+    }
+
+    #[test]
+    fn sent_and_left_out_together_are_the_wanted_rate_however_often_it_is_late() {
+        let (control, mut progress) = (paced(), Progress::default());
+        let mut made = burst(&control, &mut progress, 1);
+        let mut time = 1;
+        for turn in 0..1_000_u64 {
+            time += 50_000 + turn * 7_919 % 900_000;
+            made += burst(&control, &mut progress, time);
+        }
+        let wanted = (time - 1) * 3 / 10_000 + 1;
+        assert!(
+            (made + progress.left_out).abs_diff(wanted) <= 1,
+            "{made} {progress:?} {wanted}"
+        );
+        assert!(progress.left_out > wanted / 2 && made > 30_000);
     }
 }

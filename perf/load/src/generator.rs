@@ -14,8 +14,11 @@ use crate::load::{GeneratorKind, Lane, Load, MAX_SECONDS, Position, Rate, Sent, 
 use crate::planned::Planned;
 use crate::{af_xdp, kernel};
 
-/// A generator that is later than this leaves out what was due: a burst after a stall would measure the stall.
-const PATIENCE: Duration = Duration::from_millis(2);
+/// Frames that a late generator makes up for at once, unless [`CATCH_UP`] has more. What was due before is left out: a long
+/// burst queues wherever it is sent, and its round trips would tell of the generator's delay and of nothing else.
+const CATCH_UP_FRAMES: f64 = 32.0;
+/// The same as time, for high rates, at which a core is often away for some ten frames.
+const CATCH_UP: Duration = Duration::from_micros(50);
 
 /// Makes loads.
 #[derive(Debug)]
@@ -146,10 +149,21 @@ pub(crate) fn control(load: &Load) -> Control {
         },
         deadline: monotonic().saturating_add(Duration::from_secs_f64(seconds).as_nanos() as u64),
         limit: load.packets.unwrap_or(u64::MAX),
-        patience: PATIENCE.as_nanos() as u64,
+        patience: patience(load.rate).as_nanos() as u64,
         unlisted_each,
         listed,
         ..Control::default()
+    }
+}
+
+/// How late a generator may be without leaving anything out.
+fn patience(rate: Rate) -> Duration {
+    match rate {
+        Rate::FlatOut => CATCH_UP,
+        // A rate of almost nothing would have a patience of years.
+        Rate::PacketsPerSecond(rate) => CATCH_UP.max(Duration::from_secs_f64(
+            (CATCH_UP_FRAMES / rate).clamp(0.0, MAX_SECONDS),
+        )),
     }
 }
 
@@ -183,4 +197,17 @@ pub(crate) fn spawn(name: &str, work: impl FnOnce() -> Result<()> + Send + 'stat
         .name(name.to_owned())
         .spawn(work)
         .map_err(|source| Error::io("starting a thread", source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_generator_makes_up_for_a_few_frames_or_microseconds_whichever_is_more() {
+        let of = |rate| patience(Rate::PacketsPerSecond(rate)).as_micros();
+        assert_eq!((of(1_000_000.0), of(640_000.0)), (50, 50));
+        assert_eq!((of(100_000.0), of(1_000.0)), (320, 32_000));
+        assert!(of(1e-9) > 0 && of(f64::INFINITY) == 50);
+    }
 }

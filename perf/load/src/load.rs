@@ -198,8 +198,8 @@ pub struct Sent {
     pub not_delivered: u64,
     /// Frames sent back that this end's link refused before the collector saw them.
     pub not_collected: u64,
-    /// Frames that were due and left out, since the generator's core was taken away for more than its patience of 2 ms. Streams do
-    /// not miss them: the next frame has the next number.
+    /// Frames that were due and left out, since the generator was late by more than it makes up for at once: 32 frames or 50 us,
+    /// whichever is more. Streams do not miss them: the next frame has the next number.
     pub left_out: u64,
     /// Where a load goes on from here.
     pub next: Position,
