@@ -250,6 +250,18 @@ impl Flow {
         &mut self.streams
     }
 
+    /// Whether something has changed in one of its streams that time may do something about.
+    #[inline]
+    pub(in crate::engine) fn is_stirred(&self) -> bool {
+        self.streams.iter().any(Stream::is_stirred)
+    }
+
+    /// Until when time does nothing about its streams, unless they are stirred.
+    pub(in crate::engine) fn next_turn(&self) -> Timestamp {
+        let turns = self.streams.iter().map(Stream::next_turn);
+        turns.min().unwrap_or(Timestamp::from_nanos(u64::MAX))
+    }
+
     /// Whether it carries a stream that was confirmed.
     pub(in crate::engine) fn is_established(&self) -> bool {
         self.streams.iter().any(Stream::is_confirmed)

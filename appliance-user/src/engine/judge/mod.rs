@@ -20,6 +20,7 @@ pub mod incidents;
 mod ordinary;
 mod pace;
 mod pending;
+mod rest;
 #[cfg(test)]
 mod run_tests;
 mod sequence;
