@@ -239,6 +239,14 @@ impl Flow {
         }
     }
 
+    /// The same for what that points to in turn.
+    #[inline]
+    pub(in crate::engine) fn prefetch_pids(&self) {
+        if let Some(stream) = self.streams.first() {
+            stream.prefetch_pids();
+        }
+    }
+
     /// Its streams.
     #[inline]
     pub(in crate::engine) fn streams(&self) -> &[Stream] {

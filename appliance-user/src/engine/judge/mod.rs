@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod analysis;
 mod arrival;
 mod continuity;

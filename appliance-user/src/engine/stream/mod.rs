@@ -186,6 +186,17 @@ impl Stream {
         if let Some(rtp) = &self.rtp {
             rtp.prefetch();
         }
+        if let Some(judge) = &self.judge {
+            judge.prefetch();
+        }
+    }
+
+    /// The same for what the judge's parts point to.
+    #[inline]
+    pub(super) fn prefetch_pids(&self) {
+        if let Some(judge) = &self.judge {
+            judge.prefetch_pids();
+        }
     }
 
     /// The stream of a `.ts` file.

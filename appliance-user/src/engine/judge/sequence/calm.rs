@@ -13,6 +13,12 @@ impl Sequencer {
         self.calm && (sequence ^ self.next as u32) & self.mask == 0
     }
 
+    /// Asks for where the next number will be remembered.
+    #[inline]
+    pub(in crate::engine::judge) fn prefetch(&self) {
+        self.history.prefetch(self.next);
+    }
+
     /// Whether it has begun, nothing is missing, and nothing is in doubt.
     #[inline]
     pub(in crate::engine::judge) fn is_calm(&self) -> bool {
