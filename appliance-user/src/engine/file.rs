@@ -64,7 +64,8 @@ impl Inspection {
             }
             if is_due {
                 self.advanced = packet.at;
-                self.stream.advance(packet.at, 0, &mut self.outbox);
+                self.stream
+                    .advance(packet.at, (0, Timestamp::default()), &mut self.outbox);
             }
             batch.push(packet);
         }

@@ -19,6 +19,8 @@ use crate::prefetch::prefetch;
 
 /// Slots looked at for a victim when the table is full, and swept at most per call of [`FlowTable::sweep`] times this.
 const SEARCH: usize = 32;
+/// A flow has its turn in a sweep this often at least. One whose turn is further ahead was entered by a clock that was set back.
+const TURN_EVERY: Duration = Duration::from_secs(1);
 /// An established flow this long silent may make room for another.
 const IDLE_ESTABLISHED: Duration = Duration::from_secs(10);
 
@@ -131,6 +133,9 @@ pub(super) struct FlowTable<T, K = FlowKey> {
     slots: Vec<Option<Slot<K, T>>>,
     /// Whether the flow in each slot is established; apart from the slots, which have no room for it.
     established: Vec<bool>,
+    /// When a sweep is to look at each slot again. They lie together: most slots have nothing to be looked at for, and a sweep
+    /// that read them all would wait for memory more than it works.
+    turns: Vec<Timestamp>,
     free: Vec<u32>,
     capacity: usize,
     victim_hand: usize,
@@ -146,6 +151,7 @@ impl<T, K: Key> FlowTable<T, K> {
             index: Index::new(capacity),
             slots: Vec::with_capacity(capacity),
             established: Vec::with_capacity(capacity),
+            turns: Vec::with_capacity(capacity),
             free: Vec::new(),
             capacity,
             victim_hand: 0,
@@ -236,9 +242,18 @@ impl<T, K: Key> FlowTable<T, K> {
         self.place(key, self.hash(key)).is_some()
     }
 
-    /// A flow to change, without marking it as seen.
+    /// A flow to change, without marking it as seen; the next sweep looks at it.
     pub(super) fn peek_mut(&mut self, key: &K) -> Option<&mut T> {
-        self.get_mut(self.place(key, self.hash(key))?)
+        let index = self.place(key, self.hash(key))?;
+        self.wake(index);
+        self.get_mut(index)
+    }
+
+    /// The next sweep looks at the flow, whatever it was to wait for: something has changed.
+    pub(super) fn wake(&mut self, index: FlowIndex) {
+        if let Some(turn) = self.turns.get_mut(index.0 as usize) {
+            *turn = Timestamp::default();
+        }
     }
 
     /// The flow at an index, while it is there.
@@ -285,11 +300,13 @@ impl<T, K: Key> FlowTable<T, K> {
             Some(place) => {
                 self.slots[place as usize] = slot;
                 self.established[place as usize] = false;
+                self.turns[place as usize] = Timestamp::default();
                 place
             }
             None => {
                 self.slots.push(slot);
                 self.established.push(false);
+                self.turns.push(Timestamp::default());
                 (self.slots.len() - 1) as u32
             }
         };
@@ -300,16 +317,30 @@ impl<T, K: Key> FlowTable<T, K> {
         }
     }
 
-    /// Looks at the next `budget` slots in turn: hands each flow to `visit`, and removes those for which it says so.
-    pub(super) fn sweep(&mut self, budget: usize, mut visit: impl FnMut(&K, Timestamp, &mut T) -> Sweep) {
+    /// Goes through the next `budget` slots in turn: hands each flow to `visit` that is to be looked at by `now`, or all of
+    /// them, and removes those for which it says so.
+    pub(super) fn sweep(
+        &mut self,
+        budget: usize,
+        now: Timestamp,
+        all: bool,
+        mut visit: impl FnMut(&K, Timestamp, &mut T) -> Sweep,
+    ) {
         for _ in 0..budget.min(self.slots.len()) {
             let place = self.sweep_hand;
             self.sweep_hand = (self.sweep_hand + 1) % self.slots.len();
+            let Some(turn) = self.turns.get_mut(place) else {
+                continue;
+            };
+            if *turn > now && turn.since(now) <= TURN_EVERY && !all {
+                continue;
+            }
             let Some(Some(slot)) = self.slots.get_mut(place) else {
                 continue;
             };
-            if matches!(visit(&slot.key, slot.last_seen, &mut slot.value), Sweep::Remove) {
-                self.remove(place as u32);
+            match visit(&slot.key, slot.last_seen, &mut slot.value) {
+                Sweep::Keep(until) => *turn = until.min(now.after(TURN_EVERY)),
+                Sweep::Remove => drop(self.remove(place as u32)),
             }
         }
     }
@@ -362,8 +393,8 @@ impl<T, K: Key> FlowTable<T, K> {
 /// What a sweep does with a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sweep {
-    /// It stays.
-    Keep,
+    /// It stays, and nothing is to be done about it before that time unless it is [woken](FlowTable::wake).
+    Keep(Timestamp),
     /// It goes.
     Remove,
 }
@@ -446,13 +477,40 @@ mod tests {
         for n in 0..16 {
             table.insert(key(n), at(u64::from(n)), n);
         }
-        table.sweep(16, |_, _, n| if *n % 2 == 0 { Sweep::Remove } else { Sweep::Keep });
+        table.sweep(16, at(16), false, |_, _, n| match *n % 2 {
+            0 => Sweep::Remove,
+            _ => Sweep::Keep(at(17)),
+        });
         assert_eq!(table.len(), 8);
         for n in 20..28 {
             assert!(matches!(table.insert(key(n), at(20), n), Inserted::Fresh(_)));
         }
         assert_eq!(table.iter().count(), 16);
         assert!(table.contains(&key(21)) && table.contains(&key(1)) && !table.contains(&key(2)));
+    }
+
+    #[test]
+    fn a_sweep_looks_at_flows_whose_turn_it_is() {
+        let mut table = FlowTable::new(16, 1);
+        for n in 0..4u16 {
+            table.insert(key(n), at(0), n);
+        }
+        let looked_at = |table: &mut FlowTable<u16>, seconds, all| {
+            let mut seen = Vec::new();
+            table.sweep(4, at(seconds), all, |_, _, n| {
+                seen.push(*n);
+                // The last one would wait for longer than any flow may.
+                Sweep::Keep(at(seconds + [0, 1, 1, 900][usize::from(*n)]))
+            });
+            seen
+        };
+        assert_eq!(looked_at(&mut table, 10, false), [0, 1, 2, 3], "they are new");
+        assert_eq!(looked_at(&mut table, 10, false), [0]);
+        assert_eq!(looked_at(&mut table, 10, true), [0, 1, 2, 3]);
+        assert!(table.peek_mut(&key(2)).is_some());
+        assert_eq!(looked_at(&mut table, 10, false), [0, 2], "who may change one wakes it");
+        assert_eq!(looked_at(&mut table, 11, false), [0, 1, 2, 3]);
+        assert_eq!(looked_at(&mut table, 5, false), [0, 1, 2, 3], "the clock was set back");
     }
 
     #[test]

@@ -19,6 +19,8 @@ const FLOW_AHEAD: usize = 6;
 const STREAM_AHEAD: usize = 4;
 /// How many packets ahead what its stream points to is asked for, when the stream has come.
 const FIGURES_AHEAD: usize = 2;
+/// How many packets ahead what lies behind that is asked for: the last step before the decision.
+const PIDS_AHEAD: usize = 1;
 /// How many packets ahead of its walk a packet's bytes are asked for. The kernel wrote them on another core, most likely.
 const BYTES_AHEAD: usize = 4;
 /// Bytes of a packet that are asked for at most: those of an Ethernet frame of 1,500 bytes. What is inspected lies spread over
@@ -91,6 +93,9 @@ impl Engine {
             }
             if let Some(Ok(seen)) = ahead(FIGURES_AHEAD).map(|n| ring.of(n)) {
                 self.ask(seen, Flow::prefetch_figures);
+            }
+            if let Some(Ok(seen)) = ahead(PIDS_AHEAD).map(|n| ring.of(n)) {
+                self.ask(seen, Flow::prefetch_pids);
             }
             let turn = step.checked_sub(FLOW_AHEAD);
             if let Some((n, frame)) = turn.and_then(|n| Some((n, frames.get_mut(n)?))) {

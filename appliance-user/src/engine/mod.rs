@@ -127,6 +127,8 @@ pub struct Engine {
     counters: Counters,
     allowance: Allowance,
     blindness: u32,
+    /// The blindness that time has passed since, and when it began to.
+    sees_since: (u32, Timestamp),
     activity: Activity,
     decryption: flow::srt::Decryption,
     groups: Groups,
@@ -160,6 +162,7 @@ impl Engine {
             counters: Counters::default(),
             allowance: Allowance::new(config.memory),
             blindness: 0,
+            sees_since: (0, Timestamp::default()),
             activity: Activity::default(),
             decryption: flow::srt::Decryption::default(),
             groups: Groups::new(config.seed),
@@ -248,21 +251,24 @@ impl Engine {
     /// Lets time pass for the next `budget` slots of the flow table: reorder windows, holds, idle flows.
     pub fn tick(&mut self, now: Timestamp, budget: usize) {
         let (outbox, retired, streams) = (&mut self.outbox, &mut self.retired, &mut self.counters.streams);
-        let (blindness, post) = (self.blindness, &mut self.post);
+        if self.sees_since.0 != self.blindness {
+            self.sees_since = (self.blindness, now);
+        }
+        let (sees_since, post) = (self.sees_since, &mut self.post);
         let missed = self.to_tell_of_misses > 0;
         self.to_tell_of_misses = self.to_tell_of_misses.saturating_sub(budget);
-        self.flows.sweep(budget, |key, last_seen, flow| {
+        self.flows.sweep(budget, now, missed, |key, last_seen, flow| {
             let protocol = key.protocol();
             let idle = now.since(last_seen) > if protocol == TCP { IDLE_TCP } else { IDLE_UDP };
             for stream in flow.streams_mut() {
-                stream.advance(now, blindness, outbox);
+                stream.advance(now, sees_since, outbox);
             }
             flow.tell_groups(now, key, post);
             if missed {
                 flow.missed_messages();
             }
             if !idle {
-                return Sweep::Keep;
+                return Sweep::Keep(flow.next_turn());
             }
             *streams -= flow.streams().len() as u64;
             retire(flow, now, "idle", outbox, retired.as_mut());
@@ -402,9 +408,13 @@ impl Engine {
         };
         self.counters.streams = self.counters.streams + flow.streams().len() as u64 - before;
         let admission = flow.admission;
+        let stirred = flow.is_stirred();
         if !flow.marked_established && flow.is_established() {
             flow.marked_established = true;
             index.into_iter().for_each(|index| self.flows.establish(index));
+        }
+        if stirred {
+            index.into_iter().for_each(|index| self.flows.wake(index));
         }
         self.note_media(now, published, admission);
         self.read_own_post(now);

@@ -498,6 +498,23 @@ fn the_appliances_own_blindness_is_not_charged_to_the_network() {
 }
 
 #[test]
+fn who_was_blind_and_missed_nothing_goes_on() {
+    let mut bench = Bench::new(rtp_policy(""));
+    for n in 0..900u16 {
+        if n % 3 == 0 {
+            bench.engine.blind();
+        }
+        // What is missing in the end went by while nobody saw it.
+        if n < 700 || n >= 750 {
+            bench.send(n.into(), &rtp(n, 7));
+        }
+    }
+    let stream = bench.only_stream();
+    assert_eq!((stream.transport.lost, stream.transport.resets), (0, 1));
+    assert_eq!(stream.worst_state, StreamState::Healthy);
+}
+
+#[test]
 fn one_forged_packet_after_a_silence_takes_nothing_over() {
     let mut bench = Bench::new(rtp_policy(""));
     for n in 0..100u16 {

@@ -25,8 +25,8 @@ impl Engine {
         packet: &[u8],
     ) -> Option<Verdict> {
         let walk = &seen.walk;
-        let (_, last_seen, flow) = self.flows.look_up(&walk.key, seen.hash, seen.guess)?;
-        if flow.admission.generation != published.generation || !flow.is_usual(self.blindness) {
+        let (index, last_seen, flow) = self.flows.look_up(&walk.key, seen.hash, seen.guess)?;
+        if flow.admission.generation != published.generation || !flow.is_usual() {
             return None;
         }
         #[cfg(test)]
@@ -34,13 +34,20 @@ impl Engine {
             return None;
         }
         let (admission, content) = (flow.admission, self.config.content);
-        let (stream, usual) = flow.usual(walk.direction, walk.payload(packet)?, content)?;
+        let payload = walk.payload(packet)?;
+        let (stream, usual, blind) = flow.usual(walk.direction, payload, content, self.blindness)?;
+        if blind {
+            stream.blind(&mut self.outbox);
+        }
         #[cfg(test)]
         {
             self.in_lane += 1;
         }
         *last_seen = now;
         let inspected = stream.media(now, usual, (&walk.key, admission), &mut self.outbox, &mut self.post);
+        if stream.is_stirred() {
+            self.flows.wake(index);
+        }
         self.note_media(now, published, admission);
         self.read_own_post(now);
         Some(match inspected {

@@ -239,6 +239,14 @@ impl Flow {
         }
     }
 
+    /// The same for what that points to in turn.
+    #[inline]
+    pub(in crate::engine) fn prefetch_pids(&self) {
+        if let Some(stream) = self.streams.first() {
+            stream.prefetch_pids();
+        }
+    }
+
     /// Its streams.
     #[inline]
     pub(in crate::engine) fn streams(&self) -> &[Stream] {
@@ -248,6 +256,18 @@ impl Flow {
     /// Its streams, to change.
     pub(in crate::engine) fn streams_mut(&mut self) -> &mut [Stream] {
         &mut self.streams
+    }
+
+    /// Whether something has changed in one of its streams that time may do something about.
+    #[inline]
+    pub(in crate::engine) fn is_stirred(&self) -> bool {
+        self.streams.iter().any(Stream::is_stirred)
+    }
+
+    /// Until when time does nothing about its streams, unless they are stirred.
+    pub(in crate::engine) fn next_turn(&self) -> Timestamp {
+        let turns = self.streams.iter().map(Stream::next_turn);
+        turns.min().unwrap_or(Timestamp::from_nanos(u64::MAX))
     }
 
     /// Whether it carries a stream that was confirmed.

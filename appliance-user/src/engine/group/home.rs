@@ -130,11 +130,11 @@ impl Groups {
     /// Lets time pass for the next `budget` groups.
     pub(in crate::engine) fn tick(&mut self, now: Timestamp, budget: usize, post: &mut Post) {
         let (heavy, misses) = (&mut self.heavy, self.misses);
-        self.table.sweep(budget, |key, seen, group| {
+        self.table.sweep(budget, now, true, |key, seen, group| {
             group.catch_up(now, misses, key, post);
             group.settle(now, key, post, false);
             if now.since(seen) <= IDLE {
-                return Sweep::Keep;
+                return Sweep::Keep(now);
             }
             *heavy -= usize::from(group.is_heavy());
             Sweep::Remove

@@ -38,6 +38,14 @@ impl Analysis {
         self.awaited = Some((axis, rule));
     }
 
+    /// Asks for what every packet reads of the analyser.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        if let Some(analyser) = &self.analyser {
+            analyser.prefetch_hot();
+        }
+    }
+
     /// The first TS packet is here.
     #[inline]
     pub(super) fn begin(&mut self) {

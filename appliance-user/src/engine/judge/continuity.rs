@@ -11,6 +11,7 @@ use tidegate_common::digest::TsDigest;
 use crate::engine::media::mpegts::{Header, NULL_PID};
 use crate::engine::memory::Grant;
 use crate::engine::time::Timestamp;
+use crate::prefetch::prefetch;
 
 /// A PID has 13 bits, so no stream has more.
 const MAX_PIDS: usize = 8192;
@@ -254,6 +255,14 @@ impl Continuity {
     #[inline]
     pub(super) fn expected(&self) -> Option<(usize, Header)> {
         self.pids.get(self.recent).map(|state| (self.recent, state.next))
+    }
+
+    /// Asks for the PIDs that the next packet most likely has.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        let pids = [Some(self.recent), self.null];
+        let states = pids.into_iter().flatten().filter_map(|place| self.pids.get(place));
+        states.for_each(prefetch);
     }
 
     /// Expects what the PID goes on with whose packet this is the header of, where it is another one than before.

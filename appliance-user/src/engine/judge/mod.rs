@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod analysis;
 mod arrival;
 mod continuity;
@@ -20,6 +21,7 @@ pub mod incidents;
 mod ordinary;
 mod pace;
 mod pending;
+mod rest;
 #[cfg(test)]
 mod run_tests;
 mod sequence;

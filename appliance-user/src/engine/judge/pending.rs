@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::arrival::Waiting;
 use crate::engine::memory::Grant;
+use crate::prefetch::prefetch;
 
 /// Numbers remembered of a stream that has just begun: ten thousand senders of one packet each take little room.
 const FIRST_NUMBERS: usize = 128;
@@ -93,6 +94,14 @@ impl History {
     #[inline]
     pub(super) fn has(&self, number: u64) -> bool {
         self.get(number).is_some()
+    }
+
+    /// Asks for a number's place.
+    #[inline]
+    pub(super) fn prefetch(&self, number: u64) {
+        if let Some(place) = self.hashes.get(self.slot(number)) {
+            prefetch(place);
+        }
     }
 
     /// A number was seen.

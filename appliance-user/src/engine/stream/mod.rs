@@ -2,6 +2,7 @@
 //!
 //! What the judge finds comes by way of `verdicts`, what RTP's companions say by way of `rtp`; `figures` reports.
 
+mod blindness;
 mod conditions;
 mod figures;
 mod finding;
@@ -74,6 +75,8 @@ pub(super) struct Stream {
     blocked: bool,
     /// Silence of it is a matter of its rule.
     is_media: bool,
+    /// Something has changed since time was last let pass that time may do something about.
+    stirred: bool,
     packets: u64,
     bytes: u64,
     last_seen: Timestamp,
@@ -155,6 +158,7 @@ impl Stream {
             unseen: false,
             blocked: false,
             is_media: protocol.is_media(),
+            stirred: true,
             packets: 0,
             bytes: 0,
             last_seen: now,
@@ -181,6 +185,17 @@ impl Stream {
     pub(super) fn prefetch_figures(&self) {
         if let Some(rtp) = &self.rtp {
             rtp.prefetch();
+        }
+        if let Some(judge) = &self.judge {
+            judge.prefetch();
+        }
+    }
+
+    /// The same for what the judge's parts point to.
+    #[inline]
+    pub(super) fn prefetch_pids(&self) {
+        if let Some(judge) = &self.judge {
+            judge.prefetch_pids();
         }
     }
 
@@ -232,6 +247,7 @@ impl Stream {
 
     /// The watch may have moved its state.
     fn settle_state(&mut self) {
+        self.stirred = true;
         self.blocked = self.cold.watch.state() == StreamState::Blocked;
     }
 
@@ -327,15 +343,6 @@ impl Stream {
         self.bytes += totals.bytes;
     }
 
-    /// The appliance may not have seen packets of it: what is missing is nobody's loss.
-    pub(super) fn blind(&mut self, outbox: &mut Outbox) {
-        self.unseen = true;
-        if let Some(rtp) = &mut self.rtp {
-            rtp.blind();
-        }
-        self.with_judge(outbox, |judge, verdicts| judge.blind(verdicts));
-    }
-
     /// Takes over what another stream counted, which turned out to be this one.
     pub(super) fn absorb(&mut self, other: &Stream) {
         self.packets += other.packets;
@@ -347,6 +354,7 @@ impl Stream {
         if let Some(judge) = self.judge.as_mut().filter(|_| finding.taints()) {
             judge.taint(at);
         }
+        self.stirred = true;
         if finding.taints() {
             self.cold.watch.taint(at);
         }
@@ -358,14 +366,14 @@ impl Stream {
         self.cold.findings.note(&self.cold.identity, at, finding, outbox);
     }
 
-    /// Lets time pass: gaps whose window is over, silence, holds and debounces. `blindness` is how often the engine was
-    /// blind: nobody knows what came meanwhile, so silence counts from the moment at which it sees again.
-    pub(super) fn advance(&mut self, now: Timestamp, blindness: u32, outbox: &mut Outbox) {
+    /// Lets time pass: gaps whose window is over, silence, holds and debounces. The engine was blind so often, and sees again
+    /// since then: nobody knows what came meanwhile, so silence counts from that moment.
+    pub(super) fn advance(&mut self, now: Timestamp, (blindness, sees_since): (u32, Timestamp), outbox: &mut Outbox) {
         self.with_judge(outbox, |judge, verdicts| judge.advance(now, verdicts));
         self.weigh_conditions(now, outbox);
         if self.blindness != blindness {
             self.blindness = blindness;
-            self.media.quiet_since = self.media.quiet_since.max(now);
+            self.media.quiet_since = self.media.quiet_since.max(sees_since);
         }
         let media = (self.announced && self.is_media).then_some(self.media);
         let Cold {
@@ -380,6 +388,26 @@ impl Stream {
             room.hold(watch.memory());
         }
         self.settle_state();
+        self.stirred = false;
+    }
+
+    /// Whether something has changed since [`Stream::advance`] that time may do something about.
+    #[inline]
+    pub(super) fn is_stirred(&self) -> bool {
+        self.stirred
+    }
+
+    /// Until when [`Stream::advance`] does nothing that cannot wait, unless the stream is stirred before. What packets do by
+    /// themselves needs no turn.
+    pub(super) fn next_turn(&self) -> Timestamp {
+        let judged = self.judge.as_ref().is_none_or(Judge::is_at_rest);
+        let followed = self.rtp.as_ref().is_some_and(|rtp| rtp.membership.is_followed());
+        if !judged || followed || !self.cold.watch.is_quiet() {
+            return Timestamp::default();
+        }
+        let silent = self.media.quiet_since.nanos().saturating_add(self.silence);
+        let is_awaited = self.announced && self.is_media;
+        Timestamp::from_nanos(if is_awaited { silent.saturating_add(1) } else { u64::MAX })
     }
 
     /// The reader of a file lost synchronisation.

@@ -49,6 +49,9 @@ impl Stream {
     pub(in crate::engine) fn offer(&mut self, now: Timestamp, bytes: usize, packet: &Packet<'_>, outbox: &mut Outbox) {
         self.ts_visible |= !packet.ts.is_empty();
         self.count(now, bytes, outbox);
+        if self.unseen {
+            self.see_again(now, packet.sequence, outbox);
+        }
         let Some(judge) = &mut self.judge else { return };
         let usual = judge.take(now, packet);
         if !usual || judge.has_to_tell() {

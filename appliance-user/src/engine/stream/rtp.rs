@@ -118,6 +118,10 @@ impl Stream {
         if matches!(note, RtcpNote::Nack(_) | RtcpNote::Echo(_)) {
             self.awaits_retransmissions();
         }
+        if self.unseen {
+            // What was received until then may be too little.
+            self.rtp_mut().blind();
+        }
         if self.rtp_mut().rtcp(at, note) {
             outbox.tell(now, &self.cold.identity, StreamChange::Bye);
         }

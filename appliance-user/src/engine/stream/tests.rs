@@ -11,19 +11,19 @@ fn what_the_watch_holds_is_paid_for_and_comes_back() {
     let tuple = Tuple::default();
     let mut stream = Stream::new(StreamProtocol::Rtp, &rule, &tuple, Direction::Forward, 1, at(0));
     stream.settle(allowance.grant(), &allowance);
-    stream.advance(at(0), 0, &mut outbox);
+    stream.advance(at(0), (0, Timestamp::default()), &mut outbox);
     let before = allowance.left();
     for ms in 0..100 {
         let at = at(ms * INCIDENT.as_millis() as u64);
         stream.cold.watch.continuity_error(at, 256, false, &mut |_, _| ());
     }
-    stream.advance(at(50_000), 0, &mut outbox);
+    stream.advance(at(50_000), (0, Timestamp::default()), &mut outbox);
     let held = stream.cold.watch.memory();
     assert!(held > 0);
     assert_eq!(before - allowance.left(), held);
     // Nothing goes wrong any more: the account is given up.
     for seconds in 51..200 {
-        stream.advance(at(seconds * 1000), 0, &mut outbox);
+        stream.advance(at(seconds * 1000), (0, Timestamp::default()), &mut outbox);
     }
     assert!(stream.cold.watch.memory() < held);
     assert_eq!(before - allowance.left(), stream.cold.watch.memory());

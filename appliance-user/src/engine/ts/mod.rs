@@ -6,6 +6,7 @@
 //! What is absent is absent among packets that come. While nothing comes at all, no PAT is missing twice a second: the
 //! stream is silent, which is a finding of its own.
 
+mod absences;
 mod attend;
 mod checks;
 mod clock;
@@ -114,6 +115,8 @@ pub(in crate::engine) struct Analyser {
     next_look: Timestamp,
     /// The last time that passed did not.
     put_off: bool,
+    /// Looking for absences finds none up to this time.
+    none_absent_until: Timestamp,
     /// Something was kept that was not before.
     grown: bool,
     checks: Checks,
@@ -150,6 +153,7 @@ impl Analyser {
             advanced: 0,
             next_look: Timestamp::default(),
             put_off: false,
+            none_absent_until: Timestamp::default(),
             // The analyser itself is to be paid for.
             grown: true,
             checks: Checks::default(),
@@ -160,6 +164,7 @@ impl Analyser {
     /// looks at is given there.
     pub(in crate::engine) fn set_rule(&mut self, rule: &TsRule) {
         self.monitor.limits = Limits::from(&rule.tr101290.thresholds);
+        self.none_absent_until = Timestamp::default();
         self.min_preroll = rule.scte35.min_preroll;
     }
 
@@ -386,6 +391,7 @@ impl Analyser {
         if core::mem::take(&mut self.unseen) || set_back {
             self.first.get_or_insert(now);
             self.monitor.begin(now);
+            self.none_absent_until = Timestamp::default();
             self.for_each_pcr(Pcr::forget);
             self.second.reset();
             self.checks.reset(now);
@@ -397,6 +403,7 @@ impl Analyser {
             self.awaited = self.generation;
             self.grown = true;
             self.monitor.rebuild(now, &self.tables, pts::is_timed);
+            self.none_absent_until = Timestamp::default();
             for (place, slot) in self.slots.iter().enumerate() {
                 self.monitor.component_sends(slot.pid, place as u16);
             }
@@ -440,42 +447,6 @@ impl Analyser {
                     scrambled,
                 },
             );
-        }
-    }
-
-    fn look_for_absences(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
-        self.monitor.overdue(now, out);
-        self.look_for_strangers(now, out);
-        let Monitor {
-            begin,
-            limits,
-            ledger,
-            components,
-            ..
-        } = &mut self.monitor;
-        let (begin, limits) = (*begin, *limits);
-        for wanted in components {
-            let slot = wanted.slot.and_then(|slot| self.slots.get(usize::from(slot)));
-            if let Some(slot) = slot.filter(|slot| slot.last > wanted.timer.last) {
-                wanted.timer.seen(slot.last);
-            }
-            let times = wanted.timer.overdue(now, begin, limits.pid);
-            ledger.raise(now, Indicator::PidError, Some(wanted.pid), times, out);
-        }
-        for place in &self.extended {
-            let Some(slot) = self.slots.get_mut(usize::from(*place)) else {
-                continue;
-            };
-            let Some(more) = &mut slot.more else { continue };
-            let pid = Some(slot.pid);
-            if let Some(pcr) = more.pcr.as_mut().filter(|_| self.tables.is_pcr_pid(slot.pid)) {
-                let times = pcr.overdue(now, &limits);
-                ledger.raise(now, Indicator::PcrRepetitionError, pid, times, out);
-            }
-            if slot.kind == Kind::Timed {
-                let times = more.stamps.overdue(now, begin, limits.pts);
-                ledger.raise(now, Indicator::PtsError, pid, times, out);
-            }
         }
     }
 }

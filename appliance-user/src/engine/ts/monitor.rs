@@ -182,15 +182,19 @@ impl Monitor {
         }
     }
 
-    /// Time has passed: what does not come any more.
-    pub(super) fn overdue(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
+    /// Time has passed: what does not come any more. Until when nothing more of it is overdue, nor anything that begins only
+    /// now.
+    pub(super) fn overdue(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) -> Timestamp {
         let (begin, limits) = (self.begin, self.limits);
+        let mut until = Timestamp::from_nanos(now.nanos().saturating_add(limits.least().min(CAT_LIMIT)));
         if let Some(timer) = &mut self.pat {
             let times = timer.overdue(now, begin, limits.pat);
+            until = until.min(timer.until(limits.pat));
             self.ledger.raise(now, Indicator::PatError2, Some(PID_PAT), times, out);
         }
         for wanted in &mut self.pmts {
             let times = wanted.timer.overdue(now, begin, limits.pmt);
+            until = until.min(wanted.timer.until(limits.pmt));
             self.ledger
                 .raise(now, Indicator::PmtError2, Some(wanted.pid), times, out);
         }
@@ -199,6 +203,11 @@ impl Monitor {
             ledger.raise(now, indicator, Some(pid), times, out);
         });
         self.miss_cat(now, out);
+        match self.unexplained {
+            // When it ends depends on packets that are yet to come.
+            Some(_) => Timestamp::default(),
+            None => until.min(self.si.until(&limits)),
+        }
     }
 
     /// 2.6: once when the time for a CAT is over, and again per interval that scrambled packets go on.

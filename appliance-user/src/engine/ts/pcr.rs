@@ -5,7 +5,7 @@
 //! lost and sent again arrives a round trip late, and that is the network's jitter, not a PCR that was not sent. For the
 //! same reason a jump over missing packets counts only where it is not the time that passed.
 
-use super::tr101290::{Limits, violations};
+use super::tr101290::{Limits, none_within, violations};
 use crate::engine::time::Timestamp;
 
 /// The PCR wraps after 2^33 periods of 90 kHz, each 300 of 27 MHz (2.4.3.5).
@@ -13,7 +13,7 @@ pub(super) const MODULUS: u64 = (1 << 33) * 300;
 /// A step beyond this is another time base, whatever the time that passed.
 pub(super) const NEW_TIME_BASE: u64 = 10_000_000_000;
 /// While no PCR comes at all, that is told after this time: earlier it might be the network's jitter.
-const LATE: u64 = 1_000_000_000;
+pub(super) const LATE: u64 = 1_000_000_000;
 
 /// A duration of the 27 MHz clock in nanoseconds.
 pub(super) fn nanos(ticks: u64) -> u64 {
@@ -162,6 +162,13 @@ impl Pcr {
             return 0;
         }
         violations(elapsed, limits.pcr_repetition, &mut self.told)
+    }
+
+    /// Until when [`Pcr::overdue`] finds nothing more if none comes.
+    pub(super) fn until(&self, limits: &Limits) -> Timestamp {
+        let none = none_within(limits.pcr_repetition, self.told).max(LATE);
+        let last = self.last.map(|last| last.at.nanos().saturating_add(none));
+        Timestamp::from_nanos(last.unwrap_or(u64::MAX))
     }
 
     fn measure(&mut self, step: u64, strayed: u64) {

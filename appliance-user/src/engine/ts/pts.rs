@@ -42,6 +42,12 @@ impl Stamps {
     pub(super) fn overdue(&mut self, now: Timestamp, begin: Timestamp, limit: u64) -> u32 {
         self.last.as_mut().map_or(0, |last| last.overdue(now, begin, limit))
     }
+
+    /// Until when [`Stamps::overdue`] finds nothing more if no PTS comes.
+    pub(super) fn until(&self, limit: u64) -> Timestamp {
+        self.last
+            .map_or(Timestamp::from_nanos(u64::MAX), |last| last.until(limit))
+    }
 }
 
 /// Whether PTSs of a component are measured: video and audio (ISO/IEC 13818-1 table 2-34 and the user private types that

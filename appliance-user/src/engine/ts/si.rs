@@ -145,6 +145,22 @@ impl ServiceInformation {
         }
     }
 
+    /// Until when [`ServiceInformation::overdue`] finds nothing more if nothing comes.
+    pub(super) fn until(&self, limits: &Limits) -> Timestamp {
+        let [present, following] = &self.eit;
+        let timers = [
+            (&self.nit, limits.nit),
+            (&self.sdt, limits.sdt),
+            (present, limits.eit),
+            (following, limits.eit),
+            (&self.tdt, limits.tdt),
+        ];
+        let until = timers
+            .into_iter()
+            .filter_map(|(timer, limit)| timer.map(|timer| timer.until(limit)));
+        until.min().unwrap_or(Timestamp::from_nanos(u64::MAX))
+    }
+
     /// Heap bytes held.
     pub(super) fn memory(&self) -> usize {
         // B-tree nodes hold between half and all of their room.

@@ -1,11 +1,13 @@
 //! What is kept of each PID: little and dense for all of them, more for those that carry PCRs, PESs or scrambling.
 
+use super::Analyser;
 use super::pcr::Pcr;
 use super::pts::{Stamps, is_timed};
 use super::tables::{Role, Tables};
 use super::tr101290::violations;
 use crate::engine::media::mpegts::NULL_PID;
 use crate::engine::time::Timestamp;
+use crate::prefetch::prefetch;
 
 /// PIDs below this are kept for tables and never unreferenced (ETSI TR 101 290 3.4.a).
 const FIRST_USER_PID: u16 = 0x20;
@@ -98,6 +100,23 @@ impl Counting<'_> {
         self.state.last = at;
         *self.packets += count as u64;
         *self.now = at;
+    }
+}
+
+impl Analyser {
+    /// Asks for what every run of packets needs.
+    #[inline]
+    pub(in crate::engine) fn prefetch_hot(&self) {
+        // One line; all of it would be many more.
+        prefetch(&self.slots);
+    }
+
+    /// Asks for the slot of a PID, when that has come.
+    #[inline]
+    pub(in crate::engine) fn prefetch(&self, slot: usize) {
+        if let Some(state) = self.slots.get(slot) {
+            prefetch(state);
+        }
     }
 }
 

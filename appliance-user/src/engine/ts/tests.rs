@@ -29,6 +29,42 @@ fn without(drop: impl Fn(&Timed) -> bool) -> Vec<Timed> {
     })
 }
 
+/// What is told when absences are looked for every time, known to be there or not.
+fn without_foresight(packets: &[Timed]) -> Vec<TsEvent> {
+    let (mut analyser, mut feeder, mut told) = (Analyser::new(Axis::Live), Feeder::default(), Vec::new());
+    for packet in packets {
+        analyser.none_absent_until = Timestamp::default();
+        feeder.feed(&mut analyser, packet, &mut |_, event| told.push(event));
+    }
+    analyser.none_absent_until = Timestamp::default();
+    let end = packets.last().map_or(Timestamp::default(), |last| timestamp(last.at));
+    analyser.advance(end, &mut |_, event| told.push(event));
+    told
+}
+
+proptest! {
+    /// PIDs and a third of all packets stay away for a time: it is found whether a look is left out or not.
+    #[test]
+    fn no_absence_is_overlooked(
+        pids in proptest::collection::vec(0_usize..40, 0..4),
+        from in 0_u64..3000,
+        length in 0_u64..3500,
+        thinned in 0_u64..4000,
+    ) {
+        let mut known: Vec<u16> = stream(4, true).iter().map(Timed::pid).collect();
+        known.sort_unstable();
+        known.dedup();
+        let gone: Vec<u16> = pids.iter().filter_map(|place| known.get(*place).copied()).collect();
+        let packets = without(|packet| {
+            let at = ms(packet);
+            gone.contains(&packet.pid()) && (from..from + length).contains(&at)
+                || at >= thinned && (at / 7).is_multiple_of(3)
+        });
+        let (_, told) = analyse(Axis::Live, &packets);
+        prop_assert_eq!(told, without_foresight(&packets));
+    }
+}
+
 /// Two hundred PMTs at once, each with thirty other components: what the last one says is true ten milliseconds later, when
 /// any packet comes.
 #[test]

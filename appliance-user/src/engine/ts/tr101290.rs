@@ -245,6 +245,16 @@ impl Timer {
         }
         violations(now.nanos().saturating_sub(self.last.nanos()), limit, &mut self.told)
     }
+
+    /// Until when [`Timer::overdue`] finds nothing more if it does not come.
+    pub(super) fn until(&self, limit: u64) -> Timestamp {
+        Timestamp::from_nanos(self.last.nanos().saturating_add(none_within(limit, self.told)))
+    }
+}
+
+/// The longest interval in which [`violations`] finds no more than those that were `told`.
+pub(super) fn none_within(limit: u64, told: u32) -> u64 {
+    limit.max(1).saturating_mul(u64::from(told) + 1)
 }
 
 /// How many of the violations within an interval of `elapsed` nanoseconds exceed those that were `told`, and are now.
@@ -274,6 +284,25 @@ pub(super) struct Limits {
     pub(super) tdt: u64,
     pub(super) section_gap: u64,
     pub(super) unreferenced_pid: u64,
+}
+
+impl Limits {
+    /// Nothing that begins now is missed within this.
+    pub(super) fn least(&self) -> u64 {
+        let intervals = [
+            self.pat,
+            self.pmt,
+            self.pid,
+            super::pcr::LATE,
+            self.pts,
+            self.nit,
+            self.sdt,
+            self.eit,
+            self.tdt,
+            self.unreferenced_pid,
+        ];
+        intervals.into_iter().min().unwrap_or_default()
+    }
 }
 
 impl From<&Tr101290Thresholds> for Limits {

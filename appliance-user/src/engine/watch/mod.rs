@@ -275,7 +275,8 @@ impl Watch {
         }
     }
 
-    fn is_quiet(&self) -> bool {
+    /// Whether only silence may come of the passing of time.
+    pub(super) fn is_quiet(&self) -> bool {
         self.state == StreamState::Healthy
             && self.raised.is_empty()
             && self.levels.is_empty()

@@ -32,10 +32,10 @@ pub(in crate::engine) struct Media<'a> {
 }
 
 impl Flow {
-    /// Whether a packet of it may be a usual one, for an engine that was blind so often.
+    /// Whether a packet of it may be a usual one.
     #[inline(always)]
-    pub(in crate::engine) fn is_usual(&self, blindness: u32) -> bool {
-        self.usual && self.blindness == blindness
+    pub(in crate::engine) fn is_usual(&self) -> bool {
+        self.usual
     }
 
     /// Notes whether its next packet may be a usual one: its only stream is confirmed, and goes the way in which its rule has
@@ -57,14 +57,15 @@ impl Flow {
     }
 
     /// A usual packet and its stream, if it is one: it goes the stream's way, has its SSRC and the usual shape. The flow must be
-    /// a usual one ([`Flow::is_usual`]).
+    /// a usual one ([`Flow::is_usual`]). For an engine that was blind so often; whether the stream is yet to be told so.
     #[inline(always)]
     pub(in crate::engine) fn usual<'a>(
         &mut self,
         direction: Direction,
         payload: &'a [u8],
         content: Content,
-    ) -> Option<(&mut Stream, Media<'a>)> {
+        blindness: u32,
+    ) -> Option<(&mut Stream, Media<'a>, bool)> {
         let header = rtp::plain_header(payload.as_array::<LENGTH>()?, rtp::PAYLOAD_TYPE_MP2T)?;
         let stream = self.streams.first_mut()?;
         if stream.selector != header.ssrc || stream.direction != direction {
@@ -89,7 +90,8 @@ impl Flow {
             },
             bytes: LENGTH,
         };
-        Some((stream, media))
+        let blind = core::mem::replace(&mut self.blindness, blindness) != blindness;
+        Some((stream, media, blind))
     }
 }
 

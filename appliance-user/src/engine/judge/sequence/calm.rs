@@ -13,6 +13,18 @@ impl Sequencer {
         self.calm && (sequence ^ self.next as u32) & self.mask == 0
     }
 
+    /// Asks for where the next number will be remembered.
+    #[inline]
+    pub(in crate::engine::judge) fn prefetch(&self) {
+        self.history.prefetch(self.next);
+    }
+
+    /// Whether it has begun, nothing is missing, and nothing is in doubt.
+    #[inline]
+    pub(in crate::engine::judge) fn is_calm(&self) -> bool {
+        self.calm
+    }
+
     /// Takes the number that [`Sequencer::is_next`], which is judged at once, as [`Sequencer::offer`] would.
     #[inline]
     pub(in crate::engine::judge) fn go_on(&mut self, now: Timestamp, hash: u32, grant: &mut Grant) {
@@ -42,8 +54,13 @@ impl Sequencer {
         };
     }
 
+    /// Whether nothing is missing and nothing is in doubt, so that nothing comes of the passing of time.
+    pub(in crate::engine::judge) fn is_at_rest(&self) -> bool {
+        self.gaps.is_empty() && self.candidate.is_none() && self.rewind.is_none()
+    }
+
     /// Finds out whether there is calm, after anything else than the next number.
     pub(super) fn settle(&mut self) {
-        self.calm = self.started && self.gaps.is_empty() && self.candidate.is_none() && self.rewind.is_none();
+        self.calm = self.started && self.is_at_rest();
     }
 }

@@ -1,0 +1,21 @@
+//! What a judge asks for from memory before its next packet is there: thousands of streams fit into no cache.
+
+use super::Judge;
+
+impl Judge {
+    /// Asks for what the next packet will read, if it only goes on.
+    #[inline]
+    pub(in crate::engine) fn prefetch(&self) {
+        self.sequencer.prefetch();
+        self.court.continuity.prefetch();
+        self.court.analysis.prefetch();
+    }
+
+    /// The same for what the analyser points to, when that has come.
+    #[inline]
+    pub(in crate::engine) fn prefetch_pids(&self) {
+        if let (Some(analyser), Some((place, _))) = (self.analyser(), self.court.continuity.expected()) {
+            analyser.prefetch(place);
+        }
+    }
+}
