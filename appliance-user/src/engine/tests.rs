@@ -505,7 +505,7 @@ fn who_was_blind_and_missed_nothing_goes_on() {
             bench.engine.blind();
         }
         // What is missing in the end went by while nobody saw it.
-        if n < 700 || n >= 750 {
+        if !(700..750).contains(&n) {
             bench.send(n.into(), &rtp(n, 7));
         }
     }
