@@ -100,8 +100,9 @@ fn a_killed_appliance_lets_the_stream_flow_and_the_next_one_takes_over() {
         assert_eq!(drops(&status).get("kernel source-not-listed"), Some(&unlisted.sent));
         // What a busy machine cost the second process: discarded by the worker itself after a stall of its own, and counted. Its
         // last word counts: a status may be of a moment before the worker found out that it had been stalled.
-        let stale = discarded(&finish(&site, second));
-        println!("dropped and counted: {:?}", drops(&status));
+        let said = finish(&site, second);
+        let stale = discarded(&said);
+        println!("{said}");
         println!(
             "killed at {killed_at}, taken over at {takeover_at}: lost {} of {} at the kill, {} from the takeover on, reordered {:?}, missing {:?}",
             outcome.lost_between(killed_at.saturating_sub(100), takeover_at),
