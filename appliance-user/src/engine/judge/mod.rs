@@ -1,8 +1,9 @@
 //! The judge of one stream: puts digests in the order in which they were sent and says what was wrong, and whose fault.
 //!
 //! Packets are forwarded at once. The judge looks at those in order straight away; of one behind a gap it keeps a digest,
-//! and waits for the missing one as long as the reorder window lasts. `sequence` finds the order, `continuity` applies ISO/IEC 13818-1 2.4.3.3 to it, and the
-//! docket holds events back until it is known whether somebody was injecting packets around them.
+//! and waits for the missing one as long as the reorder window lasts. `sequence` finds the order, `continuity` applies
+//! ISO/IEC 13818-1 2.4.3.3 to it, and the docket holds events back until it is known whether somebody was injecting packets
+//! around them.
 //!
 //! The judge allocates for a stream's first packets and for its first gaps, never per packet after that, and everything
 //! that it keeps has a bound.
