@@ -1,7 +1,13 @@
 //! One measurement: a fresh stage, something on it, traffic through it, the books closed afterwards.
+//!
+//! Traffic at a set rate begins at [`BEGIN`] of it. That streams begin is work of its own: flows are met, memory is touched for
+//! the first time, the first tables are read. None of that is to be measured, nor to decide whether a rate can be carried. Then
+//! nothing is sent until all is back, the books of the beginning are closed, and what is wanted follows: what is lost from
+//! there on is told exactly, and what was lost before is told apart. Flat out packets are lost anyway, and a longer warm-up is all
+//! there is.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -12,7 +18,14 @@ use crate::latency::Slice;
 use crate::probe::{Probe, Stall, monotonic_ns};
 use crate::scenario::{Scenario, Subject};
 use crate::stage::{self, APPLIANCE_CORE, CORES, CollectorNapi, GENERATOR_CORE, Stage};
-use crate::traffic::{Collector, GeneratorKind, Running, Sent, Tally, Wish};
+use crate::traffic::{Collector, GeneratorKind, Rate, Running, Sent, Tally, Wish};
+
+/// Share of a wanted rate with which streams begin.
+pub const BEGIN: f64 = 0.5;
+/// Traffic at the wanted rate between the beginning and the window, so that waiting and batches are those of the rate.
+pub const SETTLE: Duration = Duration::from_millis(200);
+/// How often is looked whether all is back. A hold is thus shorter than anything takes for the end of a stream.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// How often the collector's histogram is read where round trips are measured.
 const SLICE: Duration = Duration::from_millis(10);
@@ -28,7 +41,7 @@ pub struct Order {
     pub wish: Wish,
     /// Prefixes in Tidegate's whitelist, at least those of the streams.
     pub prefixes: u32,
-    /// Traffic before anything is measured: flows are met, caches and tables warm.
+    /// Traffic before anything is measured: flows are met, caches and tables warm. At a set rate it has half of that.
     pub warm_up: Duration,
     /// How long is measured.
     pub window: Duration,
@@ -38,6 +51,21 @@ pub struct Order {
     pub overload: bool,
     /// It is tried whether packets get lost: where they do, nothing has failed.
     pub trial: bool,
+}
+
+impl Order {
+    /// Packets a second with which it begins, if that is not the wanted rate.
+    fn begin(&self) -> Option<f64> {
+        match self.wish.rate {
+            Rate::FlatOut => None,
+            Rate::PacketsPerSecond(rate) => Some(rate * BEGIN),
+        }
+    }
+
+    /// How long traffic lasts.
+    pub fn traffic(&self) -> Duration {
+        self.warm_up + self.begin().map_or(Duration::ZERO, |_| SETTLE) + self.window
+    }
 }
 
 /// What came of it.
@@ -55,6 +83,10 @@ pub struct Outcome {
     pub arrived: u64,
     /// Who used the cores in the window.
     pub usage: Usage,
+    /// Sent until the books of the beginning were closed; nothing where that is not done.
+    pub start_sent: u64,
+    /// Of these what did not come back.
+    pub start_lost: u64,
     /// Sent in all, warm-up included.
     pub total_sent: Sent,
     /// What the collector counted in all.
@@ -92,28 +124,40 @@ impl Outcome {
         }
     }
 
-    /// Listed packets that did not come back, of the whole run.
-    pub fn lost(&self, scenario: &Scenario) -> u64 {
-        if scenario.returns() {
-            self.total_sent.listed.saturating_sub(self.total_received.listed)
-        } else {
-            (self.total_sent.listed + self.total_sent.unlisted).saturating_sub(self.total_arrived)
-        }
+    /// Packets of which the loss is told: all, but for those of the beginning where that has books of its own.
+    pub fn counted(&self, scenario: &Scenario) -> u64 {
+        sent(scenario, &self.total_sent).saturating_sub(self.start_sent)
     }
 
-    /// The same as a share of those sent.
+    /// Those of them that did not come back.
+    pub fn lost(&self, scenario: &Scenario) -> u64 {
+        lost(scenario, &self.total_sent, &self.total_received, self.total_arrived).saturating_sub(self.start_lost)
+    }
+
+    /// The same as a share.
     pub fn loss(&self, scenario: &Scenario) -> f64 {
-        let sent = if scenario.returns() {
-            self.total_sent.listed
-        } else {
-            self.total_sent.listed + self.total_sent.unlisted
-        };
+        let sent = self.counted(scenario);
         if sent == 0 {
             0.0
         } else {
             self.lost(scenario) as f64 / sent as f64
         }
     }
+}
+
+/// Packets of which one would be missed: listed ones, or all where nothing comes back.
+fn sent(scenario: &Scenario, sent: &Sent) -> u64 {
+    if scenario.returns() {
+        sent.listed
+    } else {
+        sent.listed + sent.unlisted
+    }
+}
+
+/// Those that did not come back, or did not arrive where nothing comes back.
+fn lost(scenario: &Scenario, all: &Sent, received: &Tally, arrived: u64) -> u64 {
+    let known = if scenario.returns() { received.listed } else { arrived };
+    sent(scenario, all).saturating_sub(known)
 }
 
 /// What all measurements of a run share.
@@ -161,9 +205,14 @@ impl Bench {
         if self.napi == CollectorNapi::Thread {
             stage.collect_in_thread()?;
         }
-        let generator = order.wish.start(&stage.lb, self.generator)?;
+        let generator = order.wish.start(&stage.lb, self.generator, order.begin())?;
         thread::sleep(order.warm_up);
+        let (start_sent, start_lost) = match order.begin() {
+            Some(_) => begun(scenario, order, &stage, &collector, &generator)?,
+            None => (0, 0),
+        };
         let mut window = self.window(order, &stage, &device, &collector, &generator)?;
+        (window.start_sent, window.start_lost) = (start_sent, start_lost);
         let total_sent = generator.stop()?;
         thread::sleep(DRAIN);
         let total_received = collector.read()?;
@@ -171,7 +220,8 @@ impl Bench {
         let total_arrived = stage.arrived()?;
         let mut faults = faults(scenario, &total_received);
         if scenario.is_tidegate() {
-            faults.extend(ask(scenario, order, &stage, &total_sent, &total_received)?);
+            let overloaded = order.overload || start_lost > 0;
+            faults.extend(ask(scenario, order, overloaded, &stage, &total_sent, &total_received)?);
         }
         drop(collector);
         if let Err(error) = device.stop() {
@@ -214,6 +264,8 @@ impl Bench {
             received: received_then.since(&received),
             arrived: arrived_then.saturating_sub(arrived),
             usage,
+            start_sent: 0,
+            start_lost: 0,
             total_sent: sent_then,
             total_received: received_then,
             total_arrived: arrived_then,
@@ -223,6 +275,33 @@ impl Bench {
             faults: Vec::new(),
         })
     }
+}
+
+/// Ends the beginning of a paced run: once nothing is on its way any more its books are closed, and the wanted rate follows.
+/// Returns what was sent until then and what of that is lost.
+fn begun(
+    scenario: &Scenario,
+    order: &Order,
+    stage: &Stage,
+    collector: &Collector,
+    generator: &Running,
+) -> Result<(u64, u64)> {
+    generator.hold()?;
+    let all = generator.sent()?;
+    let (mut received, mut since) = (collector.read()?, Instant::now());
+    // Almost always all is back at once. If not, it may be lost or held up by a stall, and only time tells.
+    while received.listed < all.listed && since.elapsed() < DRAIN {
+        thread::sleep(LOOK);
+        let now = collector.read()?;
+        if now.packets != received.packets {
+            since = Instant::now();
+        }
+        received = now;
+    }
+    let arrived = if scenario.returns() { 0 } else { stage.arrived()? };
+    generator.set_rate(order.wish.rate)?;
+    thread::sleep(SETTLE);
+    Ok((sent(scenario, &all), lost(scenario, &all, &received, arrived)))
 }
 
 /// Reads the collector every few milliseconds until the window is over.
@@ -267,13 +346,20 @@ fn faults(scenario: &Scenario, received: &Tally) -> Vec<String> {
 }
 
 /// Waits for the appliance's figures to settle and looks into them.
-fn ask(scenario: &Scenario, order: &Order, stage: &Stage, sent: &Sent, received: &Tally) -> Result<Vec<String>> {
+fn ask(
+    scenario: &Scenario,
+    order: &Order,
+    overloaded: bool,
+    stage: &Stage,
+    sent: &Sent,
+    received: &Tally,
+) -> Result<Vec<String>> {
     thread::sleep(SETTLED);
     let streams = scenario.subject != Subject::Any && order.wish.listed;
     let expected = Expected {
         streams: streams.then(|| streams_between(u64::from(scenario.streams), sent.listed, received.listed)),
         unlisted: order.wish.floods(),
-        overloaded: order.overload,
+        overloaded,
     };
     check::check(&stage.appliance, &expected)
 }
