@@ -61,13 +61,15 @@ pub(crate) fn measure(run: &mut Run<'_>) -> Result<Option<(ScenarioReport, Flood
 fn beside(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) -> Result<()> {
     let scenario = gathered.scenario;
     let (mut each, wanted) = (FIRST_GUESS, run.maximum(NORM).map(|maximum| maximum * HALF));
-    let order = |each: u32, window: Duration, warm_up: Duration| Order {
+    let (warm_up, settle) = (run.plan.warm_up, run.plan.settle);
+    let order = |each: u32, window: Duration| Order {
         wish: Wish {
             unlisted_each: each,
             ..Wish::of(&scenario, Rate::FlatOut)
         },
         prefixes: PREFIXES,
         warm_up,
+        settle,
         window,
         round_trips: true,
         overload: false,
@@ -75,7 +77,7 @@ fn beside(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) 
     };
     for _ in 0..TRIES {
         let Some(wanted) = wanted else { break };
-        let order = order(each, run.plan.search_window, run.plan.warm_up);
+        let order = order(each, run.plan.search_window);
         if !run.has_time_for("finding the flood's measure", order.traffic()) {
             break;
         }
@@ -91,7 +93,7 @@ fn beside(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) 
         }
         each = next.max(1);
     }
-    let order = order(each, run.plan.latency_window, run.plan.warm_up);
+    let order = order(each, run.plan.latency_window);
     if !run.has_time_for("the flood beside listed streams", order.traffic()) {
         return Ok(());
     }
@@ -119,6 +121,7 @@ fn alone(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) -
         },
         prefixes,
         warm_up: run.plan.warm_up,
+        settle: run.plan.settle,
         window: run.plan.window,
         round_trips: false,
         overload: true,

@@ -36,6 +36,8 @@ pub struct Plan {
     pub warm_up: Duration,
     /// Traffic before a window at a set rate, at most; see [`Plan::warm_up_at`].
     pub most_warm_up: Duration,
+    /// Traffic at a set rate after the warm-up, which has half of it, and before the window.
+    pub settle: Duration,
     /// Traffic before a window flat out where streams are many.
     pub many_warm_up: Duration,
     /// Window of a repeat flat out.
@@ -86,6 +88,7 @@ impl Plan {
             pair_rounds: repeats.unwrap_or(of(9, 3)),
             warm_up: time(500, 250),
             most_warm_up: time(6000, 2500),
+            settle: time(200, 100),
             many_warm_up: time(2000, 1000),
             window: time(2000, 500),
             latency_rounds: of(5, 3),
@@ -162,6 +165,7 @@ impl Plan {
     pub fn loads(&self, scenario: &Scenario, round: u32) -> &'static [f64] {
         match (self.quick, round) {
             (false, _) => &LOADS,
+            (true, 0) if is_paired(scenario) && scenario.streams >= MANY => &LOADS[..2],
             (true, 0) if is_paired(scenario) => &LOADS,
             (true, 0) => &LOADS[..1],
             (true, _) if scenario.name == JUDGED => &LOADS[1..2],
@@ -185,7 +189,10 @@ impl Plan {
                 self.pair_rounds,
                 self.latency_window.as_millis()
             ));
-            cuts.push("quick: round trips at 10 and 80 % and the search without loss for the pairs alone".to_owned());
+            cuts.push(
+                "quick: round trips at 10 and 80 % and the search without loss for the pairs alone, not at 10 % with 10,000 streams"
+                    .to_owned(),
+            );
             cuts.push(format!(
                 "quick: {} pairs of round trips of {} ms for {JUDGED} alone, {} search in {} steps of {} ms, {} runs of {} ms at 95 %",
                 self.pair_latency_rounds,

@@ -165,6 +165,7 @@ impl<'a> Run<'a> {
             wish: Wish::default(),
             prefixes: 0,
             warm_up: self.plan.warm_up,
+            settle: self.plan.settle,
             window: self.plan.window,
             round_trips: false,
             overload: true,
@@ -231,6 +232,7 @@ impl<'a> Run<'a> {
             wish: Wish::of(scenario, Rate::PacketsPerSecond(rate)),
             prefixes: 0,
             warm_up: self.plan.warm_up_at(scenario.streams, rate),
+            settle: self.plan.settle,
             window,
             round_trips,
             overload: false,
@@ -280,7 +282,7 @@ impl<'a> Run<'a> {
                     }
                     rounds.push(sustained_round(&scenario, &outcome));
                     // What is lost is told by number, and what the appliance says of it follows from it.
-                    if outcome.lost(&scenario) == 0 {
+                    if outcome.lost_nothing(&scenario) {
                         reasons.extend(outcome.faults);
                     }
                 }

@@ -181,7 +181,7 @@ fn side_by_side(run: &mut Run<'_>, number: u32, searches: &mut [Search]) -> Resu
                     };
                     gathered.begun(&outcome);
                     // What the appliance says of streams that lost packets follows from that.
-                    if lost == 0 {
+                    if outcome.lost_nothing(&scenario) {
                         gathered.blame("without loss", &outcome.faults);
                     }
                 }

@@ -28,6 +28,7 @@ fn order(scenario: &Scenario, packets_per_second: f64) -> Order {
         wish: Wish::of(scenario, Rate::PacketsPerSecond(packets_per_second)),
         prefixes: 0,
         warm_up: Duration::from_millis(50),
+        settle: Duration::from_millis(50),
         window: Duration::from_millis(300),
         round_trips: true,
         overload: false,
