@@ -233,6 +233,13 @@ impl Bench {
         if let Err(error) = device.stop() {
             faults.push(format!("{error:#}"));
         }
+        let missing = lost(scenario, &total_sent, &total_received, total_arrived);
+        if missing < start_lost {
+            let late = start_lost - missing;
+            faults.push(format!(
+                "{late} packets came back that had counted as lost while streams began"
+            ));
+        }
         window.memory = memory;
         window.faults = faults;
         (window.total_sent, window.total_received, window.total_arrived) = (total_sent, total_received, total_arrived);
