@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tidegate_lab::xdp::{self, Link, Program, SocketMap};
 
 /// EtherType for local experiments (IEEE 802): no stack answers it.
 pub(crate) const ETHERTYPE: u16 = 0x88b5;
@@ -154,89 +155,18 @@ impl Lab {
 
 /// An attached XDP program with its XSKMAP; dropping it detaches.
 pub(crate) struct Steering {
-    _link: OwnedFd,
-    _map: OwnedFd,
+    _link: Link,
+    _map: SocketMap,
 }
-
-const BPF_MAP_CREATE: i64 = 0;
-const BPF_MAP_UPDATE_ELEM: i64 = 2;
-const BPF_PROG_LOAD: i64 = 5;
-const BPF_LINK_CREATE: i64 = 28;
 
 impl Steering {
     fn new(interface: &str, socket: BorrowedFd<'_>) -> Self {
-        let map = created(bpf(BPF_MAP_CREATE, &mut words(&[17, 4, 4, 4, 0])), "create the XSKMAP");
-        let (key, value) = (0u32, socket.as_raw_fd());
-        let mut update = [0u64; 16];
-        update[0] = map.as_raw_fd() as u64;
-        update[1] = (&raw const key) as u64;
-        update[2] = (&raw const value) as u64;
-        bpf(BPF_MAP_UPDATE_ELEM, &mut update).expect("enter the socket into the map");
-
-        // return bpf_redirect_map(&map, ctx->rx_queue_index, XDP_PASS)
-        let program: [u64; 6] = [
-            instruction(0x61, 2, 1, 16, 0),
-            instruction(0x18, 1, 1, 0, map.as_raw_fd()),
-            0,
-            instruction(0xb7, 3, 0, 0, 2),
-            instruction(0x85, 0, 0, 0, 51),
-            instruction(0x95, 0, 0, 0, 0),
-        ];
-        let license = c"GPL";
-        let mut load = [0u64; 16];
-        load[0] = 6 | 6 << 32; // BPF_PROG_TYPE_XDP, instruction count
-        load[1] = program.as_ptr() as u64;
-        load[2] = license.as_ptr() as u64;
-        load[5] = (1 << 5) << 32; // prog_flags: BPF_F_XDP_HAS_FRAGS
-        load[8] = 37 << 32; // expected_attach_type: BPF_XDP
-        let program = created(bpf(BPF_PROG_LOAD, &mut load), "load the program");
-
+        let map = SocketMap::new(4).expect("create the XSKMAP");
+        map.enter(0, socket).expect("enter the socket into the map");
+        let program = Program::load(&xdp::redirecting(&map)).expect("load the program");
         let facts = tidegate::io::interface::query(interface).expect("the interface is there");
-        let flags = 4; // XDP_FLAGS_DRV_MODE
-        let attributes = [program.as_raw_fd() as u32, facts.index, 37, flags];
-        let link = created(bpf(BPF_LINK_CREATE, &mut words(&attributes)), "attach the program");
+        let link = program.attach(facts.index).expect("attach the program");
         Steering { _link: link, _map: map }
-    }
-}
-
-fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> u64 {
-    let registers = destination | source << 4;
-    let immediate = immediate.to_le_bytes();
-    let offset = offset.to_le_bytes();
-    u64::from_le_bytes([
-        code,
-        registers,
-        offset[0],
-        offset[1],
-        immediate[0],
-        immediate[1],
-        immediate[2],
-        immediate[3],
-    ])
-}
-
-fn words(values: &[u32]) -> [u64; 16] {
-    let mut attributes = [0u64; 16];
-    for (i, &value) in values.iter().enumerate() {
-        attributes[i / 2] |= u64::from(value) << (32 * (i % 2));
-    }
-    attributes
-}
-
-fn created(result: io::Result<i64>, what: &str) -> OwnedFd {
-    let number = result.unwrap_or_else(|e| panic!("{what}: {e}"));
-    // SAFETY: holds because these commands return a new descriptor, which nothing else owns.
-    unsafe { OwnedFd::from_raw_fd(number as i32) }
-}
-
-fn bpf(command: i64, attributes: &mut [u64; 16]) -> io::Result<i64> {
-    // SAFETY: holds because the kernel reads and writes no more than the size given, and every pointer in the attributes leads
-    // to memory that lives across the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes)) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
     }
 }
 

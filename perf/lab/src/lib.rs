@@ -6,19 +6,24 @@
 //! appliance is tested *on*.
 #![deny(unsafe_code)]
 
+mod bpf;
 mod command;
 mod error;
+mod interface;
 mod namespace;
 mod process;
 mod registry;
 mod sweep;
+pub mod test_run;
 mod topology;
 mod veth;
 mod wait;
+pub mod xdp;
 mod xdp_pass;
 
 pub use command::{require_root, run};
 pub use error::{Error, Result};
+pub use interface::interface_index;
 pub use namespace::Namespace;
 pub use process::Process;
 pub use registry::teardown_all;
