@@ -1,76 +1,15 @@
 //! Two network namespaces joined by a veth pair, a six-instruction XDP program that redirects everything into an XSKMAP, and
 //! a raw packet socket as the independent peer.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tidegate_lab::Namespace;
 use tidegate_lab::xdp::{self, Link, Program, SocketMap};
 
 /// EtherType for local experiments (IEEE 802): no stack answers it.
 pub(crate) const ETHERTYPE: u16 = 0x88b5;
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
-
-/// A network namespace, removed when dropped.
-struct Namespace {
-    name: String,
-}
-
-impl Namespace {
-    fn new() -> Self {
-        let name = format!("tgio{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        ip(&["netns", "add", &name]);
-        Namespace { name }
-    }
-
-    /// Runs `work` on a thread of its own inside the namespace.
-    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let path = format!("/run/netns/{}", self.name);
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                let namespace = File::open(path).expect("ip netns keeps namespaces in /run/netns");
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("setns");
-                work()
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-}
-
-/// Removes what a run that was killed left behind: namespaces whose process is gone.
-fn sweep() {
-    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
-        let process = name.strip_prefix("tgio").and_then(|rest| rest.split_once('-'));
-        if process.is_some_and(|(pid, _)| !std::path::Path::new("/proc").join(pid).exists()) {
-            let _ = Command::new("ip").args(["netns", "del", &name]).output();
-        }
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
-    }
-}
-
-fn ip(arguments: &[&str]) {
-    let output = Command::new("ip")
-        .args(arguments)
-        .output()
-        .expect("the tests need iproute2");
-    assert!(
-        output.status.success(),
-        "ip {}: {}(these tests make network namespaces and need root)",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
 
 /// `near` (the appliance's end, where AF_XDP sockets are) and `far` (the peer's), both up, in namespaces of their own.
 pub(crate) struct Lab {
@@ -83,58 +22,47 @@ impl Lab {
     pub(crate) const FAR: &str = "far";
 
     pub(crate) fn new(mtu: u32) -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "the AF_XDP tests make namespaces and sockets: run them as root"
-        );
-        sweep();
+        tidegate_lab::sweep().expect("the AF_XDP tests make namespaces and sockets: run them as root");
+        let namespace = |role| Namespace::new(role).expect("a namespace");
         let lab = Lab {
-            near: Namespace::new(),
-            far: Namespace::new(),
+            near: namespace(Self::NEAR),
+            far: namespace(Self::FAR),
         };
-        let (near, far) = (lab.near.name.as_str(), lab.far.name.as_str());
         let queues = ["numrxqueues", "1", "numtxqueues", "1"];
-        let mut add = vec!["-n", near, "link", "add", Self::NEAR];
+        let mut add = vec!["link", "add", Self::NEAR];
         add.extend(queues);
         add.extend(["type", "veth", "peer", "name", Self::FAR]);
         add.extend(queues);
-        add.extend(["netns", far]);
-        ip(&add);
+        add.extend(["netns", lab.far.name()]);
+        ip(&lab.near, &add);
         let mtu = mtu.to_string();
-        for (namespace, interface) in [(near, Self::NEAR), (far, Self::FAR)] {
+        for (namespace, interface) in [(&lab.near, Self::NEAR), (&lab.far, Self::FAR)] {
             // No address, no neighbour discovery: only the test's own packets.
-            ip(&[
-                "-n",
+            ip(
                 namespace,
-                "link",
-                "set",
-                interface,
-                "addrgenmode",
-                "none",
-                "mtu",
-                &mtu,
-            ]);
-            ip(&["-n", namespace, "link", "set", interface, "up"]);
+                &["link", "set", interface, "addrgenmode", "none", "mtu", &mtu],
+            );
+            ip(namespace, &["link", "set", interface, "up"]);
         }
         lab
     }
 
     pub(crate) fn near<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.near.run(work)
+        self.near.run_in(work).expect("the namespace can be entered")
     }
 
     pub(crate) fn far<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.far.run(work)
+        self.far.run_in(work).expect("the namespace can be entered")
     }
 
     /// Sets the near interface down or up.
     pub(crate) fn set_near(&self, state: &str) {
-        ip(&["-n", &self.near.name, "link", "set", Self::NEAR, state]);
+        ip(&self.near, &["link", "set", Self::NEAR, state]);
     }
 
     /// Removes the veth pair.
     pub(crate) fn remove(&self) {
-        ip(&["-n", &self.near.name, "link", "del", Self::NEAR]);
+        ip(&self.near, &["link", "del", Self::NEAR]);
     }
 
     /// Steers everything that arrives at `near` into this socket, for as long as the result lives.
@@ -151,6 +79,10 @@ impl Lab {
     pub(crate) fn wire(&self) -> Wire {
         self.far(|| Wire::new(Self::FAR))
     }
+}
+
+fn ip(namespace: &Namespace, arguments: &[&str]) {
+    namespace.ip(arguments).expect("ip does it");
 }
 
 /// An attached XDP program with its XSKMAP; dropping it detaches.
