@@ -9,6 +9,7 @@
 mod bpf;
 mod command;
 mod error;
+pub mod http;
 mod interface;
 mod namespace;
 mod process;
