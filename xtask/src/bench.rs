@@ -1,17 +1,18 @@
 //! `cargo xtask bench`: the load lab. Prepares and builds, then hands the terminal to the lab itself.
 
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::privilege::{self, Privilege};
-use crate::step::Step;
+use crate::program::Program;
 use crate::{build_ebpf, setup};
 
-/// A release build of everything, from nothing, on two cores.
-const BUILD_LIMIT: Duration = Duration::from_secs(20 * 60);
+const LAB: Program = Program {
+    what: "lab",
+    name: "tidegate-bench",
+    starts: &["tidegate", "tidegate-forward"],
+    why_root: "The lab makes network namespaces and loads XDP programs.",
+};
 /// What the lab says when targets were missed.
 const EXIT_MISSED: i32 = 3;
 
@@ -40,19 +41,19 @@ pub(crate) struct Args {
 
 impl Args {
     /// The same flags for the lab's program.
-    fn forward(&self, command: &mut Command) {
-        command.args(["--generator", &self.generator, "--collector", &self.collector]);
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--generator", &self.generator, "--collector", &self.collector];
         for scenario in &self.scenarios {
-            command.args(["--scenario", scenario]);
+            arguments.extend(["--scenario", scenario]);
         }
-        if let Some(repeats) = self.repeats {
-            command.args(["--repeats", &repeats.to_string()]);
+        let repeats = self.repeats.map(|repeats| repeats.to_string());
+        if let Some(repeats) = &repeats {
+            arguments.extend(["--repeats", repeats]);
         }
         for (given, flag) in [(self.quick, "--quick"), (self.gate, "--gate")] {
-            if given {
-                command.arg(flag);
-            }
+            arguments.extend(given.then_some(flag));
         }
+        arguments.into_iter().map(str::to_owned).collect()
     }
 }
 
@@ -64,39 +65,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     setup::ensure(root)?;
     build_ebpf::run(root)?;
     build_ebpf::run_lab(root)?;
-    Step::new(root, "build the lab")
-        .limit(BUILD_LIMIT)
-        .remedy("see the first error in the log")
-        .run(
-            Command::new("cargo")
-                .current_dir(root)
-                .args(["build", "--release", "--locked"])
-                .args([
-                    "--package=tidegate",
-                    "--package=tidegate-forward",
-                    "--package=tidegate-bench",
-                ]),
-        )?;
-    let program = root.join("target/release/tidegate-bench");
-    let mut lab = match privilege::acquire() {
-        Privilege::Root => Command::new(&program),
-        Privilege::Sudo => {
-            let mut sudo = Command::new("sudo");
-            sudo.args(["-n", "--"]).arg(&program);
-            sudo
-        }
-        Privilege::None => {
-            println!("The lab makes network namespaces and loads XDP programs. Everything is built; run it with:");
-            println!("  sudo {}", program.display());
-            bail!("not root, and sudo gives no root without somebody to ask");
-        }
-    };
-    args.forward(&mut lab);
-    // It shares this terminal and its process group: Ctrl-C reaches it directly, and it cleans up by itself.
-    let status = lab
-        .current_dir(root)
-        .status()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+    let status = LAB.run(root, &args.arguments())?;
     match status.code() {
         Some(0) => Ok(()),
         Some(EXIT_MISSED) => bail!("the gate is closed; the reasons are above, the figures in target/bench"),
@@ -118,14 +87,8 @@ mod tests {
             collector: "thread".to_owned(),
             gate: true,
         };
-        let mut command = Command::new("lab");
-        args.forward(&mut command);
-        let given: Vec<_> = command
-            .get_args()
-            .map(|text| text.to_string_lossy().into_owned())
-            .collect();
         let wanted =
             "--generator af-xdp --collector thread --scenario any --scenario xdp-tx --repeats 3 --quick --gate";
-        assert_eq!(given.join(" "), wanted);
+        assert_eq!(args.arguments().join(" "), wanted);
     }
 }

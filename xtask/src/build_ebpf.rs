@@ -13,11 +13,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// The target: BPF with the byte order of every machine that this runs on.
-const TARGET: &str = "bpfel-unknown-none";
-/// The linker's version, and the LLVM it is built against. Compilers whose LLVM is newer write bitcode that it cannot read.
+use crate::toolchain::{self, Core, LLVM, TARGET, llvm_major};
+
+/// The linker's version; it is built against [`LLVM`].
 const LINKER: &str = "bpf-linker@0.13.0";
-const LLVM: u32 = 22;
 /// Variables that steer a build and are not meant for this one.
 const FOREIGN: [&str; 9] = [
     "CARGO_ENCODED_RUSTFLAGS",
@@ -166,47 +165,33 @@ fn find_compiler(root: &Path) -> Result<Compiler> {
 fn examine(root: &Path, name: &str, command: &[OsString]) -> Result<Compiler, String> {
     let sysroot = PathBuf::from(ask(root, command, &["--print", "sysroot"])?.trim());
     let version = ask(root, command, &["-vV"])?;
-    let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "));
-    let llvm: Option<u32> = llvm.and_then(|version| version.split('.').next()?.parse().ok());
+    let llvm = llvm_major(&version);
     if llvm.is_none_or(|llvm| llvm > LLVM) {
         let llvm = llvm.map_or_else(|| "an unknown LLVM".to_owned(), |llvm| format!("LLVM {llvm}"));
         return Err(format!(
             "it uses {llvm}, and the linker reads what LLVM {LLVM} and older write"
         ));
     }
-    let libraries = sysroot.join("lib/rustlib").join(TARGET).join("lib");
-    let prebuilt = fs::read_dir(libraries).is_ok_and(|entries| {
-        entries.flatten().any(|entry| {
-            let file = entry.file_name();
-            let file = file.to_string_lossy();
-            file.starts_with("libcore-") && file.ends_with(".rlib")
-        })
-    });
-    let sources = sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file();
-    if !prebuilt && !sources {
-        return Err(format!(
-            "{} has neither a core for {TARGET} nor rust-src",
-            sysroot.display()
-        ));
-    }
+    let core = toolchain::core(&sysroot)
+        .ok_or_else(|| format!("{} has neither a core for {TARGET} nor rust-src", sysroot.display()))?;
+    let build_core = core == Core::Sources;
     let own_cargo = sysroot.join("bin/cargo");
-    let cargo = if !prebuilt && own_cargo.is_file() {
+    let cargo = if build_core && own_cargo.is_file() {
         own_cargo.into_os_string()
     } else {
         env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
     };
     let rustc = sysroot.join("bin/rustc");
     let release = version.lines().next().unwrap_or("rustc").to_owned();
-    let core = if prebuilt {
-        "its prebuilt core"
-    } else {
-        "core from rust-src"
+    let core = match core {
+        Core::Prebuilt => "its prebuilt core",
+        Core::Sources => "core from rust-src",
     };
     Ok(Compiler {
         name: format!("{release} ({name}, {core})"),
         rustc,
         version,
-        build_core: !prebuilt,
+        build_core,
         cargo,
     })
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::step::{Step, elapsed};
+use crate::toolchain::TARGET;
 use crate::{build_ebpf, demo, instructions, machine, setup, sources, table, test};
 
 /// How long the demo runs here.
@@ -164,7 +165,7 @@ fn clippy_of_the_program(root: &Path) -> Result<()> {
         "--locked",
         "--release",
         "--target",
-        "bpfel-unknown-none",
+        TARGET,
         "-Z",
         "build-std=core",
     ]);

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::process::ask;
-
-/// The major LLVM version that the linker of BPF programs is built against: that of the compilers it serves.
-pub(crate) const LLVM: u32 = 22;
+use crate::toolchain::{self, Core, LLVM, has_sources, llvm_major};
 
 /// Result of a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,10 +272,6 @@ pub(crate) fn active_has_rust_src() -> bool {
     sysroot("rustc").is_some_and(|sysroot| has_sources(&sysroot))
 }
 
-fn has_sources(sysroot: &Path) -> bool {
-    sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file()
-}
-
 fn sysroot(rustc: &str) -> Option<PathBuf> {
     // Asking a rustup proxy must not make it download a toolchain.
     let text = ask(Command::new(rustc)
@@ -311,19 +305,13 @@ fn has_fitting_llvm(sysroot: &Path) -> bool {
         .is_some_and(|llvm| llvm <= LLVM)
 }
 
-/// The major LLVM version in `rustc -vV`.
-fn llvm_major(version: &str) -> Option<u32> {
-    let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
-    llvm.split('.').next()?.parse().ok()
-}
-
 /// What of a sysroot can build BPF.
 fn bpf_core(sysroot: &Path) -> Option<String> {
-    let libraries = sysroot.join("lib/rustlib");
-    if libraries.join("bpfel-unknown-none/lib").is_dir() {
-        return Some(format!("{} (BPF core)", sysroot.display()));
-    }
-    has_sources(sysroot).then(|| format!("{} (rust-src)", sysroot.display()))
+    let what = match toolchain::core(sysroot)? {
+        Core::Prebuilt => "BPF core",
+        Core::Sources => "rust-src",
+    };
+    Some(format!("{} ({what})", sysroot.display()))
 }
 
 fn kernel_version(release: &str) -> Option<(u32, u32)> {
@@ -447,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_sysroot_is_judged_by_what_it_holds() {
-        let core = Fake::new("core", &[("lib/rustlib/bpfel-unknown-none/lib/libcore.rlib", "")]);
+        let core = Fake::new("core", &[("lib/rustlib/bpfel-unknown-none/lib/libcore-0.rlib", "")]);
         assert!(bpf_core(&core.0.system).unwrap().ends_with("(BPF core)"));
         let source = Fake::new("src", &[("lib/rustlib/src/rust/library/core/Cargo.toml", "")]);
         assert!(bpf_core(&source.0.system).unwrap().ends_with("(rust-src)"));
@@ -457,12 +445,10 @@ mod tests {
     }
 
     #[test]
-    fn toolchains_by_folder_and_llvm() {
+    fn toolchains_by_folder() {
         assert!(is_nightly("nightly-x86_64-unknown-linux-gnu"));
         assert!(!is_nightly("nightly-2026-01-01-x86_64-unknown-linux-gnu"));
         assert!(!is_nightly("1.95.0-x86_64-unknown-linux-gnu"));
-        assert_eq!(llvm_major("rustc 1.95.0\nhost: x\nLLVM version: 22.1.2\n"), Some(22));
-        assert_eq!(llvm_major("rustc 1.95.0\n"), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod needs;
 mod platform;
 mod privilege;
 mod process;
+mod program;
 mod rust_text;
 mod setup;
 mod sources;
@@ -23,6 +24,7 @@ mod step;
 mod summary;
 mod table;
 mod test;
+mod toolchain;
 mod vm;
 
 use std::path::{Path, PathBuf};

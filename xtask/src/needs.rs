@@ -1,6 +1,7 @@
 //! The table of what Tidegate needs: each row a way to look for it, the Debian packages that bring it, and why.
 
-use crate::machine::{Finding, LLVM, Machine};
+use crate::machine::{Finding, Machine};
+use crate::toolchain::LLVM;
 
 /// What a need is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

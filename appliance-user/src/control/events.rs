@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use super::clock;
 use crate::engine::event::StreamEvent;
+use crate::engine::expect::Expectation;
 
 /// Stream events that may wait for the writer; a worker sheds and counts what does not fit.
 pub const STREAM_CAPACITY: usize = 8192;
@@ -131,24 +132,9 @@ pub enum ControlEvent {
         /// Why it is not `ok`.
         reason: Option<String>,
     },
-    /// No media of a rule with `expected = true` came for longer than its `silence`, on any queue.
-    ExpectedMissing {
-        /// The rule's name.
-        rule: Arc<str>,
-        /// Whether media of it ever came.
-        ever: bool,
-        /// For how long none came, in milliseconds, as far as the workers saw.
-        silent_ms: u64,
-        /// The rule's `silence`, in milliseconds.
-        limit_ms: u64,
-    },
-    /// Media of that rule has come for its `clear_after`.
-    ExpectedBack {
-        /// The rule's name.
-        rule: Arc<str>,
-        /// From the time at which it was told to be missing until now, in milliseconds.
-        missing_ms: u64,
-    },
+    /// A rule with `expected = true` waits for its stream, on any queue, or has it back.
+    #[serde(untagged)]
+    Expected(Expectation),
 }
 
 /// Packets that took a failure action.
@@ -387,9 +373,9 @@ fn log(event: &ControlEvent) {
         }
         ControlEvent::PolicyRefused { .. } => tracing::error!("{text}"),
         ControlEvent::Fallback { what, instead, why } => tracing::warn!("{what}: using {instead} instead: {why}"),
-        ControlEvent::ExpectedMissing {
+        ControlEvent::Expected(Expectation::ExpectedMissing {
             rule, ever, silent_ms, ..
-        } => tracing::warn!(
+        }) => tracing::warn!(
             "rule {rule}: {} for {silent_ms} ms",
             if *ever {
                 "its stream has stopped"
@@ -397,7 +383,7 @@ fn log(event: &ControlEvent) {
                 "no stream has come"
             }
         ),
-        ControlEvent::ExpectedBack { rule, missing_ms } => {
+        ControlEvent::Expected(Expectation::ExpectedBack { rule, missing_ms }) => {
             tracing::info!("rule {rule}: its stream is back after {missing_ms} ms");
         }
         ControlEvent::HealthChanged { status: "ok", .. } => tracing::info!("health: ok"),
@@ -465,6 +451,23 @@ mod tests {
             value,
             json!({"time": "1970-01-01T00:00:01.500Z", "event": "bypass-left", "queue": 3, "dark_ms": 120,
                    "packets": {"returned": 5, "dropped": 0, "passed": 0}, "takeover": true})
+        );
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_as_any_control_event() {
+        let missing = ControlEvent::Expected(Expectation::ExpectedMissing {
+            rule: "studio".into(),
+            ever: true,
+            silent_ms: 1100,
+            limit_ms: 1000,
+        });
+        let text = line(UNIX_EPOCH, &missing).expect("serialises");
+        let value: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(
+            value,
+            json!({"time": "1970-01-01T00:00:00.000Z", "event": "expected-missing", "rule": "studio", "ever": true,
+                   "silent_ms": 1100, "limit_ms": 1000})
         );
     }
 

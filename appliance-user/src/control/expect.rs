@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::events::ControlEvent;
-use crate::engine::expect::{Activity, Expectation, Expectations};
+use crate::engine::expect::{Activity, Expectations};
 use crate::engine::time::Timestamp;
 use crate::worker::PolicySlot;
 
@@ -60,7 +60,7 @@ impl ExpectWatch {
         gather(&mut activity);
         let mut events = Vec::new();
         self.expectations
-            .check(now, &activity, |change| events.push(change.into()));
+            .check(now, &activity, |change| events.push(ControlEvent::Expected(change)));
         events
     }
 
@@ -71,25 +71,6 @@ impl ExpectWatch {
     }
 }
 
-impl From<Expectation> for ControlEvent {
-    fn from(change: Expectation) -> Self {
-        match change {
-            Expectation::ExpectedMissing {
-                rule,
-                ever,
-                silent_ms,
-                limit_ms,
-            } => ControlEvent::ExpectedMissing {
-                rule,
-                ever,
-                silent_ms,
-                limit_ms,
-            },
-            Expectation::ExpectedBack { rule, missing_ms } => ControlEvent::ExpectedBack { rule, missing_ms },
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +78,7 @@ mod tests {
     use crate::control::health::Health;
     use crate::control::metrics;
     use crate::control::status;
+    use crate::engine::expect::Expectation;
     use crate::engine::{Config, Engine};
     use crate::policy;
     use crate::worker::Published;
@@ -196,12 +178,12 @@ mod tests {
         let told = watch.look(16_100 * MS, stalled, |_| ());
         assert_eq!(
             told,
-            [ControlEvent::ExpectedMissing {
+            [ControlEvent::Expected(Expectation::ExpectedMissing {
                 rule: "studio".into(),
                 ever: false,
                 silent_ms: 1100,
                 limit_ms: 1000
-            }]
+            })]
         );
     }
 

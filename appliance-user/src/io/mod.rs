@@ -25,7 +25,6 @@ pub mod policy_file;
 #[cfg(feature = "appliance")]
 pub mod pool;
 #[cfg(feature = "appliance")]
-#[cfg(feature = "appliance")]
 pub mod secrets;
 mod source;
 #[cfg(feature = "appliance")]

@@ -6,8 +6,8 @@ pub mod wire;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -194,21 +194,7 @@ impl Drop for Site<'_> {
 
 /// An HTTP GET from within a namespace: status and body.
 pub fn get(namespace: &Namespace, address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    let ask = || {
-        let mut stream = TcpStream::connect_timeout(&address, SOON)?;
-        stream.set_read_timeout(Some(SOON))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .ok_or(io::ErrorKind::InvalidData)?;
-        Ok((status, body.to_owned()))
-    };
-    namespace.run_in(ask).map_err(io::Error::other)?
+    tidegate_lab::http::get(namespace, address, path, SOON)
 }
 
 /// A number in a status.

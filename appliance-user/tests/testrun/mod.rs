@@ -1,83 +1,20 @@
 //! The XDP program in the kernel's test run: loaded with maps of its own, shown one packet at a time.
-//!
-//! aya has no test run, so the `bpf` system call is made here; all `unsafe` of these tests lives in this file.
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use aya::maps::{Array, Map, PerCpuArray, RingBuf, XskMap};
 use aya::programs::{ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use ipnet::IpNet;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tidegate::control::{object, spans};
 use tidegate_common::maps::{
     self, Admit, Config, Counters, FailureAction, Family, Heartbeat, SLOTS, Screen, Span4, Span6, name, spans_begin,
 };
-
-/// `BPF_PROG_LOAD`.
-const LOAD: libc::c_long = 5;
-/// `BPF_PROG_TEST_RUN`.
-const TEST_RUN: libc::c_long = 10;
-/// `BPF_PROG_TYPE_XDP`.
-const XDP: u32 = 6;
-
-/// `struct xdp_md`.
-#[repr(C)]
-#[derive(Default)]
-struct XdpMd {
-    data: u32,
-    data_end: u32,
-    data_meta: u32,
-    ingress_ifindex: u32,
-    rx_queue_index: u32,
-    egress_ifindex: u32,
-}
-
-/// The `test` member of `union bpf_attr`.
-#[repr(C)]
-#[derive(Default)]
-struct Attributes {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    ctx_size_in: u32,
-    ctx_size_out: u32,
-    ctx_in: u64,
-    ctx_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-    padding: u32,
-}
-
-/// The first members of the `load` part of `union bpf_attr`.
-#[repr(C)]
-#[derive(Default)]
-struct LoadAttributes {
-    kind: u32,
-    instructions: u32,
-    code: u64,
-    license: u64,
-    log: [u64; 2],
-    versions: [u32; 2],
-}
-
-/// What the program did with a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
-    /// The XDP action.
-    pub(crate) action: u32,
-    /// The packet afterwards.
-    pub(crate) packet: Vec<u8>,
-    /// Nanoseconds of one run, the mean of all repeats.
-    pub(crate) nanoseconds: u32,
-}
+pub(crate) use tidegate_lab::test_run::Run;
+use tidegate_lab::{test_run, xdp};
 
 /// A loaded program with empty maps.
 pub(crate) struct Bench {
@@ -91,10 +28,8 @@ pub(crate) struct Bench {
 impl Bench {
     /// Loads the embedded program. Panics with what is missing: these tests are not skipped.
     pub(crate) fn load() -> Self {
-        // SAFETY: holds because geteuid takes nothing and cannot fail.
-        let user = unsafe { libc::geteuid() };
-        assert_eq!(
-            user, 0,
+        assert!(
+            rustix::process::geteuid().is_root(),
             "these tests load an XDP program into the kernel and need root: run them with sudo"
         );
         let object = object::OBJECT.unwrap_or_else(|| panic!("{}", object::MISSING));
@@ -207,11 +142,9 @@ impl Bench {
 
     /// Enters an AF_XDP socket for queue 0. It is bound to nothing: a test run decides and delivers nowhere.
     pub(crate) fn open_socket(&mut self) {
-        // SAFETY: holds because socket takes three numbers and returns a new descriptor or -1.
-        let socket = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-        assert!(socket >= 0, "no AF_XDP socket: {}", io::Error::last_os_error());
-        // SAFETY: holds because the descriptor was just made and nobody else owns it.
-        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+        let family = AddressFamily::from_raw(libc::AF_XDP as u16);
+        let socket = rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, None);
+        let socket = socket.expect("an AF_XDP socket can be made");
         let map = self.ebpf.map_mut(name::SOCKETS).expect("the map is there");
         let mut map: XskMap<_> = map.try_into().expect("a map of sockets");
         map.set(0, socket.as_raw_fd(), 0).expect("a socket can be entered");
@@ -245,7 +178,7 @@ impl Bench {
     /// # Errors
     /// The kernel's: `EINVAL` for a packet or a linear part shorter than an Ethernet header.
     pub(crate) fn try_run(&self, packet: &[u8], linear: usize, repeat: u32) -> io::Result<Run> {
-        test_run(self.program.as_fd(), packet, linear, repeat)
+        test_run::show(self.program.as_fd(), packet, linear, repeat)
     }
 
     /// Shows the program a packet in one piece, once.
@@ -256,67 +189,19 @@ impl Bench {
 }
 
 /// The shortest program there is: it drops whatever it is shown.
-pub(crate) struct BareDrop(OwnedFd);
+pub(crate) struct BareDrop(xdp::Program);
 
 impl BareDrop {
     /// Loads it.
     pub(crate) fn load() -> Self {
-        // `r0 = XDP_DROP; exit`, eight bytes each: operation, registers, offset, immediate.
-        let code: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
-        let mut attributes = LoadAttributes {
-            kind: XDP,
-            instructions: 2,
-            code: code.as_ptr() as u64,
-            license: c"GPL".as_ptr() as u64,
-            ..LoadAttributes::default()
-        };
-        // SAFETY: holds because the attributes are those of this command and every pointer in them is to memory that outlives
-        // the call; the kernel only reads it.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, LOAD, &raw mut attributes, size_of::<LoadAttributes>()) };
-        assert!(
-            result >= 0,
-            "the kernel takes a program of two instructions: {}",
-            io::Error::last_os_error()
-        );
-        // SAFETY: holds because the descriptor was just made and nobody else owns it.
-        BareDrop(unsafe { OwnedFd::from_raw_fd(result as i32) })
+        let program = xdp::Program::load(&xdp::returning(xdp::DROP));
+        BareDrop(program.expect("the kernel takes a program of two instructions"))
     }
 
     /// Shows it a packet.
     pub(crate) fn run(&self, packet: &[u8], repeat: u32) -> Run {
-        test_run(self.0.as_fd(), packet, packet.len(), repeat).expect("the kernel runs the program")
+        test_run::show(self.0.as_fd(), packet, packet.len(), repeat).expect("the kernel runs the program")
     }
-}
-
-fn test_run(program: BorrowedFd<'_>, packet: &[u8], linear: usize, repeat: u32) -> io::Result<Run> {
-    let context = XdpMd {
-        data_end: linear as u32,
-        ..XdpMd::default()
-    };
-    let mut output = vec![0u8; packet.len() + 256];
-    let mut attributes = Attributes {
-        prog_fd: program.as_raw_fd() as u32,
-        data_size_in: packet.len() as u32,
-        data_size_out: output.len() as u32,
-        data_in: packet.as_ptr() as u64,
-        data_out: output.as_mut_ptr() as u64,
-        repeat,
-        ctx_size_in: size_of::<XdpMd>() as u32,
-        ctx_in: (&raw const context) as u64,
-        ..Attributes::default()
-    };
-    // SAFETY: holds because the attributes are those of this command, every pointer in them is to memory that outlives the
-    // call, with its right size beside it, and the kernel writes to `output` and `attributes` only.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, TEST_RUN, &raw mut attributes, size_of::<Attributes>()) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    output.truncate(attributes.data_size_out as usize);
-    Ok(Run {
-        action: attributes.retval,
-        packet: output,
-        nanoseconds: attributes.duration,
-    })
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.

@@ -1,75 +1,15 @@
 //! Two network namespaces joined by a veth pair, a six-instruction XDP program that redirects everything into an XSKMAP, and
 //! a raw packet socket as the independent peer.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tidegate_lab::Namespace;
+use tidegate_lab::xdp::{self, Link, Program, SocketMap};
 
 /// EtherType for local experiments (IEEE 802): no stack answers it.
 pub(crate) const ETHERTYPE: u16 = 0x88b5;
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
-
-/// A network namespace, removed when dropped.
-struct Namespace {
-    name: String,
-}
-
-impl Namespace {
-    fn new() -> Self {
-        let name = format!("tgio{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        ip(&["netns", "add", &name]);
-        Namespace { name }
-    }
-
-    /// Runs `work` on a thread of its own inside the namespace.
-    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let path = format!("/run/netns/{}", self.name);
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                let namespace = File::open(path).expect("ip netns keeps namespaces in /run/netns");
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("setns");
-                work()
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-}
-
-/// Removes what a run that was killed left behind: namespaces whose process is gone.
-fn sweep() {
-    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
-        let process = name.strip_prefix("tgio").and_then(|rest| rest.split_once('-'));
-        if process.is_some_and(|(pid, _)| !std::path::Path::new("/proc").join(pid).exists()) {
-            let _ = Command::new("ip").args(["netns", "del", &name]).output();
-        }
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
-    }
-}
-
-fn ip(arguments: &[&str]) {
-    let output = Command::new("ip")
-        .args(arguments)
-        .output()
-        .expect("the tests need iproute2");
-    assert!(
-        output.status.success(),
-        "ip {}: {}(these tests make network namespaces and need root)",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
 
 /// `near` (the appliance's end, where AF_XDP sockets are) and `far` (the peer's), both up, in namespaces of their own.
 pub(crate) struct Lab {
@@ -82,58 +22,47 @@ impl Lab {
     pub(crate) const FAR: &str = "far";
 
     pub(crate) fn new(mtu: u32) -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "the AF_XDP tests make namespaces and sockets: run them as root"
-        );
-        sweep();
+        tidegate_lab::sweep().expect("the AF_XDP tests make namespaces and sockets: run them as root");
+        let namespace = |role| Namespace::new(role).expect("a namespace");
         let lab = Lab {
-            near: Namespace::new(),
-            far: Namespace::new(),
+            near: namespace(Self::NEAR),
+            far: namespace(Self::FAR),
         };
-        let (near, far) = (lab.near.name.as_str(), lab.far.name.as_str());
         let queues = ["numrxqueues", "1", "numtxqueues", "1"];
-        let mut add = vec!["-n", near, "link", "add", Self::NEAR];
+        let mut add = vec!["link", "add", Self::NEAR];
         add.extend(queues);
         add.extend(["type", "veth", "peer", "name", Self::FAR]);
         add.extend(queues);
-        add.extend(["netns", far]);
-        ip(&add);
+        add.extend(["netns", lab.far.name()]);
+        ip(&lab.near, &add);
         let mtu = mtu.to_string();
-        for (namespace, interface) in [(near, Self::NEAR), (far, Self::FAR)] {
+        for (namespace, interface) in [(&lab.near, Self::NEAR), (&lab.far, Self::FAR)] {
             // No address, no neighbour discovery: only the test's own packets.
-            ip(&[
-                "-n",
+            ip(
                 namespace,
-                "link",
-                "set",
-                interface,
-                "addrgenmode",
-                "none",
-                "mtu",
-                &mtu,
-            ]);
-            ip(&["-n", namespace, "link", "set", interface, "up"]);
+                &["link", "set", interface, "addrgenmode", "none", "mtu", &mtu],
+            );
+            ip(namespace, &["link", "set", interface, "up"]);
         }
         lab
     }
 
     pub(crate) fn near<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.near.run(work)
+        self.near.run_in(work).expect("the namespace can be entered")
     }
 
     pub(crate) fn far<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.far.run(work)
+        self.far.run_in(work).expect("the namespace can be entered")
     }
 
     /// Sets the near interface down or up.
     pub(crate) fn set_near(&self, state: &str) {
-        ip(&["-n", &self.near.name, "link", "set", Self::NEAR, state]);
+        ip(&self.near, &["link", "set", Self::NEAR, state]);
     }
 
     /// Removes the veth pair.
     pub(crate) fn remove(&self) {
-        ip(&["-n", &self.near.name, "link", "del", Self::NEAR]);
+        ip(&self.near, &["link", "del", Self::NEAR]);
     }
 
     /// Steers everything that arrives at `near` into this socket, for as long as the result lives.
@@ -152,91 +81,24 @@ impl Lab {
     }
 }
 
-/// An attached XDP program with its XSKMAP; dropping it detaches.
-pub(crate) struct Steering {
-    _link: OwnedFd,
-    _map: OwnedFd,
+fn ip(namespace: &Namespace, arguments: &[&str]) {
+    namespace.ip(arguments).expect("ip does it");
 }
 
-const BPF_MAP_CREATE: i64 = 0;
-const BPF_MAP_UPDATE_ELEM: i64 = 2;
-const BPF_PROG_LOAD: i64 = 5;
-const BPF_LINK_CREATE: i64 = 28;
+/// An attached XDP program with its XSKMAP; dropping it detaches.
+pub(crate) struct Steering {
+    _link: Link,
+    _map: SocketMap,
+}
 
 impl Steering {
     fn new(interface: &str, socket: BorrowedFd<'_>) -> Self {
-        let map = created(bpf(BPF_MAP_CREATE, &mut words(&[17, 4, 4, 4, 0])), "create the XSKMAP");
-        let (key, value) = (0u32, socket.as_raw_fd());
-        let mut update = [0u64; 16];
-        update[0] = map.as_raw_fd() as u64;
-        update[1] = (&raw const key) as u64;
-        update[2] = (&raw const value) as u64;
-        bpf(BPF_MAP_UPDATE_ELEM, &mut update).expect("enter the socket into the map");
-
-        // return bpf_redirect_map(&map, ctx->rx_queue_index, XDP_PASS)
-        let program: [u64; 6] = [
-            instruction(0x61, 2, 1, 16, 0),
-            instruction(0x18, 1, 1, 0, map.as_raw_fd()),
-            0,
-            instruction(0xb7, 3, 0, 0, 2),
-            instruction(0x85, 0, 0, 0, 51),
-            instruction(0x95, 0, 0, 0, 0),
-        ];
-        let license = c"GPL";
-        let mut load = [0u64; 16];
-        load[0] = 6 | 6 << 32; // BPF_PROG_TYPE_XDP, instruction count
-        load[1] = program.as_ptr() as u64;
-        load[2] = license.as_ptr() as u64;
-        load[5] = (1 << 5) << 32; // prog_flags: BPF_F_XDP_HAS_FRAGS
-        load[8] = 37 << 32; // expected_attach_type: BPF_XDP
-        let program = created(bpf(BPF_PROG_LOAD, &mut load), "load the program");
-
+        let map = SocketMap::new(4).expect("create the XSKMAP");
+        map.enter(0, socket).expect("enter the socket into the map");
+        let program = Program::load(&xdp::redirecting(&map)).expect("load the program");
         let facts = tidegate::io::interface::query(interface).expect("the interface is there");
-        let flags = 4; // XDP_FLAGS_DRV_MODE
-        let attributes = [program.as_raw_fd() as u32, facts.index, 37, flags];
-        let link = created(bpf(BPF_LINK_CREATE, &mut words(&attributes)), "attach the program");
+        let link = program.attach(facts.index).expect("attach the program");
         Steering { _link: link, _map: map }
-    }
-}
-
-fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> u64 {
-    let registers = destination | source << 4;
-    let immediate = immediate.to_le_bytes();
-    let offset = offset.to_le_bytes();
-    u64::from_le_bytes([
-        code,
-        registers,
-        offset[0],
-        offset[1],
-        immediate[0],
-        immediate[1],
-        immediate[2],
-        immediate[3],
-    ])
-}
-
-fn words(values: &[u32]) -> [u64; 16] {
-    let mut attributes = [0u64; 16];
-    for (i, &value) in values.iter().enumerate() {
-        attributes[i / 2] |= u64::from(value) << (32 * (i % 2));
-    }
-    attributes
-}
-
-fn created(result: io::Result<i64>, what: &str) -> OwnedFd {
-    let number = result.unwrap_or_else(|e| panic!("{what}: {e}"));
-    // SAFETY: holds because these commands return a new descriptor, which nothing else owns.
-    unsafe { OwnedFd::from_raw_fd(number as i32) }
-}
-
-fn bpf(command: i64, attributes: &mut [u64; 16]) -> io::Result<i64> {
-    // SAFETY: holds because the kernel reads and writes no more than the size given, and every pointer in the attributes leads
-    // to memory that lives across the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes)) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Sample {
 }
 
 /// What happened between two samples.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
     /// Time between them.
     pub elapsed: Duration,

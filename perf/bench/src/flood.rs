@@ -61,13 +61,15 @@ pub(crate) fn measure(run: &mut Run<'_>) -> Result<Option<(ScenarioReport, Flood
 fn beside(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) -> Result<()> {
     let scenario = gathered.scenario;
     let (mut each, wanted) = (FIRST_GUESS, run.maximum(NORM).map(|maximum| maximum * HALF));
-    let order = |each: u32, window: Duration, warm_up: Duration| Order {
+    let (warm_up, settle) = (run.plan.warm_up, run.plan.settle);
+    let order = |each: u32, window: Duration| Order {
         wish: Wish {
             unlisted_each: each,
             ..Wish::of(&scenario, Rate::FlatOut)
         },
         prefixes: PREFIXES,
         warm_up,
+        settle,
         window,
         round_trips: true,
         overload: false,
@@ -75,14 +77,11 @@ fn beside(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) 
     };
     for _ in 0..TRIES {
         let Some(wanted) = wanted else { break };
-        if !run.has_time_for("finding the flood's measure", run.plan.search_window) {
+        let order = order(each, run.plan.search_window);
+        if !run.has_time_for("finding the flood's measure", order.traffic()) {
             break;
         }
-        let tried = run.measure(
-            &format!("flood, {each} to 1,"),
-            &scenario,
-            &order(each, run.plan.search_window, run.plan.warm_up),
-        )?;
+        let tried = run.measure(&format!("flood, {each} to 1,"), &scenario, &order)?;
         let listed = tried.sent.listed as f64 / tried.seconds;
         // Rather too little than too much: beyond half load nothing is promised.
         let next = (f64::from(each + 1) * listed / wanted)
@@ -94,14 +93,11 @@ fn beside(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) 
         }
         each = next.max(1);
     }
-    if !run.has_time_for("the flood beside listed streams", run.plan.latency_window) {
+    let order = order(each, run.plan.latency_window);
+    if !run.has_time_for("the flood beside listed streams", order.traffic()) {
         return Ok(());
     }
-    let outcome = run.measure(
-        &format!("flood, {each} to 1,"),
-        &scenario,
-        &order(each, run.plan.latency_window, run.plan.warm_up),
-    )?;
+    let outcome = run.measure(&format!("flood, {each} to 1,"), &scenario, &order)?;
     report.listed_mpps = outcome.sent.listed as f64 / outcome.seconds / 1e6;
     report.flood_mpps = outcome.sent.unlisted as f64 / outcome.seconds / 1e6;
     report.listed_sent = outcome.total_sent.listed;
@@ -125,6 +121,7 @@ fn alone(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) -
         },
         prefixes,
         warm_up: run.plan.warm_up,
+        settle: run.plan.settle,
         window: run.plan.window,
         round_trips: false,
         overload: true,
@@ -139,7 +136,7 @@ fn alone(run: &mut Run<'_>, gathered: &mut Gathered, report: &mut FloodReport) -
     for (prefixes, order) in orders {
         let mut pairs = Vec::new();
         for _ in 0..run.plan.flood_rounds {
-            if !run.has_time_for(&format!("the flood against {prefixes} prefixes"), order.window * 2) {
+            if !run.has_time_for(&format!("the flood against {prefixes} prefixes"), order.traffic() * 2) {
                 break;
             }
             let base = run.measure("the same flood,", &drop_all, &order)?;

@@ -82,7 +82,18 @@ pub fn judge(report: &Report) -> Vec<Verdict> {
     ));
     let sustained = report.sustained.as_ref();
     verdicts.push(Verdict::new(
-        format!("{JUDGED} loses no packet at 95 % of its maximum in the median run"),
+        sustained.map_or_else(
+            || format!("{JUDGED} loses no packet at 95 % of its loss-free maximum"),
+            |sustained| {
+                format!(
+                    "{JUDGED} loses no packet at {:.0} % of its {} maximum in any of {} runs of {:.0} s",
+                    sustained.load * 100.0,
+                    sustained.of,
+                    sustained.rounds.len(),
+                    sustained.seconds
+                )
+            },
+        ),
         sustained.map(|sustained| sustained.lost as f64),
         |lost| lost == 0.0,
     ));

@@ -15,6 +15,9 @@ const MOST_REASONS: usize = 4;
 /// Share of a wanted rate that has to be sent, in the median of the repeats: what a generator leaves out in a few stalls is not
 /// missed.
 const LEAST_KEPT_UP: f64 = 0.97;
+/// Share of the runs whose beginning may lose packets before the scenario is not to be trusted: a core is away for longer than rings
+/// last once in a long while.
+const MOST_LOSSY_STARTS: f64 = 0.05;
 const MIB: f64 = (1 << 20) as f64;
 
 /// What is known of a scenario so far.
@@ -34,6 +37,34 @@ pub struct Gathered {
     loads: Vec<AtLoad>,
     /// The highest rate at which each search lost nothing, packets a second.
     pub loss_free: Vec<f64>,
+    starts: Starts,
+}
+
+/// How streams began, in runs that tell.
+#[derive(Clone, Copy, Debug, Default)]
+struct Starts {
+    runs: u32,
+    /// Those in which something was lost.
+    lossy: u32,
+    /// Packets lost in them.
+    lost: u64,
+}
+
+impl Starts {
+    /// What to say of losses, if there were any.
+    fn told(&self) -> Option<String> {
+        (self.lost > 0).then(|| {
+            format!(
+                "{} packets lost while streams began, in {} of {} runs: counted apart",
+                self.lost, self.lossy, self.runs
+            )
+        })
+    }
+
+    /// Whether that was more than the machine now and then being away.
+    fn is_noise(&self) -> bool {
+        f64::from(self.lossy) > f64::from(self.runs) * MOST_LOSSY_STARTS
+    }
 }
 
 /// Round trips at one load.
@@ -83,6 +114,7 @@ impl Gathered {
             waiting: Vec::new(),
             loads: Vec::new(),
             loss_free: Vec::new(),
+            starts: Starts::default(),
         }
     }
 
@@ -91,9 +123,21 @@ impl Gathered {
         self.status != Status::Skipped
     }
 
-    /// The maximum: the median of what came back flat out, packets a second.
-    pub fn maximum(&self) -> Option<f64> {
+    /// The median of what came back flat out, packets a second.
+    pub fn flat_out_maximum(&self) -> Option<f64> {
         median(&self.rates).filter(|rate| *rate > 0.0)
+    }
+
+    /// The median of what searches found, packets a second.
+    pub fn loss_free_maximum(&self) -> Option<f64> {
+        median(&self.loss_free).filter(|rate| *rate > 0.0)
+    }
+
+    /// Of what loads in per cent are shares: the smaller of the two maxima that are known. Flat out packets are lost, and a share of
+    /// that might be more than goes without loss.
+    pub fn own_maximum(&self) -> Option<f64> {
+        let flat_out = self.flat_out_maximum()?;
+        Some(self.loss_free_maximum().map_or(flat_out, |rate| rate.min(flat_out)))
     }
 
     /// Remembers that a measurement could not be made.
@@ -178,8 +222,9 @@ impl Gathered {
             known.trips.add(&outcome.slices, stalls, load);
             known.rounds.push(LatencyRound {
                 offered_mpps: outcome.offered() / 1e6,
-                sent: outcome.total_sent.listed,
+                sent: outcome.counted(&self.scenario),
                 lost: outcome.lost(&self.scenario),
+                start_lost: outcome.start_lost,
                 left_out: outcome.sent.left_out_share(),
                 raw: own.raw(),
                 stall_free: own.stall_free(),
@@ -207,7 +252,17 @@ impl Gathered {
         }))
     }
 
+    /// Remembers how a run began, of which nothing else is gathered.
+    pub(crate) fn begun(&mut self, outcome: &Outcome) {
+        if outcome.start_sent > 0 {
+            self.starts.runs += 1;
+            self.starts.lossy += u32::from(outcome.start_lost > 0);
+            self.starts.lost += outcome.start_lost;
+        }
+    }
+
     fn disturbed(&mut self, outcome: &Outcome) {
+        self.begun(outcome);
         self.steal.push(outcome.usage.steal(&CORES));
         self.waiting.push(outcome.usage.waiting());
     }
@@ -240,9 +295,11 @@ impl Gathered {
         let [cpu, generator_core, appliance_core] = self.costs.each_ref().map(|costs| median(costs));
         let mut why = self.disturbance().complaints();
         why.extend(latency.iter().filter_map(|at| behind(at.offered_mpps / at.wanted_mpps)));
+        let noisy = !why.is_empty() || self.starts.is_noise();
+        why.extend(self.starts.told());
         ScenarioReport {
             name: self.scenario.name.to_owned(),
-            mpps: self.maximum().map(|rate| rate / 1e6),
+            mpps: self.flat_out_maximum().map(|rate| rate / 1e6),
             gbps: median(&self.gigabits),
             loss: worst.or(median(&self.losses)),
             p50_us: half.map(|trips| trips.p50_us),
@@ -260,6 +317,8 @@ impl Gathered {
             rounds: self.rates.iter().map(|rate| rate / 1e6).collect(),
             loss_free_mpps: median(&self.loss_free).map(|rate| rate / 1e6),
             loss_free_rounds: self.loss_free.iter().map(|rate| rate / 1e6).collect(),
+            own_maximum_mpps: self.own_maximum().map(|rate| rate / 1e6),
+            start_lost: self.starts.lost,
             flat_out_loss: median(&self.losses),
             generator_core_ns_per_packet: generator_core,
             appliance_core_ns_per_packet: appliance_core,
@@ -267,7 +326,7 @@ impl Gathered {
                 .memory
                 .map(|(peak, buffers)| peak.saturating_sub(buffers) as f64 / MIB),
             latency,
-            noisy: !why.is_empty(),
+            noisy,
             why,
         }
     }
@@ -312,6 +371,41 @@ mod tests {
     fn a_load_that_was_not_there_is_told() {
         assert_eq!(behind(0.98), None);
         assert!(behind(0.5).unwrap().contains("50 %"));
+    }
+
+    #[test]
+    fn a_share_is_of_the_smaller_maximum_that_is_known() {
+        let mut gathered = Gathered::new(Scenario::named("any").unwrap());
+        assert_eq!(gathered.own_maximum(), None);
+        gathered.rates = vec![8e5, 9e5, 7e5];
+        assert_eq!(gathered.own_maximum(), Some(8e5));
+        gathered.loss_free = vec![7e5, 6e5, 7.5e5];
+        assert_eq!(
+            (gathered.own_maximum(), gathered.loss_free_maximum()),
+            (Some(7e5), Some(7e5))
+        );
+        gathered.loss_free = vec![8.5e5];
+        assert_eq!(
+            (gathered.own_maximum(), gathered.loss_free_maximum()),
+            (Some(8e5), Some(8.5e5))
+        );
+        assert_eq!(gathered.report().own_maximum_mpps, Some(0.8));
+    }
+
+    #[test]
+    fn a_loss_at_the_beginning_is_told_and_often_it_is_noise() {
+        let mut gathered = Gathered::new(Scenario::named("any").unwrap());
+        let of = |gathered: &Gathered| {
+            let report = gathered.report();
+            (report.start_lost, report.why.len(), report.noisy)
+        };
+        gathered.starts.runs = 40;
+        assert_eq!(of(&gathered), (0, 0, false));
+        (gathered.starts.lossy, gathered.starts.lost) = (2, 700);
+        assert_eq!(of(&gathered), (700, 1, false));
+        assert!(gathered.report().why[0].contains("2 of 40 runs"));
+        gathered.starts.lossy = 3;
+        assert_eq!(of(&gathered), (700, 1, true));
     }
 
     #[test]

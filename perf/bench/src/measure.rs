@@ -1,7 +1,13 @@
 //! One measurement: a fresh stage, something on it, traffic through it, the books closed afterwards.
+//!
+//! Traffic at a set rate begins at [`BEGIN`] of it. That streams begin is work of its own: flows are met, memory is touched for
+//! the first time, the first tables are read. None of that is to be measured, nor to decide whether a rate can be carried. Then
+//! nothing is sent until all is back, the books of the beginning are closed, and what is wanted follows: what is lost from
+//! there on is told exactly, and what was lost before is told apart. Flat out packets are lost anyway, and a longer warm-up is all
+//! there is.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -12,12 +18,19 @@ use crate::latency::Slice;
 use crate::probe::{Probe, Stall, monotonic_ns};
 use crate::scenario::{Scenario, Subject};
 use crate::stage::{self, APPLIANCE_CORE, CORES, CollectorNapi, GENERATOR_CORE, Stage};
-use crate::traffic::{Collector, GeneratorKind, Running, Sent, Tally, Wish};
+use crate::traffic::{Collector, GeneratorKind, Rate, Running, Sent, Tally, Wish};
+
+/// Share of a wanted rate with which streams begin.
+pub const BEGIN: f64 = 0.5;
+/// How often is looked whether all is back. A hold is thus much shorter than what anything takes for the end of a stream.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// How often the collector's histogram is read where round trips are measured.
 const SLICE: Duration = Duration::from_millis(10);
-/// How long the last packets may take to come back: more than the longest stall seen.
+/// How long nothing may come back until what is missing counts as lost: more than the longest stall seen.
 const DRAIN: Duration = Duration::from_millis(120);
+/// How long to wait for them in all: full rings take half a second at the lowest rate of work seen.
+const MOST_DRAIN: Duration = Duration::from_secs(2);
 /// How long the appliance's own figures may lag: it publishes them several times a second.
 const SETTLED: Duration = Duration::from_millis(400);
 
@@ -28,8 +41,10 @@ pub struct Order {
     pub wish: Wish,
     /// Prefixes in Tidegate's whitelist, at least those of the streams.
     pub prefixes: u32,
-    /// Traffic before anything is measured: flows are met, caches and tables warm.
+    /// Traffic before anything is measured: flows are met, caches and tables warm. At a set rate it has half of that.
     pub warm_up: Duration,
+    /// Traffic at a set rate between the beginning and the window, so that waiting and batches are those of the rate.
+    pub settle: Duration,
     /// How long is measured.
     pub window: Duration,
     /// Whether round trips are measured by slices, with the probe beside them.
@@ -38,6 +53,21 @@ pub struct Order {
     pub overload: bool,
     /// It is tried whether packets get lost: where they do, nothing has failed.
     pub trial: bool,
+}
+
+impl Order {
+    /// Packets a second with which it begins, if that is not the wanted rate.
+    fn begin(&self) -> Option<f64> {
+        match self.wish.rate {
+            Rate::FlatOut => None,
+            Rate::PacketsPerSecond(rate) => Some(rate * BEGIN),
+        }
+    }
+
+    /// How long traffic lasts.
+    pub fn traffic(&self) -> Duration {
+        self.warm_up + self.begin().map_or(Duration::ZERO, |_| self.settle) + self.window
+    }
 }
 
 /// What came of it.
@@ -55,6 +85,10 @@ pub struct Outcome {
     pub arrived: u64,
     /// Who used the cores in the window.
     pub usage: Usage,
+    /// Sent until the books of the beginning were closed; nothing where that is not done.
+    pub start_sent: u64,
+    /// Of these what did not come back.
+    pub start_lost: u64,
     /// Sent in all, warm-up included.
     pub total_sent: Sent,
     /// What the collector counted in all.
@@ -92,28 +126,45 @@ impl Outcome {
         }
     }
 
-    /// Listed packets that did not come back, of the whole run.
-    pub fn lost(&self, scenario: &Scenario) -> u64 {
-        if scenario.returns() {
-            self.total_sent.listed.saturating_sub(self.total_received.listed)
-        } else {
-            (self.total_sent.listed + self.total_sent.unlisted).saturating_sub(self.total_arrived)
-        }
+    /// Packets of which the loss is told: all, but for those of the beginning where that has books of its own.
+    pub fn counted(&self, scenario: &Scenario) -> u64 {
+        sent(scenario, &self.total_sent).saturating_sub(self.start_sent)
     }
 
-    /// The same as a share of those sent.
+    /// Those of them that did not come back.
+    pub fn lost(&self, scenario: &Scenario) -> u64 {
+        lost(scenario, &self.total_sent, &self.total_received, self.total_arrived).saturating_sub(self.start_lost)
+    }
+
+    /// Whether nothing was lost at all, in the beginning neither: else what the appliance says of its streams may follow from that.
+    pub fn lost_nothing(&self, scenario: &Scenario) -> bool {
+        self.start_lost == 0 && self.lost(scenario) == 0
+    }
+
+    /// [`Outcome::lost`] as a share of [`Outcome::counted`].
     pub fn loss(&self, scenario: &Scenario) -> f64 {
-        let sent = if scenario.returns() {
-            self.total_sent.listed
-        } else {
-            self.total_sent.listed + self.total_sent.unlisted
-        };
+        let sent = self.counted(scenario);
         if sent == 0 {
             0.0
         } else {
             self.lost(scenario) as f64 / sent as f64
         }
     }
+}
+
+/// Packets of which one would be missed: listed ones, or all where nothing comes back.
+fn sent(scenario: &Scenario, sent: &Sent) -> u64 {
+    if scenario.returns() {
+        sent.listed
+    } else {
+        sent.listed + sent.unlisted
+    }
+}
+
+/// Those that did not come back, or did not arrive where nothing comes back.
+fn lost(scenario: &Scenario, all: &Sent, received: &Tally, arrived: u64) -> u64 {
+    let known = if scenario.returns() { received.listed } else { arrived };
+    sent(scenario, all).saturating_sub(known)
 }
 
 /// What all measurements of a run share.
@@ -139,7 +190,7 @@ impl Bench {
         self.places.forget_log(scenario)?;
         let mut outcome = self.on_a_stage(scenario, order);
         let failed = match &outcome {
-            Ok(outcome) if order.trial && outcome.lost(scenario) > 0 => false,
+            Ok(outcome) if order.trial && !outcome.lost_nothing(scenario) => false,
             Ok(outcome) => !outcome.faults.is_empty(),
             Err(_) => true,
         };
@@ -161,21 +212,33 @@ impl Bench {
         if self.napi == CollectorNapi::Thread {
             stage.collect_in_thread()?;
         }
-        let generator = order.wish.start(&stage.lb, self.generator)?;
+        let generator = order.wish.start(&stage.lb, self.generator, order.begin())?;
         thread::sleep(order.warm_up);
+        let (start_sent, start_lost) = match order.begin() {
+            Some(_) => begun(scenario, order, &stage, &collector, &generator)?,
+            None => (0, 0),
+        };
         let mut window = self.window(order, &stage, &device, &collector, &generator)?;
+        (window.start_sent, window.start_lost) = (start_sent, start_lost);
         let total_sent = generator.stop()?;
-        thread::sleep(DRAIN);
-        let total_received = collector.read()?;
+        let total_received = drained(scenario, &collector, &total_sent)?;
         let memory = device.memory()?.map(|(memory, buffers)| (memory.peak, buffers));
         let total_arrived = stage.arrived()?;
         let mut faults = faults(scenario, &total_received);
         if scenario.is_tidegate() {
-            faults.extend(ask(scenario, order, &stage, &total_sent, &total_received)?);
+            let overloaded = order.overload || start_lost > 0;
+            faults.extend(ask(scenario, order, overloaded, &stage, &total_sent, &total_received)?);
         }
         drop(collector);
         if let Err(error) = device.stop() {
             faults.push(format!("{error:#}"));
+        }
+        let missing = lost(scenario, &total_sent, &total_received, total_arrived);
+        if missing < start_lost {
+            let late = start_lost - missing;
+            faults.push(format!(
+                "{late} packets came back that had counted as lost while streams began"
+            ));
         }
         window.memory = memory;
         window.faults = faults;
@@ -214,6 +277,8 @@ impl Bench {
             received: received_then.since(&received),
             arrived: arrived_then.saturating_sub(arrived),
             usage,
+            start_sent: 0,
+            start_lost: 0,
             total_sent: sent_then,
             total_received: received_then,
             total_arrived: arrived_then,
@@ -223,6 +288,41 @@ impl Bench {
             faults: Vec::new(),
         })
     }
+}
+
+/// Ends the beginning of a paced run: once nothing is on its way any more its books are closed, and the wanted rate follows.
+/// Returns what was sent until then and what of that is lost.
+fn begun(
+    scenario: &Scenario,
+    order: &Order,
+    stage: &Stage,
+    collector: &Collector,
+    generator: &Running,
+) -> Result<(u64, u64)> {
+    generator.hold()?;
+    let all = generator.sent()?;
+    let received = drained(scenario, collector, &all)?;
+    let arrived = if scenario.returns() { 0 } else { stage.arrived()? };
+    generator.set_rate(order.wish.rate)?;
+    thread::sleep(order.settle);
+    Ok((sent(scenario, &all), lost(scenario, &all, &received, arrived)))
+}
+
+/// What the collector counted once nothing is on its way any more of what was sent. Mostly all is back at once. What is not may be
+/// lost, or held up by a stall, and only time tells.
+fn drained(scenario: &Scenario, collector: &Collector, sent: &Sent) -> Result<Tally> {
+    let known = scenario.returns() && sent.unlisted == 0;
+    let (begin, mut received) = (Instant::now(), collector.read()?);
+    let mut since = begin;
+    while !(known && received.listed >= sent.listed) && since.elapsed() < DRAIN && begin.elapsed() < MOST_DRAIN {
+        thread::sleep(LOOK);
+        let now = collector.read()?;
+        if now.packets != received.packets {
+            since = Instant::now();
+        }
+        received = now;
+    }
+    Ok(received)
 }
 
 /// Reads the collector every few milliseconds until the window is over.
@@ -267,13 +367,20 @@ fn faults(scenario: &Scenario, received: &Tally) -> Vec<String> {
 }
 
 /// Waits for the appliance's figures to settle and looks into them.
-fn ask(scenario: &Scenario, order: &Order, stage: &Stage, sent: &Sent, received: &Tally) -> Result<Vec<String>> {
+fn ask(
+    scenario: &Scenario,
+    order: &Order,
+    overloaded: bool,
+    stage: &Stage,
+    sent: &Sent,
+    received: &Tally,
+) -> Result<Vec<String>> {
     thread::sleep(SETTLED);
     let streams = scenario.subject != Subject::Any && order.wish.listed;
     let expected = Expected {
         streams: streams.then(|| streams_between(u64::from(scenario.streams), sent.listed, received.listed)),
         unlisted: order.wish.floods(),
-        overloaded: order.overload,
+        overloaded,
     };
     check::check(&stage.appliance, &expected)
 }
@@ -311,6 +418,45 @@ pub fn appliance_core_ns_per_packet(scenario: &Scenario, outcome: &Outcome) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_lost_in_the_beginning_is_in_no_other_count() {
+        let scenario = Scenario::named("any").unwrap();
+        let listed = |listed| Sent {
+            listed,
+            ..Sent::default()
+        };
+        let back = |listed| {
+            let mut tally = Tally::default();
+            tally.listed = listed;
+            tally
+        };
+        let mut outcome = Outcome {
+            frame_bytes: 1438,
+            seconds: 1.0,
+            sent: listed(900),
+            received: back(900),
+            arrived: 900,
+            usage: Usage::default(),
+            start_sent: 400,
+            start_lost: lost(&scenario, &listed(400), &back(393), 0),
+            total_sent: listed(1400),
+            total_received: back(1393),
+            total_arrived: 1400,
+            memory: None,
+            slices: Vec::new(),
+            stalls: None,
+            faults: Vec::new(),
+        };
+        assert_eq!((outcome.start_lost, outcome.lost(&scenario)), (7, 0));
+        assert_eq!((outcome.counted(&scenario), outcome.loss(&scenario)), (1000, 0.0));
+        assert!(!outcome.lost_nothing(&scenario));
+        outcome.total_received = back(1390);
+        assert_eq!((outcome.lost(&scenario), outcome.loss(&scenario)), (3, 0.003));
+        // What drops everything is asked what arrived.
+        let dropped = Scenario::named("xdp-drop").unwrap();
+        assert_eq!(lost(&dropped, &listed(400), &back(0), 398), 2);
+    }
 
     #[test]
     fn every_stream_that_had_a_packet_is_followed() {

@@ -87,7 +87,8 @@ pub(crate) fn half_load(run: &mut Run<'_>) -> Result<()> {
                 continue;
             };
             let what = format!("pair {}, {:.3} Mpps,", round + 1, rate / 1e6);
-            if !run.has_time_for(&format!("{what} {}", own.name), run.plan.pair_latency_window * 2) {
+            let order = run.rated(&own, rate, run.plan.pair_latency_window, true);
+            if !run.has_time_for(&format!("{what} {}", own.name), order.traffic() * 2) {
                 return Ok(());
             }
             // Every other round the other way round, so that neither is always the first.

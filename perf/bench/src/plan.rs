@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::gate::JUDGED;
+use crate::measure::BEGIN;
 use crate::scenario::{BASE, PAIRS, SCENARIOS, Scenario};
 
 /// Loads at which round trips are measured, as shares of a scenario's own maximum; half load first, which matters most
@@ -12,6 +13,13 @@ pub const LOADS: [f64; 3] = [0.5, 0.8, 0.1];
 pub const HALF: f64 = 0.5;
 /// The load of the long run.
 pub const SUSTAINED: f64 = 0.95;
+
+/// Packets that each stream has had before anything is measured. Where a stream begins in the middle, its tables come within
+/// about ten packets, its clock and its kinds of elementary streams within some more; only then is the work on it that of
+/// every packet to come. A multiple of that, for streams take turns and their tables do not.
+const BEGUN: f64 = 40.0;
+/// From how many streams on a load flat out has a longer warm-up.
+const MANY: u32 = 1000;
 
 /// What is measured and for how long.
 #[derive(Clone, Debug)]
@@ -24,8 +32,14 @@ pub struct Plan {
     pub rounds: u32,
     /// Repeats of those that are compared in pairs.
     pub pair_rounds: u32,
-    /// Traffic before every window.
+    /// Traffic before every window, at least.
     pub warm_up: Duration,
+    /// Traffic before a window at a set rate, at most; see [`Plan::warm_up_at`].
+    pub most_warm_up: Duration,
+    /// Traffic at a set rate after the warm-up, which has half of it, and before the window.
+    pub settle: Duration,
+    /// Traffic before a window flat out where streams are many.
+    pub many_warm_up: Duration,
     /// Window of a repeat flat out.
     pub window: Duration,
     /// Repeats of the round trips.
@@ -38,8 +52,10 @@ pub struct Plan {
     pub pair_latency_window: Duration,
     /// Searches for the highest rate without loss of those that are compared in pairs; the others have one.
     pub searches: u32,
-    /// Halvings in the search for the highest rate without loss.
+    /// Halvings in a scenario's first search for the highest rate without loss.
     pub search_steps: u32,
+    /// Halvings in the searches after it, which begin close to what was found.
+    pub later_search_steps: u32,
     /// Window of each of them.
     pub search_window: Duration,
     /// Runs just below the maximum.
@@ -71,13 +87,17 @@ impl Plan {
             rounds: repeats.unwrap_or(of(7, 1)),
             pair_rounds: repeats.unwrap_or(of(9, 3)),
             warm_up: time(500, 250),
+            most_warm_up: time(6000, 2500),
+            settle: time(200, 100),
+            many_warm_up: time(2000, 1000),
             window: time(2000, 500),
             latency_rounds: of(5, 3),
             latency_window: time(2500, 700),
             pair_latency_rounds: of(7, 3),
             pair_latency_window: time(2000, 500),
-            searches: of(3, 1),
+            searches: of(7, 1),
             search_steps: of(8, 4),
+            later_search_steps: of(5, 4),
             search_window: time(1000, 400),
             sustained_rounds: 3,
             sustained: time(30_000, 1500),
@@ -96,6 +116,22 @@ impl Plan {
     /// Time since the plan was made.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Traffic before a window at that many packets a second, with [`BEGIN`] of which it begins: until each stream has had 40
+    /// packets, within bounds.
+    pub fn warm_up_at(&self, streams: u32, rate: f64) -> Duration {
+        let begun = Duration::try_from_secs_f64(f64::from(streams) * BEGUN / (rate * BEGIN));
+        self.warm_up.max(begun.unwrap_or(Duration::MAX).min(self.most_warm_up))
+    }
+
+    /// Traffic before a window flat out.
+    pub fn warm_up_flat_out(&self, streams: u32) -> Duration {
+        if streams >= MANY {
+            self.many_warm_up.max(self.warm_up)
+        } else {
+            self.warm_up
+        }
     }
 
     /// Whether there is time for something that takes about this long.
@@ -129,6 +165,7 @@ impl Plan {
     pub fn loads(&self, scenario: &Scenario, round: u32) -> &'static [f64] {
         match (self.quick, round) {
             (false, _) => &LOADS,
+            (true, 0) if is_paired(scenario) && scenario.streams >= MANY => &LOADS[..2],
             (true, 0) if is_paired(scenario) => &LOADS,
             (true, 0) => &LOADS[..1],
             (true, _) if scenario.name == JUDGED => &LOADS[1..2],
@@ -152,7 +189,10 @@ impl Plan {
                 self.pair_rounds,
                 self.latency_window.as_millis()
             ));
-            cuts.push("quick: round trips at 10 and 80 % and the search without loss for the pairs alone".to_owned());
+            cuts.push(
+                "quick: round trips at 10 and 80 % and the search without loss for the pairs alone, not at 10 % with 10,000 streams"
+                    .to_owned(),
+            );
             cuts.push(format!(
                 "quick: {} pairs of round trips of {} ms for {JUDGED} alone, {} search in {} steps of {} ms, {} runs of {} ms at 95 %",
                 self.pair_latency_rounds,
@@ -162,6 +202,10 @@ impl Plan {
                 self.search_window.as_millis(),
                 self.sustained_rounds,
                 self.sustained.as_millis()
+            ));
+            cuts.push(format!(
+                "quick: warm-ups of at most {:.1} s, in which not each of 10,000 streams has had {BEGUN} packets",
+                self.most_warm_up.as_secs_f64()
             ));
             cuts.push("quick: floods against 1,000 and 10,000 prefixes".to_owned());
         }
@@ -211,9 +255,9 @@ mod tests {
     }
 
     #[test]
-    fn a_full_plan_has_seven_pairs_of_round_trips_and_three_searches_side_by_side() {
+    fn a_full_plan_has_seven_pairs_of_round_trips_and_seven_searches_side_by_side() {
         let plan = Plan::new(false, &[], None);
-        assert!(plan.pair_latency_rounds >= 7 && plan.searches >= 3 && plan.search_steps >= 8);
+        assert!(plan.pair_latency_rounds >= 7 && plan.searches >= 7 && plan.search_steps >= 8);
         assert!(
             PAIRS
                 .iter()
@@ -232,6 +276,20 @@ mod tests {
         );
         assert_eq!(names(1), ["inspect-10000", "afxdp-forward", "inspect-50"]);
         assert_eq!(names(2), ["inspect-50", "afxdp-forward", "inspect-10000"]);
+    }
+
+    #[test]
+    fn a_warm_up_lasts_until_every_stream_has_begun() {
+        let (full, quick) = (Plan::new(false, &[], None), Plan::new(true, &[], None));
+        let millis = |warm_up: Duration| warm_up.as_millis();
+        assert_eq!(millis(full.warm_up_at(50, 600_000.0)), 500);
+        // 400,000 packets at 300,000 a second.
+        assert_eq!(millis(full.warm_up_at(10_000, 600_000.0)), 1333);
+        assert_eq!(millis(full.warm_up_at(10_000, 60_000.0)), 6000);
+        assert_eq!(millis(quick.warm_up_at(10_000, 60_000.0)), 2500);
+        assert_eq!(millis(full.warm_up_at(10_000, 1e-300)), 6000);
+        assert_eq!(millis(full.warm_up_flat_out(50)), 500);
+        assert_eq!(millis(full.warm_up_flat_out(1000)), 2000);
     }
 
     #[test]

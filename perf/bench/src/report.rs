@@ -67,10 +67,10 @@ pub struct ScenarioReport {
     pub mpps: Option<f64>,
     /// The same in gigabits a second of Ethernet frames, without preamble, checksum and gap.
     pub gbps: Option<f64>,
-    /// The largest share of packets lost at 10 %, 50 % and 80 % of `mpps`; for `xdp-drop` and where nothing else was
+    /// The largest share of packets lost at 10 %, 50 % and 80 % of its own maximum; for `xdp-drop` and where nothing else was
     /// measured that of the flat-out runs.
     pub loss: Option<f64>,
-    /// Round trip at half of `mpps`, microseconds, all of them: median.
+    /// Round trip at half of its own maximum, microseconds, all of them: median.
     pub p50_us: Option<f64>,
     /// 90th percentile.
     pub p90_us: Option<f64>,
@@ -102,6 +102,11 @@ pub struct ScenarioReport {
     pub loss_free_mpps: Option<f64>,
     /// What each search found, of which `loss_free_mpps` is the median.
     pub loss_free_rounds: Vec<f64>,
+    /// The maximum of which loads in per cent are shares, but for the long runs: the smaller of `mpps` and `loss_free_mpps`,
+    /// of which the second is not always searched.
+    pub own_maximum_mpps: Option<f64>,
+    /// Packets lost while streams began, at half of a wanted rate, in all runs at a set rate together. They are in no other count.
+    pub start_lost: u64,
     /// Share of the packets sent flat out that did not come back.
     pub flat_out_loss: Option<f64>,
     /// Nanoseconds that the generator's core was busy for each packet flat out.
@@ -110,27 +115,29 @@ pub struct ScenarioReport {
     pub appliance_core_ns_per_packet: Option<f64>,
     /// `rss_mib` without the packet buffers.
     pub rss_without_buffers_mib: Option<f64>,
-    /// Round trips at 10 %, 50 % and 80 % of `mpps`.
+    /// Round trips at 10 %, 50 % and 80 % of its own maximum.
     pub latency: Vec<LatencyReport>,
     /// Whether its figures are not to be trusted.
     pub noisy: bool,
-    /// Why.
+    /// Why; and what else was lost or disturbed.
     pub why: Vec<String>,
 }
 
 /// Round trips at one load.
 #[derive(Clone, Debug, Serialize)]
 pub struct LatencyReport {
-    /// Share of the scenario's own maximum.
+    /// Share of [`ScenarioReport::own_maximum_mpps`].
     pub load: f64,
     /// Million packets a second that were wanted.
     pub wanted_mpps: f64,
     /// Million packets a second that were really sent, the median of the repeats.
     pub offered_mpps: f64,
-    /// Packets sent.
+    /// Packets sent at that load.
     pub sent: u64,
-    /// Packets that did not come back.
+    /// Packets of them that did not come back.
     pub lost: u64,
+    /// Packets lost before, while streams began.
+    pub start_lost: u64,
     /// Share of the packets due that the generator left out, for it was held up.
     pub left_out: f64,
     /// Packets that the lab's link refused on either way: as far as `lost` goes, they are not the appliance's fault.
@@ -159,10 +166,12 @@ pub struct LatencyReport {
 pub struct LatencyRound {
     /// Million packets a second that were really sent.
     pub offered_mpps: f64,
-    /// Packets sent.
+    /// Packets sent at that load.
     pub sent: u64,
-    /// Packets that did not come back.
+    /// Packets of them that did not come back.
     pub lost: u64,
+    /// Packets lost before, while streams began.
+    pub start_lost: u64,
     /// Share of the packets due that the generator left out.
     pub left_out: f64,
     /// All round trips.
@@ -182,6 +191,7 @@ impl LatencyReport {
             offered_mpps: of(|round| round.offered_mpps),
             sent: rounds.iter().map(|round| round.sent).sum(),
             lost: rounds.iter().map(|round| round.lost).sum(),
+            start_lost: rounds.iter().map(|round| round.start_lost).sum(),
             left_out: of(|round| round.left_out),
             link_lost: 0,
             raw: trips.raw(),
@@ -253,14 +263,14 @@ pub struct P99Pair {
     pub base_left_out: f64,
 }
 
-/// Long runs just below the maximum: the medians, and each run by itself.
+/// Long runs just below the maximum: what is lost in the worst of them, else the medians, and each run by itself.
 #[derive(Clone, Debug, Serialize)]
 pub struct SustainedReport {
     /// What ran.
     pub scenario: String,
-    /// Share of its maximum.
+    /// Share of that maximum.
     pub load: f64,
-    /// Which maximum: `loss-free` or `flat-out`.
+    /// Which maximum: `loss-free`, the median of its searches, or `flat-out` where these found nothing.
     pub of: &'static str,
     /// Million packets a second that were wanted.
     pub wanted_mpps: f64,
@@ -270,8 +280,10 @@ pub struct SustainedReport {
     pub seconds: f64,
     /// Packets sent.
     pub sent: u64,
-    /// Packets that did not come back.
+    /// Packets that did not come back in the worst run: what is to happen never is no matter of medians.
     pub lost: u64,
+    /// Packets lost before, while streams began, in all runs together.
+    pub start_lost: u64,
     /// Share of the packets due that the generator left out.
     pub left_out: f64,
     /// Packets that the lab's link refused on either way.
@@ -295,10 +307,12 @@ pub struct SustainedRound {
     pub offered_mpps: f64,
     /// For how long.
     pub seconds: f64,
-    /// Packets sent.
+    /// Packets sent at that load.
     pub sent: u64,
-    /// Packets that did not come back.
+    /// Packets of them that did not come back.
     pub lost: u64,
+    /// Packets lost before, while streams began.
+    pub start_lost: u64,
     /// Share of the packets due that the generator left out.
     pub left_out: f64,
     /// Packets that the lab's link refused on either way.
@@ -312,10 +326,11 @@ pub struct SustainedRound {
 }
 
 impl SustainedReport {
-    /// Runs of a scenario at a share of its flat-out maximum as one report; `None` of no run.
+    /// Runs of a scenario at a share of a maximum as one report; `None` of no run.
     pub fn new(
         scenario: &str,
         load: f64,
+        of_maximum: &'static str,
         wanted_pps: f64,
         rounds: Vec<SustainedRound>,
         reasons: Vec<String>,
@@ -326,12 +341,13 @@ impl SustainedReport {
         Some(SustainedReport {
             scenario: scenario.to_owned(),
             load,
-            of: "flat-out",
+            of: of_maximum,
             wanted_mpps: wanted_pps / 1e6,
             offered_mpps: of(|round| round.offered_mpps)?,
             seconds: of(|round| round.seconds)?,
             sent: count(|round| round.sent as f64)?,
-            lost: count(|round| round.lost as f64)?,
+            lost: rounds.iter().map(|round| round.lost).max()?,
+            start_lost: rounds.iter().map(|round| round.start_lost).sum(),
             left_out: of(|round| round.left_out)?,
             link_lost: count(|round| round.link_lost as f64)?,
             spoiled: rounds.iter().map(|round| round.spoiled).sum(),
@@ -419,6 +435,7 @@ pub(crate) mod tests {
             load,
             wanted_mpps: mpps * load,
             offered_mpps: mpps * load,
+            start_lost: 0,
             left_out: 0.001,
             median: Some(percentiles(p50)),
             sent: 1000,
@@ -466,9 +483,9 @@ pub(crate) mod tests {
             ratios: vec![ratio; 7],
             spread: Some(0.01),
             loss_free_ratio: Some(ratio - 0.01),
-            loss_free_ratios: vec![ratio - 0.01; 3],
+            loss_free_ratios: vec![ratio - 0.01; 7],
             loss_free_spread: Some(0.0),
-            loss_free_mpps: vec![(0.7, 0.8); 3],
+            loss_free_mpps: vec![(0.7, 0.8); 7],
             p99_ratio: Some(p99_ratio),
             p99_spread: Some(0.1),
             p99_rounds: Vec::new(),
@@ -488,14 +505,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn one_bad_run_of_three_does_not_speak_for_all_but_is_kept() {
+    fn the_worst_of_three_long_runs_speaks_for_all() {
         let of = |lost: &[u64]| {
             let rounds = lost.iter().copied().map(sustained).collect();
-            SustainedReport::new("inspect-50", 0.95, 0.72e6, rounds, Vec::new())
+            SustainedReport::new("inspect-50", 0.95, "loss-free", 0.72e6, rounds, Vec::new())
         };
         let report = of(&[0, 900, 0]).unwrap();
-        assert_eq!((report.lost, report.stalls, report.rounds[1].lost), (0, 6, 900));
-        assert_eq!((of(&[0, 900, 1]).unwrap().lost, of(&[0, 1]).unwrap().lost), (1, 1));
+        assert_eq!((report.lost, report.stalls, report.rounds[2].lost), (900, 6, 0));
+        assert_eq!((of(&[0, 0, 0]).unwrap().lost, of(&[0, 1]).unwrap().lost), (0, 1));
         assert!(of(&[]).is_none());
     }
 
@@ -505,6 +522,7 @@ pub(crate) mod tests {
             offered_mpps: 0.4,
             sent: 1000,
             lost: 1,
+            start_lost: 0,
             left_out: 0.01,
             raw: Some(percentiles(p50 * 2.0)),
             stall_free: Some(percentiles(p50)),
@@ -536,7 +554,14 @@ pub(crate) mod tests {
                 measured("inspect-10000", 0.70, 8.0),
             ],
             pairs: vec![pair("inspect-50", 0.95, 1.2), pair("inspect-10000", 0.875, 1.3)],
-            sustained: SustainedReport::new("inspect-50", 0.95, 0.72e6, vec![sustained(0), sustained(0)], Vec::new()),
+            sustained: SustainedReport::new(
+                "inspect-50",
+                0.95,
+                "loss-free",
+                0.72e6,
+                vec![sustained(0); 3],
+                Vec::new(),
+            ),
             flood: Some(FloodReport {
                 listed_mpps: 0.38,
                 listed_sent: 1_000_000,

@@ -21,7 +21,7 @@ use crate::statistics::{MOST_SPREAD, median};
 use crate::traffic::{Rate, Wish};
 
 /// What a measurement takes beside its traffic, about: making and removing the stage, waiting for figures to settle.
-const OVERHEAD: Duration = Duration::from_millis(1600);
+const OVERHEAD: Duration = Duration::from_millis(1400);
 
 /// Everything that belongs to a run under way.
 pub struct Run<'a> {
@@ -64,12 +64,13 @@ impl<'a> Run<'a> {
         for round in 0..self.plan.rounds.max(self.plan.pair_rounds) {
             self.flat_out(round)?;
         }
+        // What follows is at shares of a maximum, of which the one without loss is part.
+        search::search(&mut self)?;
         for round in 0..self.plan.latency_rounds {
             self.round_trips(round)?;
         }
         pairs::half_load(&mut self)?;
         let sustained = self.sustained()?;
-        search::search(&mut self)?;
         let flood = flood::measure(&mut self)?;
         let mut scenarios: Vec<ScenarioReport> = self.gathered.iter().map(Gathered::report).collect();
         let mut flood_report = None;
@@ -117,7 +118,11 @@ impl<'a> Run<'a> {
                     .first()
                     .map_or_else(String::new, |fault| format!("  FAULT: {fault}"));
                 let (mpps, lost) = (outcome.rate(scenario) / 1e6, outcome.lost(scenario));
-                eprintln!("{what} {}: {mpps:.3} Mpps, {lost} lost{flaw}", scenario.name);
+                let start = match outcome.start_lost {
+                    0 => String::new(),
+                    start => format!(", {start} lost while streams began"),
+                };
+                eprintln!("{what} {}: {mpps:.3} Mpps, {lost} lost{start}{flaw}", scenario.name);
             }
             Err(error) => eprintln!("{what} {}: {error:#}", scenario.name),
         }
@@ -137,12 +142,14 @@ impl<'a> Run<'a> {
         fits
     }
 
-    /// The maximum of a scenario, packets a second.
+    /// What is known of a scenario.
+    fn of(&self, name: &str) -> Option<&Gathered> {
+        self.gathered.iter().find(|gathered| gathered.scenario.name == name)
+    }
+
+    /// The maximum of which a scenario's loads are shares, packets a second: see [`Gathered::own_maximum`].
     pub(crate) fn maximum(&self, name: &str) -> Option<f64> {
-        self.gathered
-            .iter()
-            .find(|gathered| gathered.scenario.name == name)?
-            .maximum()
+        self.of(name)?.own_maximum()
     }
 
     /// Where a scenario is gathered, unless it cannot be measured here.
@@ -158,6 +165,7 @@ impl<'a> Run<'a> {
             wish: Wish::default(),
             prefixes: 0,
             warm_up: self.plan.warm_up,
+            settle: self.plan.settle,
             window: self.plan.window,
             round_trips: false,
             overload: true,
@@ -167,13 +175,14 @@ impl<'a> Run<'a> {
         let mut rates: Vec<(&str, f64)> = Vec::new();
         for scenario in self.plan.round(round) {
             let Some(place) = self.place(&scenario) else { continue };
-            if !self.has_time_for(&format!("{what} {}", scenario.name), self.plan.window) {
-                continue;
-            }
             let order = Order {
                 wish: Wish::of(&scenario, Rate::FlatOut),
+                warm_up: self.plan.warm_up_flat_out(scenario.streams),
                 ..order.clone()
             };
+            if !self.has_time_for(&format!("{what} {}", scenario.name), order.traffic()) {
+                continue;
+            }
             match (self.measure(&what, &scenario, &order), self.gathered.get_mut(place)) {
                 (Ok(outcome), Some(gathered)) => {
                     rates.extend(gathered.flat_out(&outcome).map(|rate| (scenario.name, rate)))
@@ -200,13 +209,13 @@ impl<'a> Run<'a> {
                     continue;
                 };
                 let what = format!("round {}, {:.0} % load,", round + 1, load * 100.0);
+                let offered = maximum * load;
+                let order = self.rated(&scenario, offered, self.plan.latency_window, true);
                 if !self.plan.loads(&scenario, round).contains(&load)
-                    || !self.has_time_for(&format!("{what} {}", scenario.name), self.plan.latency_window)
+                    || !self.has_time_for(&format!("{what} {}", scenario.name), order.traffic())
                 {
                     continue;
                 }
-                let offered = maximum * load;
-                let order = self.rated(&scenario, offered, self.plan.latency_window, true);
                 match (self.measure(&what, &scenario, &order), self.gathered.get_mut(place)) {
                     (Ok(outcome), Some(gathered)) => gathered.at_load(load, offered, &outcome)?,
                     (Err(error), _) => self.interruption(error, place)?,
@@ -222,7 +231,8 @@ impl<'a> Run<'a> {
         Order {
             wish: Wish::of(scenario, Rate::PacketsPerSecond(rate)),
             prefixes: 0,
-            warm_up: self.plan.warm_up,
+            warm_up: self.plan.warm_up_at(scenario.streams, rate),
+            settle: self.plan.settle,
             window,
             round_trips,
             overload: false,
@@ -241,10 +251,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// The maximum just below which the long runs are, and its name: the one without loss even where that is more than comes back
+    /// flat out, for it claims that nothing is lost.
+    fn sustainable(&self, scenario: &Scenario) -> Option<(f64, &'static str)> {
+        let gathered = self.of(scenario.name)?;
+        let loss_free = gathered.loss_free_maximum().map(|rate| (rate, "loss-free"));
+        loss_free.or_else(|| gathered.flat_out_maximum().map(|rate| (rate, "flat-out")))
+    }
+
     /// The long runs just below the maximum.
     fn sustained(&mut self) -> Result<Option<SustainedReport>> {
         let judged = Scenario::named(gate::JUDGED).filter(|scenario| self.plan.scenarios.contains(scenario));
-        let Some((scenario, maximum)) = judged.and_then(|scenario| Some((scenario, self.maximum(scenario.name)?)))
+        let Some((scenario, (maximum, of))) =
+            judged.and_then(|scenario| Some((scenario, self.sustainable(&scenario)?)))
         else {
             return Ok(None);
         };
@@ -253,14 +272,17 @@ impl<'a> Run<'a> {
         let (mut rounds, mut reasons) = (Vec::new(), Vec::new());
         for round in 0..self.plan.sustained_rounds {
             let what = format!("run {} at 95 %,", round + 1);
-            if !self.has_time_for(&what, self.plan.sustained) {
+            if !self.has_time_for(&what, order.traffic()) {
                 break;
             }
             match (self.measure(&what, &scenario, &order), self.place(&scenario)) {
-                (Ok(outcome), _) => {
+                (Ok(outcome), place) => {
+                    if let Some(gathered) = place.and_then(|place| self.gathered.get_mut(place)) {
+                        gathered.begun(&outcome);
+                    }
                     rounds.push(sustained_round(&scenario, &outcome));
                     // What is lost is told by number, and what the appliance says of it follows from it.
-                    if outcome.lost(&scenario) == 0 {
+                    if outcome.lost_nothing(&scenario) {
                         reasons.extend(outcome.faults);
                     }
                 }
@@ -268,7 +290,7 @@ impl<'a> Run<'a> {
                 (Err(_), None) => {}
             }
         }
-        let mut report = SustainedReport::new(scenario.name, SUSTAINED, wanted, rounds, reasons);
+        let mut report = SustainedReport::new(scenario.name, SUSTAINED, of, wanted, rounds, reasons);
         if let Some(report) = &mut report {
             report
                 .reasons
@@ -285,8 +307,9 @@ fn sustained_round(scenario: &Scenario, outcome: &Outcome) -> SustainedRound {
     SustainedRound {
         offered_mpps: outcome.offered() / 1e6,
         seconds: outcome.seconds,
-        sent: outcome.total_sent.listed,
+        sent: outcome.counted(scenario),
         lost: outcome.lost(scenario),
+        start_lost: outcome.start_lost,
         left_out: outcome.sent.left_out_share(),
         link_lost: outcome.total_sent.link_lost(),
         spoiled: back.altered + back.duplicated + back.reordered,

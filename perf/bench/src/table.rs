@@ -76,7 +76,7 @@ fn throughput(text: &mut String, report: &Report) {
     text.push_str(
         "\nMpps is what came back while more was sent than could (xdp-drop: what arrived), the median of the repeats; it is no \
          rate without loss, which has a column of its own: the highest that a search found. Gbit/s counts Ethernet frames without preamble and checksum. \
-         Loss is the largest at 10, 50 and 80 % of Mpps. CPU is the process' own, system calls included, where there is a \
+         Loss is the largest at 10, 50 and 80 % of the smaller of the two. CPU is the process' own, system calls included, where there is a \
          process, else all of the core's, making the packet included.\n",
     );
 }
@@ -120,7 +120,11 @@ fn latency(text: &mut String, report: &Report) {
     } else {
         "The stall probe could not run here: these are all round trips, the machine's stalls included."
     };
-    let _ = writeln!(text, "\n{which}");
+    let _ = writeln!(
+        text,
+        "\nLoads are shares of a scenario's own maximum, the smaller of Mpps and loss-free Mpps as far as it was searched. Streams begin at \
+         half of a load; what is lost then is counted apart. {which}"
+    );
 }
 
 fn five(trips: &Percentiles) -> String {
@@ -158,7 +162,7 @@ fn pairs(text: &mut String, report: &Report) {
         }
     }
     text.push_str(
-        "\nThe same rate is half of the smaller maximum of the two. Flat out, many streams have a gap at every packet: what \
+        "\nThe same rate is half of the smaller own maximum of the two. Flat out, many streams have a gap at every packet: what \
          inspecting sound streams costs is the ratio without loss.\n",
     );
 }
@@ -196,8 +200,8 @@ fn remarks(text: &mut String, report: &Report) {
     if let Some(run) = &report.sustained {
         let _ = writeln!(
             text,
-            "\n{} at {:.0} % of its {} maximum, {:.3} Mpps for {:.0} s, the median of {}: {} of {} lost (each: {}), {} not sent; in all {} \
-             altered, twice or out of order, {} stalls of the machine, {:.1} ms the longest.{}",
+            "\n{} at {:.0} % of its {} maximum, {:.3} Mpps for {:.0} s, the worst of {}: {} of {} lost (each: {}; while streams began: {}), \
+             {} not sent; in all {} altered, twice or out of order, {} stalls of the machine, {:.1} ms the longest.{}",
             run.scenario,
             run.load * 100.0,
             run.of,
@@ -211,6 +215,7 @@ fn remarks(text: &mut String, report: &Report) {
                 .map(|round| round.lost.to_string())
                 .collect::<Vec<_>>()
                 .join(", "),
+            run.start_lost,
             share(Some(run.left_out)),
             run.spoiled,
             run.stalls,
@@ -225,11 +230,11 @@ fn remarks(text: &mut String, report: &Report) {
     let noisy: Vec<String> = report
         .scenarios
         .iter()
-        .filter(|scenario| scenario.noisy)
+        .filter(|scenario| !scenario.why.is_empty())
         .map(|scenario| format!("{}: {}", scenario.name, scenario.why.join("; ")))
         .collect();
     if !noisy.is_empty() {
-        let _ = writeln!(text, "\nNoisy:\n- {}", noisy.join("\n- "));
+        let _ = writeln!(text, "\nDisturbed:\n- {}", noisy.join("\n- "));
     }
     if !report.cut.is_empty() {
         let _ = writeln!(text, "\nLeft out:\n- {}", report.cut.join("\n- "));
@@ -301,7 +306,7 @@ mod tests {
         assert_eq!(text.matches("| xdp-drop |").count(), 4, "{text}");
         for row in [
             "Mpps, flat out | 0.950 | 7",
-            "loss-free Mpps | 0.940 | 3",
+            "loss-free Mpps | 0.940 | 7",
             "p99, both at the same rate | 1.200 | 0",
         ] {
             assert!(
@@ -319,6 +324,7 @@ mod tests {
         report.why = vec!["steal".to_owned()];
         report.scenarios[0].status = Status::Failed;
         report.scenarios[0].reasons = vec!["49 streams".to_owned()];
+        report.scenarios[2].why = vec!["7 packets lost while streams began".to_owned()];
         report.scenarios[1] = ScenarioReport {
             name: "iptables".to_owned(),
             status: Status::Skipped,
@@ -326,6 +332,10 @@ mod tests {
             ..ScenarioReport::default()
         };
         let text = markdown(&report);
+        assert!(
+            text.contains("inspect-50: 7 packets lost while streams began"),
+            "{text}"
+        );
         assert!(
             text.contains("FAILED: 49 streams") && text.contains("skipped: no nat"),
             "{text}"

@@ -43,6 +43,15 @@ pub enum Rate {
     PacketsPerSecond(f64),
 }
 
+impl From<Rate> for load::Rate {
+    fn from(rate: Rate) -> load::Rate {
+        match rate {
+            Rate::FlatOut => load::Rate::FlatOut,
+            Rate::PacketsPerSecond(rate) => load::Rate::PacketsPerSecond(rate),
+        }
+    }
+}
+
 /// What shall be sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wish {
@@ -94,12 +103,17 @@ impl Wish {
         crate::scenario::extend_policy(&text, subject, prefixes)
     }
 
-    /// Begins to send from the load balancer's interface.
+    /// Begins to send from the load balancer's interface, at `begin` packets a second until [`Running::set_rate`], or at the
+    /// wanted rate.
     ///
     /// # Errors
     /// What the generator says.
-    pub fn start(&self, lb: &Namespace, kind: GeneratorKind) -> Result<Running> {
-        let (lane, load) = (lane(), self.load(kind));
+    pub fn start(&self, lb: &Namespace, kind: GeneratorKind, begin: Option<f64>) -> Result<Running> {
+        let load = Load {
+            begin_rate: begin,
+            ..self.load(kind)
+        };
+        let lane = lane();
         let generator = lb.run_in(|| Generator::start(&lane, &load))?;
         Ok(Running(generator.context("cannot start the generator")?))
     }
@@ -112,10 +126,7 @@ impl Wish {
                 (true, 0) => Unlisted::None,
                 (true, per_listed) => Unlisted::Beside { per_listed },
             },
-            rate: match self.rate {
-                Rate::FlatOut => load::Rate::FlatOut,
-                Rate::PacketsPerSecond(rate) => load::Rate::PacketsPerSecond(rate),
-            },
+            rate: self.rate.into(),
             generator: match kind {
                 GeneratorKind::Kernel => load::GeneratorKind::Kernel,
                 GeneratorKind::AfXdp => load::GeneratorKind::AfXdp,
@@ -204,6 +215,24 @@ impl Running {
     /// State that cannot be read.
     pub fn sent(&self) -> Result<Sent> {
         Ok(self.0.sent()?.into())
+    }
+
+    /// Sends nothing until [`Running::set_rate`]. On return what was sent is final, though not all of it may be back.
+    ///
+    /// # Errors
+    /// What the generator says.
+    pub fn hold(&self) -> Result<()> {
+        self.0.hold().context("cannot hold the generator")
+    }
+
+    /// Goes on at this rate, with a schedule that begins now.
+    ///
+    /// # Errors
+    /// What the generator says.
+    pub fn set_rate(&self, rate: Rate) -> Result<()> {
+        self.0
+            .set_rate(rate.into())
+            .context("cannot change the generator's rate")
     }
 
     /// Stops and returns what was sent in all.

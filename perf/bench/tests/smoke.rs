@@ -28,6 +28,7 @@ fn order(scenario: &Scenario, packets_per_second: f64) -> Order {
         wish: Wish::of(scenario, Rate::PacketsPerSecond(packets_per_second)),
         prefixes: 0,
         warm_up: Duration::from_millis(50),
+        settle: Duration::from_millis(50),
         window: Duration::from_millis(300),
         round_trips: true,
         overload: false,
@@ -46,7 +47,13 @@ fn what_was_sent_came_back_or_is_lost() {
     assert!(outcome.total_sent.listed > 0, "nothing was sent");
     assert_eq!(
         outcome.total_sent.listed,
-        outcome.total_received.listed + outcome.lost(&scenario)
+        outcome.total_received.listed + outcome.start_lost + outcome.lost(&scenario)
+    );
+    // What came before the window is in books of its own.
+    assert!(outcome.start_sent > 0 && outcome.start_sent < outcome.total_sent.listed);
+    assert_eq!(
+        outcome.start_sent + outcome.counted(&scenario),
+        outcome.total_sent.listed
     );
     // Everything that was sent reached the other end, and what did not come back is what the link refused.
     assert_eq!(
@@ -71,6 +78,10 @@ fn what_is_dropped_is_all_lost_and_all_counted() {
         .expect("measured");
     assert_eq!(outcome.faults, Vec::<String>::new());
     assert_eq!(outcome.total_received.packets, 0);
+    assert_eq!(
+        outcome.start_lost + outcome.lost(&scenario),
+        outcome.total_sent.not_delivered
+    );
     assert_eq!(
         outcome.total_sent.listed,
         outcome.total_arrived + outcome.total_sent.not_delivered
@@ -103,12 +114,19 @@ fn the_program_leaves_its_three_files_and_nothing_else() {
         "gbps",
         "loss",
         "p50_us",
+        "p90_us",
+        "p99_us",
         "p999_us",
         "max_us",
         "cpu_ns_per_packet",
     ] {
         assert!(scenario[key].is_number(), "{key}: {scenario}");
     }
+    // No process, and one repeat alone: there, and nothing.
+    for key in ["rss_mib", "spread"] {
+        assert!(scenario.get(key).is_some_and(Value::is_null), "{key}: {scenario}");
+    }
+    assert!(report["machine"].is_object());
     assert!(read("latest.svg").starts_with("<svg") && read("latest.md").contains("xdp-tx"));
 }
 

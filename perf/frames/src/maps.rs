@@ -50,15 +50,19 @@ pub struct Control {
     pub listed: u32,
     /// Not 0: send nothing more.
     pub stop: u32,
-    /// Keeps the size a multiple of 8.
+    /// Keeps what follows in one word.
     pub padding: u32,
+    /// Not 0: send nothing for now. In one word with `change`, so that a generator in the kernel sees both or neither.
+    pub held: u32,
+    /// How often anything of this was changed: what was due before a change is forgotten.
+    pub change: u32,
 }
 
 /// How far the generator is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Progress {
-    /// When the next frame is due, nanoseconds; 0 before the first.
+    /// When the next frame is due, nanoseconds; 0 before the first, of all or since a change.
     pub due: u64,
     /// Fraction of it in 1/2^32.
     pub due_fraction: u64,
@@ -76,8 +80,8 @@ pub struct Progress {
     pub round: u32,
     /// Unlisted frames still to send before the next listed one.
     pub unlisted_left: u32,
-    /// Keeps the size a multiple of 8.
-    pub padding: u32,
+    /// [`Control::change`] as the generator last saw it: all that it did before is counted here by then.
+    pub change: u32,
 }
 
 /// Sub-buckets of an octave: a resolution of 1/64 = 1.6%.

@@ -19,9 +19,18 @@ pub struct Turn {
 /// Whether a frame is due at that time (CLOCK_MONOTONIC, nanoseconds), which then counts as made.
 #[inline(always)]
 pub fn due(control: &Control, progress: &mut Progress, time: u64) -> bool {
+    if progress.change != control.change {
+        // Another rate has a schedule of its own, which begins now: nothing is late in it.
+        progress.change = control.change;
+        progress.due = 0;
+        progress.due_fraction = 0;
+    }
     let sent = progress.listed.wrapping_add(progress.unlisted);
     if control.stop != 0 || time >= control.deadline || sent >= control.limit {
         progress.done = 1;
+        return false;
+    }
+    if control.held != 0 {
         return false;
     }
     if control.interval == 0 {
@@ -127,6 +136,48 @@ mod tests {
         // And on it goes at the old pace, without a debt.
         let more = burst(&control, &mut progress, 10_001_000 + 33_334);
         assert!((9..=11).contains(&more), "ten more: {more}");
+    }
+
+    #[test]
+    fn a_change_of_rate_owes_nothing_and_a_hold_sends_nothing() {
+        let (mut control, mut progress) = (paced(), Progress::default());
+        control.interval = 1_000_000 << 32;
+        assert_eq!(burst(&control, &mut progress, 1_000), 1);
+        // 300 times as fast: from the moment at which it is seen, and not since the last frame.
+        control = Control { change: 1, ..paced() };
+        assert_eq!(burst(&control, &mut progress, 900_000), 1);
+        assert_eq!(burst(&control, &mut progress, 900_000 + 33_334), 10);
+        control = Control {
+            held: 1,
+            change: 2,
+            ..control
+        };
+        assert_eq!(burst(&control, &mut progress, 50_000_000), 0);
+        assert_eq!((progress.change, progress.done), (2, 0), "seen, and not the end");
+        control = Control {
+            held: 0,
+            change: 3,
+            ..control
+        };
+        assert_eq!(burst(&control, &mut progress, 90_000_000), 1);
+        assert_eq!(burst(&control, &mut progress, 90_000_000 + 33_334), 10);
+        assert_eq!(progress.left_out, 0);
+        // Held or not, the end is the end.
+        control.held = 1;
+        control.stop = 1;
+        assert_eq!((burst(&control, &mut progress, 91_000_000), progress.done), (0, 1));
+    }
+
+    #[test]
+    fn a_slower_rate_does_not_wait_for_what_the_faster_one_owes() {
+        let (mut control, mut progress) = (paced(), Progress::default());
+        burst(&control, &mut progress, 1_000);
+        control.interval = 1_000_000 << 32;
+        control.change = 1;
+        let made: u64 = (0..=10)
+            .map(|turn| burst(&control, &mut progress, 5_000_000 + turn * 1_000_000))
+            .sum();
+        assert_eq!((made, progress.left_out), (11, 0));
     }
 
     #[test]

@@ -92,15 +92,8 @@ fn v4(packet: &[u8]) -> Option<Tuple> {
     let destination: [u8; 4] = *packet.get(16..)?.first_chunk()?;
     // More-fragments flag or a fragment offset.
     let fragment = word(packet, 6)? & 0x3fff != 0;
-    let (source_port, destination_port) = ports(protocol, fragment, packet.get(header..)?)?;
-    let (source, destination) = (Ipv4Addr::from(source).into(), Ipv4Addr::from(destination).into());
-    Some(Tuple {
-        protocol,
-        source,
-        source_port,
-        destination,
-        destination_port,
-    })
+    let addresses = (Ipv4Addr::from(source).into(), Ipv4Addr::from(destination).into());
+    tuple(protocol, addresses, fragment, packet.get(header..)?)
 }
 
 fn v6(packet: &[u8]) -> Option<Tuple> {
@@ -122,8 +115,18 @@ fn v6(packet: &[u8]) -> Option<Tuple> {
         protocol = *packet.get(at)?;
         at += length;
     }
-    let (source_port, destination_port) = ports(protocol, fragment, packet.get(at..)?)?;
-    let (source, destination) = (Ipv6Addr::from(source).into(), Ipv6Addr::from(destination).into());
+    let addresses = (Ipv6Addr::from(source).into(), Ipv6Addr::from(destination).into());
+    tuple(protocol, addresses, fragment, packet.get(at..)?)
+}
+
+/// The tuple of a packet with these addresses, sender first; `transport` is what comes after the IP headers.
+fn tuple(protocol: u8, addresses: (IpAddr, IpAddr), fragment: bool, transport: &[u8]) -> Option<Tuple> {
+    let (source_port, destination_port) = if fragment || !matches!(protocol, TCP | UDP) {
+        (0, 0)
+    } else {
+        (word(transport, 0)?, word(transport, 2)?)
+    };
+    let (source, destination) = addresses;
     Some(Tuple {
         protocol,
         source,
@@ -131,13 +134,6 @@ fn v6(packet: &[u8]) -> Option<Tuple> {
         destination,
         destination_port,
     })
-}
-
-fn ports(protocol: u8, fragment: bool, transport: &[u8]) -> Option<(u16, u16)> {
-    if fragment || !matches!(protocol, TCP | UDP) {
-        return Some((0, 0));
-    }
-    Some((word(transport, 0)?, word(transport, 2)?))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The system underneath: AF_PACKET sockets, TUN devices, the clock. The `unsafe` of this crate lives here.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::mem::{size_of, zeroed};
@@ -184,12 +183,7 @@ fn set_option(fd: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc
 
 /// Binds to an interface's IPv4 frames and returns its Ethernet address.
 fn bind(fd: &OwnedFd, interface: &str) -> io::Result<[u8; 6]> {
-    let name = CString::new(interface)?;
-    // SAFETY: `name` is a NUL-terminated string that lives through the call, which only reads it.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    if index == 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let index = rustix::net::netdevice::name_to_index(fd, interface)?;
     // SAFETY: `sockaddr_ll` is plain data for which all zeroes is a valid value.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;

@@ -1,6 +1,5 @@
 //! The generator over an AF_XDP socket: the same frames, written in user space.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,10 +18,11 @@ const BURST: usize = 32;
 /// How long to wait for a queue that somebody has just left.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     progress: Mutex<Progress>,
-    stop: AtomicBool,
+    /// Read before every burst.
+    control: Mutex<Control>,
 }
 
 struct UserSource(Arc<State>);
@@ -33,7 +33,14 @@ impl Source for UserSource {
     }
 
     fn stop(&self) {
-        self.0.stop.store(true, Ordering::Release);
+        locked(&self.0.control).stop = 1;
+    }
+
+    fn alter(&self, alter: &dyn Fn(&mut Control)) -> Result<u32> {
+        let mut control = locked(&self.0.control);
+        alter(&mut control);
+        control.change = control.change.wrapping_add(1);
+        Ok(control.change)
     }
 }
 
@@ -46,23 +53,22 @@ pub(crate) fn start(lane: &Lane, load: &Load, planned: Planned, progress: Progre
     let (socket, _) = Socket::open(&config, PATIENCE).map_err(|error| Error::Socket(error.to_string()))?;
     let state = Arc::new(State {
         progress: Mutex::new(progress),
-        ..State::default()
+        control: Mutex::new(control(load)),
     });
     let run = Arc::clone(&state);
     let core = lane.core;
-    let control = control(load);
     let thread = spawn("generate", move || {
         pin(core)?;
-        generate(&run, socket, &planned, control)
+        generate(&run, socket, &planned)
     })?;
     Ok((Box::new(UserSource(state)), vec![thread]))
 }
 
-fn generate(state: &State, mut socket: Socket, planned: &Planned, mut control: Control) -> Result<()> {
+fn generate(state: &State, mut socket: Socket, planned: &Planned) -> Result<()> {
     let mut progress = *locked(&state.progress);
     let mut frame = planned.template.clone();
     while progress.done == 0 {
-        control.stop = u32::from(state.stop.load(Ordering::Acquire));
+        let control = *locked(&state.control);
         let burst = burst(&mut socket, planned, &control, &mut progress, &mut frame);
         if burst > 0 || socket.frames().transmit > 0 {
             socket.flush().map_err(|error| Error::Socket(error.to_string()))?;

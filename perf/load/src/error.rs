@@ -42,6 +42,9 @@ pub enum Error {
     /// An AF_XDP socket cannot be had.
     #[error("{0}")]
     Socket(String),
+    /// The generator has not noticed a change in time.
+    #[error("the generator did not notice in time that it shall do something else")]
+    Unmoved,
     /// The generator's thread panicked.
     #[error("the generator's thread panicked")]
     Panicked,

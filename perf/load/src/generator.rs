@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::thread::CpuSet;
 use rustix::time::{ClockId, clock_gettime};
@@ -19,6 +19,10 @@ use crate::{af_xdp, kernel};
 const CATCH_UP_FRAMES: f64 = 32.0;
 /// The same as time, for high rates, at which a core is often away for some ten frames.
 const CATCH_UP: Duration = Duration::from_micros(50);
+/// How long a generator may take to notice a change: it looks before every frame, but may have to share its core.
+const NOTICE: Duration = Duration::from_secs(5);
+/// How often is looked whether it has.
+const LOOK: Duration = Duration::from_micros(200);
 
 /// Makes loads.
 #[derive(Debug)]
@@ -60,6 +64,8 @@ pub(crate) trait Source: Send + Sync {
     fn progress(&self) -> Result<Progress>;
     /// Asks it to end soon.
     fn stop(&self);
+    /// Makes it do something else, that it ends included if that was asked for before; returns the number of the change.
+    fn alter(&self, alter: &dyn Fn(&mut Control)) -> Result<u32>;
 }
 
 /// A generator at work; stopped when dropped.
@@ -93,6 +99,41 @@ impl Running {
                 stream: progress.stream,
             },
         })
+    }
+
+    /// Goes on at another rate, also after a hold. The new schedule begins when the generator notices, which it has on return:
+    /// nothing is late in it, nothing is made up for, and nothing is counted as left out.
+    ///
+    /// # Errors
+    /// A rate that cannot be had, or a generator that does not notice.
+    pub fn set_rate(&self, rate: Rate) -> Result<()> {
+        rate.validate()?;
+        self.alter(&|control: &mut Control| {
+            (control.interval, control.patience) = (interval(rate), patience(rate).as_nanos() as u64);
+            control.held = 0;
+        })
+    }
+
+    /// Sends nothing until [`Running::set_rate`]. On return nothing more is made, so that what [`Running::sent`] says stays true;
+    /// frames may still be on their way.
+    ///
+    /// # Errors
+    /// A generator that does not notice.
+    pub fn hold(&self) -> Result<()> {
+        self.alter(&|control: &mut Control| control.held = 1)
+    }
+
+    /// Changes what is done and waits until the generator has noticed, or has ended.
+    fn alter(&self, alter: &dyn Fn(&mut Control)) -> Result<()> {
+        let change = self.source.alter(alter)?;
+        let begin = Instant::now();
+        while self.source.progress()?.change != change && !self.is_finished() {
+            if begin.elapsed() > NOTICE {
+                return Err(Error::Unmoved);
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// Whether it has ended by itself: packets or seconds are used up, or it failed.
@@ -142,17 +183,22 @@ pub(crate) fn control(load: &Load) -> Control {
     };
     let seconds = load.seconds.unwrap_or(MAX_SECONDS).min(MAX_SECONDS);
     Control {
-        interval: match load.rate {
-            Rate::FlatOut => 0,
-            // At least one part: 0 would be flat out.
-            Rate::PacketsPerSecond(rate) => ((1e9 / rate * 4_294_967_296.0) as u64).max(1),
-        },
+        interval: interval(load.begins_with()),
         deadline: monotonic().saturating_add(Duration::from_secs_f64(seconds).as_nanos() as u64),
         limit: load.packets.unwrap_or(u64::MAX),
-        patience: patience(load.rate).as_nanos() as u64,
+        patience: patience(load.begins_with()).as_nanos() as u64,
         unlisted_each,
         listed,
         ..Control::default()
+    }
+}
+
+/// Time between two frames, as [`Control::interval`]. Rates of less than one in four seconds are that.
+fn interval(rate: Rate) -> u64 {
+    match rate {
+        Rate::FlatOut => 0,
+        // At least one part: 0 would be flat out.
+        Rate::PacketsPerSecond(rate) => ((1e9 / rate * 4_294_967_296.0) as u64).max(1),
     }
 }
 

@@ -68,6 +68,25 @@ impl Source for KernelSource {
         // Were this to fail, the signal still ends the run a little later.
         let _ = control.0.set(0, value, 0);
     }
+
+    fn alter(&self, alter: &dyn Fn(&mut Control)) -> Result<u32> {
+        let mut control = locked(&self.0.control);
+        let old = control.1;
+        let mut new = old;
+        alter(&mut new);
+        // The program may read a value while it is written. So the rate is there before the word that makes it count.
+        let first = Control {
+            held: old.held,
+            change: old.change,
+            ..new
+        };
+        control.0.set(0, Value(first), 0)?;
+        control.1 = first;
+        new.change = old.change.wrapping_add(1);
+        control.0.set(0, Value(new), 0)?;
+        control.1 = new;
+        Ok(new.change)
+    }
 }
 
 /// Loads the generator, fills its maps and starts it.

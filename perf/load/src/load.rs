@@ -72,6 +72,9 @@ pub struct Load {
     pub unlisted: Unlisted,
     /// How fast.
     pub rate: Rate,
+    /// Packets a second with which it begins, until [`crate::Running::set_rate`] says otherwise; `None`: `rate`. What else
+    /// follows from a rate, batches and the streams' own time, follows from `rate` all along.
+    pub begin_rate: Option<f64>,
     /// Who makes it.
     pub generator: GeneratorKind,
     /// TS packets in a datagram, 1 to 7.
@@ -115,6 +118,7 @@ impl Default for Load {
             streams: 1,
             unlisted: Unlisted::None,
             rate: Rate::FlatOut,
+            begin_rate: None,
             generator: GeneratorKind::Kernel,
             ts_packets: 7,
             stream_rate: None,
@@ -132,7 +136,26 @@ impl Default for Load {
     }
 }
 
+impl Rate {
+    /// Whether it can be had.
+    ///
+    /// # Errors
+    /// [`Error::Load`] says what cannot.
+    pub(crate) fn validate(self) -> Result<()> {
+        match self {
+            Rate::FlatOut => Ok(()),
+            Rate::PacketsPerSecond(rate) if rate.is_finite() && rate > 0.0 && rate <= 1e8 => Ok(()),
+            Rate::PacketsPerSecond(_) => Err(Error::Load("a rate above 0 and up to 100 million packets a second")),
+        }
+    }
+}
+
 impl Load {
+    /// The rate with which it begins.
+    pub(crate) fn begins_with(&self) -> Rate {
+        self.begin_rate.map_or(self.rate, Rate::PacketsPerSecond)
+    }
+
     /// Whether it can be made.
     ///
     /// # Errors
@@ -145,9 +168,8 @@ impl Load {
         if self.ts_packets == 0 || self.ts_packets as usize > MAX_TS_PACKETS {
             return Err(Error::Load("1 to 7 TS packets in a datagram"));
         }
-        if matches!(self.rate, Rate::PacketsPerSecond(rate) if !sound(rate) || rate > 1e8) {
-            return Err(Error::Load("a rate above 0 and up to 100 million packets a second"));
-        }
+        self.rate.validate()?;
+        self.begins_with().validate()?;
         if self.stream_rate.is_some_and(|rate| !sound(rate)) || self.seconds.is_some_and(|seconds| !sound(seconds)) {
             return Err(Error::Load("a stream's rate and a run's seconds are above 0"));
         }
@@ -199,7 +221,7 @@ pub struct Sent {
     /// Frames sent back that this end's link refused before the collector saw them.
     pub not_collected: u64,
     /// Frames that were due and left out, since the generator was late by more than it makes up for at once: 32 frames or 50 us,
-    /// whichever is more. Streams do not miss them: the next frame has the next number.
+    /// whichever is more. A change of rate and a hold leave nothing out. Streams do not miss them: the next frame has the next number.
     pub left_out: u64,
     /// Where a load goes on from here.
     pub next: Position,

@@ -208,41 +208,38 @@ fn stopped() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn print_sent(sent: &Sent, took: Duration) {
+/// A direction's packets and bytes with what they are in a second, and what is told apart of them.
+fn print_direction(name: &str, packets: u64, bytes: u64, took: Duration, counts: &[(&str, u64)]) {
     let seconds = took.as_secs_f64();
     println!(
-        "sent         {:>14}  {:.3} Mpps  {:.3} Gbit/s",
-        sent.packets,
-        sent.packets as f64 / seconds / 1e6,
-        sent.bytes as f64 * 8.0 / seconds / 1e9
+        "{name:<13}{packets:>14}  {:.3} Mpps  {:.3} Gbit/s",
+        packets as f64 / seconds / 1e6,
+        bytes as f64 * 8.0 / seconds / 1e9
     );
-    for (name, count) in [
-        ("of unlisted", sent.unlisted),
-        ("not delivered", sent.not_delivered),
-        ("not collected", sent.not_collected),
-        ("left out", sent.left_out),
-    ] {
+    for (name, count) in counts {
         println!("{name:<13}{count:>14}");
     }
 }
 
+fn print_sent(sent: &Sent, took: Duration) {
+    let counts = [
+        ("of unlisted", sent.unlisted),
+        ("not delivered", sent.not_delivered),
+        ("not collected", sent.not_collected),
+        ("left out", sent.left_out),
+    ];
+    print_direction("sent", sent.packets, sent.bytes, took, &counts);
+}
+
 fn print_received(received: &Received, took: Duration) {
-    let seconds = took.as_secs_f64();
-    println!(
-        "received     {:>14}  {:.3} Mpps  {:.3} Gbit/s",
-        received.packets,
-        received.packets as f64 / seconds / 1e6,
-        received.bytes as f64 * 8.0 / seconds / 1e9
-    );
-    for (name, count) in [
+    let counts = [
         ("of unlisted", received.unlisted),
         ("lost", received.lost),
         ("reordered", received.reordered),
         ("duplicated", received.duplicated),
         ("altered", received.altered),
-    ] {
-        println!("{name:<13}{count:>14}");
-    }
+    ];
+    print_direction("received", received.packets, received.bytes, took, &counts);
     for part in Part::ALL {
         let count = received.altered_part(part);
         if count > 0 {

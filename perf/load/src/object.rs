@@ -4,7 +4,6 @@ use aya::maps::{Array, Map, MapData};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramFd, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use rustix::net::{AddressFamily, SocketType};
 
 use crate::error::{Error, Result};
 use crate::sys::Value;
@@ -73,10 +72,8 @@ impl Programs {
 
 /// The index of an interface of the caller's network namespace.
 pub(crate) fn interface_index(interface: &str) -> Result<u32> {
-    let what = || format!("looking for interface {interface}");
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
-    let socket = socket.map_err(|source| Error::io(what(), source))?;
-    rustix::net::netdevice::name_to_index(&socket, interface).map_err(|source| Error::io(what(), source))
+    tidegate_lab::interface_index(interface)
+        .map_err(|source| Error::io(format!("looking for interface {interface}"), source))
 }
 
 /// Writes every value of a table, from the first on.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_lab::{MacAddr, Namespace, VethEnd, veth};
 use tidegate_load::{
-    Collector, Generator, GeneratorKind, Lane, Load, Part, Peer, PeerProgram, Protocol, Rate, Received, Sent, Unlisted,
+    Collector, Generator, GeneratorKind, Lane, Load, Part, Peer, PeerProgram, Protocol, Rate, Received, Running, Sent,
+    Unlisted,
 };
 
 /// Far longer than any of these loads take on a busy machine.
@@ -197,6 +198,63 @@ fn a_load_that_goes_on_continues_its_streams() {
     });
     let (sent, received) = outcome.expect("the namespace").expect("the load");
     assert_sound(&sent, &received);
+}
+
+/// Frames a second that are due within a while: those that a busy machine has no time for are among them.
+fn due_in_a_while(running: &Running) -> tidegate_load::Result<f64> {
+    let due = || running.sent().map(|sent| sent.packets + sent.left_out);
+    let (begin, before) = (Instant::now(), due()?);
+    std::thread::sleep(Duration::from_millis(500));
+    Ok((due()? - before) as f64 / begin.elapsed().as_secs_f64())
+}
+
+#[test]
+fn a_running_load_changes_its_rate_and_is_held_and_loses_nothing() {
+    for generator in [GeneratorKind::Kernel, GeneratorKind::AfXdp] {
+        let link = Link::new();
+        let peer = link.far.run_in(|| Peer::attach("eth0", PeerProgram::Reflect));
+        let _peer = peer.expect("the namespace").expect("the stand-in");
+        let outcome = link.near.run_in(|| {
+            let endless = Load {
+                streams: 50,
+                rate: Rate::PacketsPerSecond(40_000.0),
+                begin_rate: Some(5_000.0),
+                generator,
+                ..Load::default()
+            };
+            let collector = Collector::attach(&link.lane, &endless)?;
+            let running = Generator::start(&link.lane, &endless)?;
+            let begin = Instant::now();
+            while running.sent()?.packets == 0 && begin.elapsed() < LIMIT {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let slow = due_in_a_while(&running)?;
+            running.hold()?;
+            let held = running.sent()?;
+            std::thread::sleep(Duration::from_millis(50));
+            let (still, back) = (running.sent()?, collector.read()?);
+            assert_eq!(still.packets, held.packets, "held");
+            assert_eq!(back.listed + held.not_delivered + held.not_collected, held.listed);
+            running.set_rate(endless.rate)?;
+            let fast = due_in_a_while(&running)?;
+            assert!(
+                running.set_rate(Rate::PacketsPerSecond(0.0)).is_err(),
+                "no rate at all is a hold"
+            );
+            let begin = Instant::now();
+            let sent = running.stop()?;
+            assert!(
+                begin.elapsed() < Duration::from_secs(2),
+                "a changed load can be stopped"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+            // Eight times as many, give or take when a busy machine last let the generator count.
+            assert!(fast > slow * 3.0 && fast < slow * 20.0, "{slow} and {fast} a second");
+            tidegate_load::Result::Ok((sent, collector.read()?))
+        });
+        let (sent, received) = outcome.expect("the namespace").expect("the load");
+        assert_sound(&sent, &received);
+    }
 }
 
 #[test]

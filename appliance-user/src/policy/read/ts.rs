@@ -74,9 +74,7 @@ fn read_continuity(ts: &Fields<'_, '_>, out: &mut Collector<'_>) -> ContinuityLi
     let pids = plain(limit.items("ignore_pids", out, |v| value::integer::<u16>(v, 0..=8191)));
     let (on_exceed, hold) = read_action(&limit, out);
     let read = ContinuityLimit {
-        max_incidents: limit
-            .value("max_incidents", out, |v| value::integer(v, 0..=u64::from(u32::MAX)))
-            .unwrap_or(defaults.max_incidents),
+        max_incidents: read_count(&limit, "max_incidents", defaults.max_incidents, out),
         window: read_window(&limit, &WINDOW, defaults.window, out),
         on_exceed,
         hold,
@@ -102,9 +100,7 @@ fn read_network_loss(ts: &Fields<'_, '_>, protocol: Option<Protocol>, out: &mut 
     }
     let (on_exceed, hold) = read_action(&limit, out);
     LossLimit {
-        max_packets: limit
-            .value("max_packets", out, |v| value::integer(v, 0..=u64::from(u32::MAX)))
-            .unwrap_or(defaults.max_packets),
+        max_packets: read_count(&limit, "max_packets", defaults.max_packets, out),
         window: read_window(&limit, &WINDOW, defaults.window, out),
         on_exceed,
         hold,
@@ -116,6 +112,13 @@ fn read_action(limit: &Fields<'_, '_>, out: &mut Collector<'_>) -> (OnExceed, Du
     let on_exceed = limit.value("on_exceed", out, |v| value::choice(v, &ON_EXCEED));
     let hold = limit.value("hold", out, |v| value::duration(v, &HOLD));
     (on_exceed.unwrap_or_default(), hold.unwrap_or(rule::HOLD))
+}
+
+/// How many of something a limit lets pass.
+fn read_count(limit: &Fields<'_, '_>, key: &str, default: u32, out: &mut Collector<'_>) -> u32 {
+    limit
+        .value(key, out, |v| value::integer(v, 0..=u64::from(u32::MAX)))
+        .unwrap_or(default)
 }
 
 fn read_window(

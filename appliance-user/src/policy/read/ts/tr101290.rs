@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{WINDOW, read_action, read_window};
+use super::{WINDOW, read_action, read_count, read_window};
 use crate::policy::diagnostic::{Collector, Problem};
 use crate::policy::fields::Fields;
 use crate::policy::rule::{Tr101290Limit, Tr101290Thresholds};
@@ -66,9 +66,7 @@ pub(super) fn read(ts: &Fields<'_, '_>, out: &mut Collector<'_>) -> Tr101290Limi
     let (on_exceed, hold) = read_action(&limit, out);
     Tr101290Limit {
         priority,
-        max_violations: limit
-            .value("max_violations", out, |v| value::integer(v, 0..=u64::from(u32::MAX)))
-            .unwrap_or(defaults.max_violations),
+        max_violations: read_count(&limit, "max_violations", defaults.max_violations, out),
         window: read_window(&limit, &WINDOW, defaults.window, out),
         on_exceed,
         hold,
