@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod command;
+mod counters;
 mod error;
 mod namespace;
 mod process;
@@ -18,6 +19,7 @@ mod wait;
 mod xdp_pass;
 
 pub use command::{require_root, run};
+pub use counters::DeviceCounters;
 pub use error::{Error, Result};
 pub use namespace::Namespace;
 pub use process::Process;
