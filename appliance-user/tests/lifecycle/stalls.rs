@@ -29,10 +29,8 @@ fn a_stall_is_bypassed_and_its_backlog_discarded() {
         thread::sleep(STALL / 2);
         let arrived = stream.arrived();
         thread::sleep(STALL / 2);
-        assert!(
-            stream.arrived() > arrived,
-            "nothing flows 250 ms after the stop, with a heartbeat of 80 ms"
-        );
+        // While the worker is stopped. Waited for: on a busy machine the lab itself may not run for so long.
+        wait_until("the stream flows without a worker", SOON, || stream.arrived() > arrived).expect("flows");
         process.signal(Signal::CONT).expect("continued");
         wait_until("the end of the bypass is told", SOON, || {
             !site.told("bypass-left").is_empty()
