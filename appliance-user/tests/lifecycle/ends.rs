@@ -10,13 +10,61 @@ use crate::bench::{SOON, Site, drops, number, over_queues};
 use crate::feed::{Lab, Stream};
 use crate::stalls::SWAPPED;
 
-/// What the rings and a heartbeat of 80 ms may cost at 2,000 packets a second when a process is killed.
-const KILL_COST: u64 = 200;
-
 /// SIGKILL; returns when it is dead.
 fn kill(process: &mut Process) {
     process.signal(Signal::KILL).expect("killed");
     process.wait(SOON).expect("dead");
+}
+
+/// What a process that was killed took with it.
+#[derive(Debug)]
+struct Taken {
+    /// Packets that it had discarded by its last books, after stalls of its own: nobody tells of them any more.
+    discarded: u64,
+    /// Packets at most that it held, or that came to it, between those books and its death: its rings and its last counts
+    /// went with it.
+    unsettled: u64,
+}
+
+/// SIGKILL right behind a last look at the process's books. On a busy machine the process has stalls of its own before, and
+/// time may pass and a queue in front of the appliance may empty itself between look and death: no fixed number of packets
+/// bounds what is in the rings, what was offered and not decided on does.
+fn kill_after_a_look(lab: &Lab, site: &Site<'_>, process: &mut Process) -> Taken {
+    // Before the look, so that no packet is between the two counts.
+    let offered = lab.offered();
+    let status = site.status();
+    kill(process);
+    let kernel = [
+        "packets/passed",
+        "packets/returned",
+        "packets/dropped",
+        "bypass/returned",
+        "bypass/passed",
+    ];
+    let kernel: u64 = kernel
+        .iter()
+        .map(|name| number(&status, &format!("/kernel/{name}")))
+        .sum();
+    let workers = ["returned", "passed", "dropped"];
+    let workers: u64 = workers
+        .iter()
+        .map(|name| over_queues(&status, &format!("/packets/{name}")))
+        .sum();
+    // Decided to be returned, but not gone yet.
+    let leaving = over_queues(&status, "/frames/transmit");
+    let came = number(&status, "/kernel/packets/seen") + lab.offered() - offered;
+    Taken {
+        discarded: stale(&status),
+        unsettled: came.checked_sub(kernel + workers).expect("more decided than came") + leaving,
+    }
+}
+
+/// Packets that the worker of this status discarded after a stall of its own.
+fn stale(status: &Value) -> u64 {
+    drops(status)
+        .get("worker stale-after-stall")
+        .copied()
+        .unwrap_or_default()
 }
 
 /// Waits until the worker of the present process has decided on the stream.
@@ -53,14 +101,14 @@ fn assert_health_refuses(site: &Site<'_>) {
 #[test]
 fn a_killed_appliance_lets_the_stream_flow_and_the_next_one_takes_over() {
     let mut lab = Lab::new();
-    let outcome = {
+    let (outcome, taken, stale, takeover_at) = {
         let site = lab.site();
         let mut first = site.run(&[]);
         let stream = lab.stream();
         inspected(&site);
         let (_, program) = site.program().expect("attached");
         let killed_at = stream.sent();
-        kill(&mut first);
+        let taken = kill_after_a_look(&lab, &site, &mut first);
         assert!(site.is_pinned());
         assert_eq!(
             site.program().map(|(_, id)| id),
@@ -92,7 +140,6 @@ fn a_killed_appliance_lets_the_stream_flow_and_the_next_one_takes_over() {
         wait_until("the bypass is told to be over", SOON, || taken_over().is_some()).expect("told");
         let left = &taken_over().expect("told");
         assert!(number(left, "/packets/returned") > 1000, "{left}");
-        let ended_at = stream.sent();
         let outcome = stream.finish();
         sound_stream(&site);
         let status = site.settled_after_takeover();
@@ -103,28 +150,21 @@ fn a_killed_appliance_lets_the_stream_flow_and_the_next_one_takes_over() {
         let said = finish(&site, second);
         let stale = discarded(&said);
         println!("{said}");
-        println!(
-            "killed at {killed_at}, taken over at {takeover_at}: lost {} of {} at the kill, {} from the takeover on, reordered {:?}, missing {:?}",
-            outcome.lost_between(killed_at.saturating_sub(100), takeover_at),
-            outcome.sent,
-            outcome.lost_between(takeover_at, ended_at),
-            outcome.reordered(),
-            outcome.gaps()
-        );
-        let lost = outcome.lost() - stale;
-        assert!(
-            lost <= KILL_COST,
-            "lost {lost} packets beside {stale} discarded as stale"
-        );
-        assert!(
-            outcome.lost_between(takeover_at, ended_at) <= stale,
-            "lost after the takeover began"
-        );
-        outcome.assert_no_duplicates();
-        outcome
+        println!("killed at {killed_at}, taken over at {takeover_at}");
+        (outcome, taken, stale, takeover_at)
     };
-    let report = lab.report();
-    println!("the load balancer: {:?}", report.total);
+    let (report, astray) = lab.report();
+    let (lost, later) = (outcome.lost(), outcome.lost_between(takeover_at, outcome.sent));
+    let told = format!(
+        "lost {lost} of {}, {later} of them after the takeover began: {:?}; {taken:?}, {stale} discarded by the second process; {astray}",
+        outcome.sent,
+        outcome.gaps()
+    );
+    println!("{told}, reordered {:?}", outcome.reordered());
+    // Every packet that is missing was discarded and counted, was with the process when it died, or was lost by the lab.
+    let accounted = taken.discarded + taken.unsettled + stale + astray.total();
+    assert!(lost <= accounted && later <= stale + astray.total(), "{told}");
+    outcome.assert_no_duplicates();
     assert_eq!(report.total.altered, 0, "{:?}", report.faults);
     assert!(report.faults.is_empty(), "{:?}", report.faults);
     // What was kept while the kernel returned newer packets comes behind them. Late by the clock alone is also what merely
@@ -182,7 +222,7 @@ fn on_failure_pass_leaves_it_to_the_stack() {
 #[test]
 fn a_handover_costs_nothing_but_the_order_of_a_few() {
     let mut lab = Lab::new();
-    {
+    let (outcome, discarded) = {
         let site = lab.site();
         let mut first = site.run(&["--handover"]);
         let stream = lab.stream();
@@ -205,13 +245,11 @@ fn a_handover_costs_nothing_but_the_order_of_a_few() {
         outcome.assert_no_duplicates();
         sound_stream(&site);
         assert!(took_over(&site, 2));
-        assert_eq!(
-            outcome.lost(),
-            discarded(&first.log()) + discarded(&finish(&site, second)),
-            "lost beside what the workers discarded and counted"
-        );
-    }
-    assert!(lab.report().faults.is_empty());
+        (outcome, discarded(&first.log()) + discarded(&finish(&site, second)))
+    };
+    let (report, astray) = lab.report();
+    outcome.assert_lost(discarded, &astray);
+    assert!(report.faults.is_empty());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A steady RTP stream through the lab: who sends what when, what arrives, and what is missing.
 
+use std::fmt;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,6 +21,8 @@ const PAYLOAD_TYPE: u8 = 33;
 /// A packet that comes back after this was kept somewhere: it counts as late.
 const RETURN_TIMEOUT: Duration = Duration::from_millis(350);
 
+const TUN: [&str; 2] = [Topology::TUN_FORWARD, Topology::TUN_REVERSE];
+
 /// How long nothing has to arrive before the last packet has: on a busy machine every part of the lab waits for its turn.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,73 @@ pub(crate) struct Lab {
     // Ends before its namespaces do.
     balancer: Option<(Stop, JoinHandle<Report>)>,
     topology: Topology,
+    /// What its network had lost before anything was sent: links drop while they come up.
+    before: Astray,
+}
+
+/// Packets that the lab's own network has lost, by where: neither given to the appliance nor kept by it. A link's ring holds
+/// 256 packets, which veth lets nobody change, and on a busy machine the one who empties it may have to wait.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Astray(Vec<(String, u64)>);
+
+impl Astray {
+    pub(crate) fn total(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+
+    /// What of the topology's devices and sockets is not the appliance's doing.
+    fn of(topology: &Topology) -> Astray {
+        let mut all = Vec::new();
+        let appliances = topology.appliances.iter().map(|appliance| &appliance.namespace);
+        let edges = [&topology.source, &topology.gwlb, &topology.sink];
+        for namespace in edges.into_iter().chain(appliances) {
+            for device in namespace.devices().expect("counted") {
+                let name = format!("{} {}", namespace.name(), device.interface);
+                all.push(if TUN.contains(&device.interface.as_str()) {
+                    // What its queue refused is in the load balancer's report.
+                    (format!("{name} not received"), device.receive_dropped)
+                } else {
+                    // What an end drops on arrival is what its program could not hand to a worker, which is the appliance's
+                    // loss, or the other end has counted it.
+                    (format!("{name} not sent"), device.transmit_dropped)
+                });
+            }
+        }
+        // Not the load balancer's, which holds a port of which it reads nothing.
+        for namespace in [&topology.source, &topology.sink] {
+            let overflows = namespace.udp_overflows().expect("counted");
+            all.push((format!("{} full sockets", namespace.name()), overflows));
+        }
+        Astray(all)
+    }
+
+    /// What was added since `before`, of the same topology.
+    fn since(mut self, before: &Astray) -> Astray {
+        for ((_, count), (_, then)) in self.0.iter_mut().zip(&before.0) {
+            *count -= then;
+        }
+        self
+    }
+
+    /// The load balancer's part: what its sockets lost or did not take.
+    fn with(mut self, report: &Report) -> Astray {
+        let unread = report.targets.iter().map(|target| target.counters.socket_drops).sum();
+        self.0.extend([
+            ("load balancer's queues".to_owned(), report.unhandled.tun_drops),
+            ("load balancer unread".to_owned(), unread),
+            ("load balancer unsent".to_owned(), report.total.send_failed),
+            ("load balancer undelivered".to_owned(), report.total.delivery_failed),
+        ]);
+        self
+    }
+}
+
+impl fmt::Display for Astray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} packets lost by the lab's own network", self.total())?;
+        let mut some = self.0.iter().filter(|(_, count)| *count > 0);
+        some.try_for_each(|(place, count)| write!(f, ", {place}: {count}"))
+    }
 }
 
 impl Lab {
@@ -65,6 +135,7 @@ impl Lab {
         let thread = thread::spawn(move || simulator.run(&theirs, |_| ()).expect("runs"));
         Lab {
             balancer: Some((stop, thread)),
+            before: Astray::of(&topology),
             topology,
         }
     }
@@ -88,11 +159,22 @@ impl Lab {
         Stream::start(&self.topology, Topology::SOURCE_V4_SECOND, PORT + 2)
     }
 
-    /// Stops the load balancer; what it says of every packet.
-    pub(crate) fn report(&mut self) -> Report {
+    /// Packets that the appliance's interface has been given so far.
+    pub(crate) fn offered(&self) -> u64 {
+        let devices = self.topology.appliances[0].namespace.devices().expect("counted");
+        let mut devices = devices.into_iter();
+        let device = devices.find(|device| device.interface == Topology::APPLIANCE_INTERFACE);
+        device.expect("the appliance's interface").received
+    }
+
+    /// Stops the load balancer; what it says of every packet, and what the lab has lost since it began.
+    pub(crate) fn report(&mut self) -> (Report, Astray) {
         let (stop, thread) = self.balancer.take().expect("asked once");
         stop.stop();
-        thread.join().expect("the simulator")
+        let report = thread.join().expect("the simulator");
+        let astray = Astray::of(&self.topology).since(&self.before).with(&report);
+        println!("the load balancer: {:?}; {astray}", report.total);
+        (report, astray)
     }
 }
 
@@ -132,6 +214,15 @@ impl Outcome {
 
     pub(crate) fn lost(&self) -> u64 {
         self.sent - self.arrived()
+    }
+
+    /// Every packet that is missing is among the `counted`, which the appliance says it discarded, or the lab lost it.
+    pub(crate) fn assert_lost(&self, counted: u64, astray: &Astray) {
+        let lost = self.lost();
+        assert!(
+            (counted..=counted + astray.total()).contains(&lost),
+            "lost {lost}, of which the appliance counted {counted}; {astray}"
+        );
     }
 
     /// Packets that came behind one that was sent later, and by how many numbers the worst of them.

@@ -16,7 +16,7 @@ pub(crate) const SWAPPED: u64 = 64;
 #[test]
 fn a_stall_is_bypassed_and_its_backlog_discarded() {
     let mut lab = Lab::new();
-    let lost = {
+    let (outcome, stale) = {
         let site = lab.site();
         let process = site.run(&[]);
         let stream = lab.stream();
@@ -29,10 +29,8 @@ fn a_stall_is_bypassed_and_its_backlog_discarded() {
         thread::sleep(STALL / 2);
         let arrived = stream.arrived();
         thread::sleep(STALL / 2);
-        assert!(
-            stream.arrived() > arrived,
-            "nothing flows 250 ms after the stop, with a heartbeat of 80 ms"
-        );
+        // While the worker is stopped. Waited for: on a busy machine the lab itself may not run for so long.
+        wait_until("the stream flows without a worker", SOON, || stream.arrived() > arrived).expect("flows");
         process.signal(Signal::CONT).expect("continued");
         wait_until("the end of the bypass is told", SOON, || {
             !site.told("bypass-left").is_empty()
@@ -56,8 +54,7 @@ fn a_stall_is_bypassed_and_its_backlog_discarded() {
             over_queues(&status, "/stalls")
         );
         assert!(over_queues(&status, "/stalls") > stalls);
-        // What was lost is what was discarded, no more and no less; it is what arrived before the beat was stale.
-        assert_eq!(outcome.lost(), stale);
+        // What arrived before the beat was stale.
         assert!(stale > 0 && stale <= 400, "{stale} packets were discarded");
         let (swapped, worst) = outcome.reordered();
         assert!(
@@ -86,14 +83,17 @@ fn a_stall_is_bypassed_and_its_backlog_discarded() {
             streams[0]
         );
         finish(&site, process);
-        outcome.lost()
+        (outcome, stale)
     };
-    let report = lab.report();
-    assert_eq!(
-        (report.total.late, report.total.missing),
-        (0, lost),
-        "{:?}",
-        report.faults
+    let (report, astray) = lab.report();
+    // What was lost is what was discarded, no more and no less.
+    outcome.assert_lost(stale, &astray);
+    // Of what the lab lost, some was lost before the load balancer or behind it.
+    let missing = report.total.missing;
+    assert!(
+        (stale..=outcome.lost()).contains(&missing),
+        "{missing} missing; {astray}"
     );
+    assert_eq!(report.total.late, 0, "{:?}", report.faults);
     assert!(report.faults.is_empty(), "{:?}", report.faults);
 }

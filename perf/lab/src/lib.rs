@@ -9,6 +9,7 @@
 
 mod bpf;
 mod command;
+mod counters;
 mod error;
 pub mod http;
 mod interface;
@@ -24,6 +25,7 @@ pub mod xdp;
 mod xdp_pass;
 
 pub use command::{require_root, run};
+pub use counters::DeviceCounters;
 pub use error::{Error, Result};
 pub use interface::interface_index;
 pub use namespace::Namespace;

@@ -131,6 +131,58 @@ fn jumbo_frames_cross_a_link_with_the_passing_program_and_several_queues() {
 }
 
 #[test]
+fn what_a_link_carries_and_what_a_full_socket_loses_is_counted() {
+    let (a, b) = (
+        Namespace::new("from").expect("namespace"),
+        Namespace::new("to").expect("namespace"),
+    );
+    let ends = [(&a, MacAddr::local(3)), (&b, MacAddr::local(4))].map(|(namespace, mac)| VethEnd {
+        namespace,
+        name: "eth0",
+        mac,
+    });
+    veth(ends[0], ends[1], 1, 1500).expect("veth");
+    a.add_address("eth0", "10.0.0.1/24").expect("address");
+    b.add_address("eth0", "10.0.0.2/24").expect("address");
+    // Else the first datagrams would wait for ARP, which holds a hundred and counts none of the others.
+    a.add_neighbour("eth0", "10.0.0.2", MacAddr::local(4))
+        .expect("neighbour");
+    let counted = |namespace: &Namespace| {
+        let devices = namespace.devices().expect("devices");
+        devices
+            .into_iter()
+            .find(|device| device.interface == "eth0")
+            .expect("eth0")
+    };
+    let socket = |namespace: &Namespace, address: &str| {
+        let bound = namespace.run_in(|| UdpSocket::bind(address)).expect("enter");
+        bound.expect("bound")
+    };
+    let (receiver, sender) = (socket(&b, "10.0.0.2:5000"), socket(&a, "10.0.0.1:0"));
+    // Nobody reads: its buffer of a few kilobytes is full after a few datagrams.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&receiver, 1).expect("a small buffer");
+    let (before, overflows) = (counted(&b), b.udp_overflows().expect("counted"));
+    for _ in 0..200 {
+        sender.send_to(&[7; 1000], "10.0.0.2:5000").expect("sent");
+    }
+    receiver
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .expect("timeout");
+    let mut buffer = [0; 1000];
+    let mut arrived = 0;
+    while receiver.recv(&mut buffer).is_ok() {
+        arrived += 1;
+    }
+    let (after, lost) = (counted(&b), b.udp_overflows().expect("counted") - overflows);
+    assert!(arrived > 0 && lost > 0, "{arrived} arrived, {lost} lost");
+    assert_eq!(arrived + lost + counted(&a).transmit_dropped, 200);
+    assert!(
+        after.received - before.received >= arrived + lost,
+        "{before:?} {after:?}"
+    );
+}
+
+#[test]
 fn the_topology_has_both_families_and_needs_the_simulator_in_between() {
     let topology = Topology::build(&TopologyOptions {
         appliances: 2,
