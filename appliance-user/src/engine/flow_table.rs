@@ -175,6 +175,12 @@ impl<T, K: Key> FlowTable<T, K> {
         key.hash(&self.hasher)
     }
 
+    /// Asks for what [`FlowTable::guess`] will read.
+    #[inline(always)]
+    pub(super) fn ask(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
     /// Where the flow of a key with that hash is, if it is in the table; the flow itself is not looked at, only asked for from
     /// memory.
     #[inline]

@@ -13,14 +13,18 @@ use super::time::Timestamp;
 use super::{Engine, Published, Verdict};
 use crate::prefetch::prefetch;
 
-/// How many packets ahead of its decision a packet is walked and its flow asked for.
-const FLOW_AHEAD: usize = 6;
+/// How many packets ahead of its decision a packet is walked and its place in the flow table's index asked for.
+const WALK_AHEAD: usize = 8;
+/// How many packets ahead its flow is asked for, when the index has come.
+const FLOW_AHEAD: usize = 7;
 /// How many packets ahead its stream is asked for, when its flow has come.
-const STREAM_AHEAD: usize = 4;
+const STREAM_AHEAD: usize = 5;
 /// How many packets ahead what its stream points to is asked for, when the stream has come.
-const FIGURES_AHEAD: usize = 2;
-/// How many packets ahead what lies behind that is asked for: the last step before the decision.
-const PIDS_AHEAD: usize = 1;
+const FIGURES_AHEAD: usize = 4;
+/// How many packets ahead what lies behind that is asked for.
+const PIDS_AHEAD: usize = 2;
+/// How many packets ahead what lies behind that in turn is asked for: the last step before the decision.
+const CLOCKS_AHEAD: usize = 1;
 /// How many packets ahead of its walk a packet's bytes are asked for. The kernel wrote them on another core, most likely.
 const BYTES_AHEAD: usize = 4;
 /// Bytes of a packet that are asked for at most: those of an Ethernet frame of 1,500 bytes. What is inspected lies spread over
@@ -29,7 +33,7 @@ const BYTES: usize = 1536;
 /// Bytes that nearly every packet of media has, in whole cache lines: seven TS packets and what is around them.
 const USUAL_BYTES: usize = 1408;
 /// Packets on their way between their walk and their decision; a power of two.
-const RING: usize = (FLOW_AHEAD + 1).next_power_of_two();
+const RING: usize = (WALK_AHEAD + 1).next_power_of_two();
 
 /// What a packet is by itself, and where its flow was when it was looked for.
 #[derive(Clone, Debug)]
@@ -76,7 +80,7 @@ impl Engine {
         for frame in frames.iter_mut().take(BYTES_AHEAD) {
             ask_for_bytes(bytes(frame));
         }
-        for step in 0..frames.len() + FLOW_AHEAD {
+        for step in 0..frames.len() + WALK_AHEAD {
             if let Some(frame) = frames.get_mut(step + BYTES_AHEAD) {
                 ask_for_bytes(bytes(frame));
             }
@@ -84,10 +88,13 @@ impl Engine {
                 let sighting = &mut ring.0[step % RING];
                 self.sight(bytes(frame), sighting);
                 if let Ok(seen) = sighting {
-                    seen.guess = self.flows.guess(seen.hash);
+                    self.flows.ask(seen.hash);
                 }
             }
-            let ahead = |of: usize| step.checked_sub(FLOW_AHEAD - of).filter(|n| *n < frames.len());
+            let ahead = |of: usize| step.checked_sub(WALK_AHEAD - of).filter(|n| *n < frames.len());
+            if let Some(Ok(seen)) = ahead(FLOW_AHEAD).map(|n| &mut ring.0[n % RING]) {
+                seen.guess = self.flows.guess(seen.hash);
+            }
             if let Some(Ok(seen)) = ahead(STREAM_AHEAD).map(|n| ring.of(n)) {
                 self.ask(seen, Flow::prefetch);
             }
@@ -97,7 +104,10 @@ impl Engine {
             if let Some(Ok(seen)) = ahead(PIDS_AHEAD).map(|n| ring.of(n)) {
                 self.ask(seen, Flow::prefetch_pids);
             }
-            let turn = step.checked_sub(FLOW_AHEAD);
+            if let Some(Ok(seen)) = ahead(CLOCKS_AHEAD).map(|n| ring.of(n)) {
+                self.ask(seen, Flow::prefetch_clocks);
+            }
+            let turn = step.checked_sub(WALK_AHEAD);
             if let Some((n, frame)) = turn.and_then(|n| Some((n, frames.get_mut(n)?))) {
                 let verdict = self.process_foreseen(now, policy, bytes(frame), ring.of(n));
                 decided(frame, verdict);

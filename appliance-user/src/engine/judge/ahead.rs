@@ -18,4 +18,12 @@ impl Judge {
             analyser.prefetch(place);
         }
     }
+
+    /// The same for what the PID that is expected is measured by.
+    #[inline]
+    pub(in crate::engine) fn prefetch_clocks(&self) {
+        if let (Some(analyser), Some((place, _))) = (self.analyser(), self.court.continuity.expected()) {
+            analyser.prefetch_clocks(place);
+        }
+    }
 }

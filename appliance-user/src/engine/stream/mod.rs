@@ -191,11 +191,22 @@ impl Stream {
         }
     }
 
-    /// The same for what the judge's parts point to.
+    /// The same for what these point to in turn.
     #[inline]
     pub(super) fn prefetch_pids(&self) {
+        if let Some(rtp) = &self.rtp {
+            rtp.prefetch_history();
+        }
         if let Some(judge) = &self.judge {
             judge.prefetch_pids();
+        }
+    }
+
+    /// The same for what the PIDs point to.
+    #[inline]
+    pub(super) fn prefetch_clocks(&self) {
+        if let Some(judge) = &self.judge {
+            judge.prefetch_clocks();
         }
     }
 
@@ -448,9 +459,15 @@ impl Stream {
             rule: &cold.rule,
             rtp: self.rtp.as_deref_mut(),
             outbox,
+            told: false,
         };
         let result = work(judge, &mut verdicts);
-        self.settle_state();
+        // Where nothing was found the watch is as it was, and its memory is not looked at.
+        if verdicts.told {
+            self.settle_state();
+        } else if !judge.is_at_rest() {
+            self.stirred = true;
+        }
         Some(result)
     }
 }

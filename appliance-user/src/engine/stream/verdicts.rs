@@ -1,5 +1,7 @@
 //! From the judge's findings to the stream's state: each goes to the watch, which knows the rule's limits, and is told.
 
+use std::sync::Arc;
+
 use super::finding::{Finding, Findings};
 use super::telling::Telling;
 use crate::engine::flow::rtp::RtpFigures;
@@ -19,13 +21,16 @@ pub(super) struct Verdicts<'a> {
     pub(super) watch: &'a mut Watch,
     pub(super) findings: &'a mut Findings,
     pub(super) telling: &'a mut Telling,
-    pub(super) rule: &'a TsRule,
+    pub(super) rule: &'a Arc<TsRule>,
     pub(super) rtp: Option<&'a mut RtpFigures>,
     pub(super) outbox: &'a mut Outbox,
+    /// Something was found.
+    pub(super) told: bool,
 }
 
 impl Sink for Verdicts<'_> {
     fn event(&mut self, event: Event) {
+        self.told = true;
         let (identity, outbox) = (self.identity, &mut *self.outbox);
         let mut out = |at, change| outbox.tell(at, identity, change);
         match event {

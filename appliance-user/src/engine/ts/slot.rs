@@ -118,6 +118,14 @@ impl Analyser {
             prefetch(state);
         }
     }
+
+    /// Asks for what is measured of a PID, when its slot has come.
+    #[inline]
+    pub(in crate::engine) fn prefetch_clocks(&self, slot: usize) {
+        if let Some(more) = self.slots.get(slot).and_then(|state| state.more.as_ref()) {
+            prefetch(&**more);
+        }
+    }
 }
 
 /// What is kept of a PID of interest.

@@ -96,6 +96,12 @@ impl RtpFigures {
         self.history.prefetch();
     }
 
+    /// Asks for where its time will be remembered, when that has come.
+    #[inline]
+    pub(in crate::engine) fn prefetch_history(&self) {
+        self.history.prefetch_place();
+    }
+
     /// Packets came before the stream was recognised, and were not counted here.
     pub(in crate::engine) fn began_before(&mut self) {
         self.history = History::new(None);

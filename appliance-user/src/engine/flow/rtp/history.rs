@@ -28,10 +28,15 @@ impl History {
         }
     }
 
-    /// Asks for what the next packet will read and write.
+    /// Asks for what [`History::prefetch_place`] will read.
     #[inline]
     pub(super) fn prefetch(&self) {
         prefetch(&self.ever);
+    }
+
+    /// Asks for what the next packet will write.
+    #[inline]
+    pub(super) fn prefetch_place(&self) {
         if let Some(place) = self.times.get(self.ever % TIMES) {
             prefetch(place);
         }
