@@ -81,8 +81,8 @@ pub struct Load {
     pub ts_packets: u32,
     /// Datagrams that make up a second of a stream's own time. PCR, PTS and the spacing of tables follow from it, so this should
     /// be what a stream really gets, or tables come too seldom or PCRs run away from the clock. `None`: the rate divided by the
-    /// streams, flat out 1,929 (20.3 Mbit/s at 7 TS packets). Held to what keeps PAT and PMT within 100 ms and PCRs within
-    /// 40 ms of stream time, which needs 75 at 7 TS packets, and to 25,600.
+    /// streams, flat out 500,000 divided by them. PAT and PMT are within 100 ms and PCRs within 40 ms of stream time; below 75
+    /// (at 7 TS packets) within 400 ms and 80 ms, which is as far apart as a sound stream may have them. Held to 25 and 25,600.
     pub stream_rate: Option<f64>,
     /// Frames after which the generator stops by itself.
     pub packets: Option<u64>,

@@ -1,11 +1,11 @@
 //! The transport stream of a load: one group of datagrams, and the packets that are written whole.
 //!
-//! One programme with H.264 video and AAC audio at a constant rate. Per group one PAT, one PMT, two PES starts of video with PCR,
-//! one of audio, null packets for the rest; group and counters as `tidegate_frames::mux` wants them.
+//! One programme with H.264 video and AAC audio at a constant rate. Per group one PAT, one PMT, two PES starts of video with PCR
+//! or more, one of audio, null packets for the rest; group and counters as `tidegate_frames::mux` wants them.
 
 use crc::{CRC_32_MPEG_2, Crc};
 use tidegate_frames::layout::{TS_PACKET, TS_WORDS};
-use tidegate_frames::mux::{AUDIO_START, Datagram, PAT, PMT, SPECIALS, VIDEO_START};
+use tidegate_frames::mux::{AUDIO_START, Datagram, ORDINARY, PAT, PMT, SPECIALS, VIDEO_START};
 use tidegate_frames::plan::MAX_GROUP;
 
 const VIDEO_PID: u16 = 0x100;
@@ -14,10 +14,49 @@ const PMT_PID: u16 = 0x20;
 const NULL_PID: u16 = 0x1fff;
 /// Periods of 27 MHz in a second.
 const SECOND: f64 = 27e6;
-/// A group lasts at most 80 ms: PCRs are then at most 40 ms apart (TR 101 290 2.3.a, DVB), tables less than 100 ms.
-const GROUP_TICKS: u32 = 2_160_000;
-/// The datagrams whose first TS packet is special are five, two of them half a group apart.
+/// The datagrams whose first TS packet is special are five at least, two of them apart by as much as PCRs may be.
 const MIN_GROUP: u32 = 6;
+/// Datagrams from one PCR to the next at least: tables and audio have their places in between.
+const MIN_CLOCK: u32 = 2;
+
+/// How far apart things may be.
+#[derive(Clone, Copy, Debug)]
+struct Spacing {
+    /// Tables, and audio's time stamps, in periods of 27 MHz.
+    group: u32,
+    /// PCRs, and video's time stamps.
+    clock: u32,
+}
+
+/// As feeds have it: tables within 100 ms, PCRs within 40 ms (DVB, ETSI TS 101 154 4.1.5.3).
+const USUAL: Spacing = Spacing {
+    group: 2_160_000,
+    clock: 1_080_000,
+};
+/// As streams of few packets a second have it, of radio or for phones, which would be tables and clocks and nothing else: within
+/// TR 101 290's 500 ms (1.3.a, 1.5.a) and 100 ms (2.3.a).
+const SPARSE: Spacing = Spacing {
+    group: 10_800_000,
+    clock: 2_160_000,
+};
+
+impl Spacing {
+    /// A TS packet's stream time at most.
+    fn most_ticks(self, packets: u32) -> u32 {
+        let clock = self.clock / (MIN_CLOCK * packets);
+        let group = self.group / (self.least(packets) * packets);
+        clock.min(group)
+    }
+
+    /// The smallest group.
+    fn least(self, packets: u32) -> u32 {
+        (MIN_GROUP..=MAX_GROUP)
+            .step_by(2)
+            .find(|&group| fits(packets, group, MIN_CLOCK).is_some())
+            .unwrap_or(MAX_GROUP)
+    }
+}
+
 /// Audio of a group: one more than a multiple of 16. A short group has no room for more than one.
 const AUDIO: [u32; 2] = [17, 1];
 
@@ -30,6 +69,8 @@ pub(crate) struct Timing {
     pub(crate) ticks: u32,
     /// Datagrams of a group.
     pub(crate) group: u32,
+    /// Datagrams from one PCR to the next.
+    clock: u32,
     audio: u32,
     video: u32,
 }
@@ -38,23 +79,29 @@ impl Timing {
     /// The timing of a stream of `rate` datagrams a second.
     pub(crate) fn new(packets: u32, rate: f64) -> Timing {
         let packets = packets.max(1);
-        let least = (MIN_GROUP..=MAX_GROUP)
-            .step_by(2)
-            .find(|&group| fits(packets, group).is_some())
-            .unwrap_or(MAX_GROUP);
-        let most_ticks = GROUP_TICKS / (least * packets);
-        let least_ticks = GROUP_TICKS.div_ceil(MAX_GROUP * packets);
-        let ticks = ((SECOND / (rate * f64::from(packets))) as u32).clamp(least_ticks, most_ticks);
-        let wanted = (GROUP_TICKS / (ticks * packets)).min(MAX_GROUP) & !1;
-        let group = (least..=wanted)
+        let wanted = (SECOND / (rate * f64::from(packets))) as u32;
+        let spacing = if wanted <= USUAL.most_ticks(packets) {
+            USUAL
+        } else {
+            SPARSE
+        };
+        let least_ticks = USUAL.group.div_ceil(MAX_GROUP * packets);
+        let ticks = wanted.clamp(least_ticks, spacing.most_ticks(packets));
+        let datagram = ticks * packets;
+        let clock = spacing.clock / datagram;
+        let most = (spacing.group / datagram).min(MAX_GROUP) & !1;
+        let least = spacing.least(packets);
+        let group = (least..=most)
             .rev()
-            .find(|&group| group % 2 == 0 && fits(packets, group).is_some());
-        let group = group.unwrap_or(least);
-        let (audio, video) = fits(packets, group).unwrap_or((1, 1));
+            .find(|&group| group % 2 == 0 && fits(packets, group, clock.min(group / 2)).is_some())
+            .unwrap_or(least);
+        let clock = clock.min(group / 2);
+        let (audio, video) = fits(packets, group, clock).unwrap_or((1, 1));
         Timing {
             packets,
             ticks,
             group,
+            clock,
             audio,
             video,
         }
@@ -63,23 +110,30 @@ impl Timing {
     /// The group's datagrams.
     pub(crate) fn group(&self) -> Vec<Datagram> {
         let nulls = self.packets * self.group - self.video - self.audio - 2;
+        let specials = starts(self.group, self.clock) + 3;
         let mut fill = Fill {
-            slots: self.packets * self.group - 5 - if self.packets == 1 { 0 } else { self.group },
+            slots: self.packets * self.group - specials - if self.packets == 1 { 0 } else { self.group },
             others: self.audio - 1 + nulls,
             audio: self.audio - 1,
             ..Fill::default()
         };
         let mut counters = Counters::default();
+        let mut between = [PAT, PMT, AUDIO_START].into_iter();
         (0..self.group)
             .map(|place| {
+                let kind = if place % self.clock == 0 {
+                    VIDEO_START
+                } else {
+                    between.next().unwrap_or(ORDINARY)
+                };
                 let mut datagram = Datagram {
-                    kind: self.kind(place),
+                    kind,
                     ..Datagram::default()
                 };
                 let packets = datagram.headers.iter_mut().take(self.packets as usize);
                 for (index, header) in packets.enumerate() {
                     let last = index + 1 == self.packets as usize;
-                    let first = index == 0 && datagram.kind != 0;
+                    let first = index == 0 && datagram.kind != ORDINARY;
                     *header = match (first, last && self.packets > 1) {
                         (true, _) => counters.special(datagram.kind),
                         (false, true) => counters.plain(VIDEO_PID),
@@ -90,29 +144,22 @@ impl Timing {
             })
             .collect()
     }
+}
 
-    fn kind(&self, place: u32) -> u32 {
-        let half = self.group / 2;
-        match place {
-            0 => VIDEO_START,
-            1 => PAT,
-            2 => PMT,
-            _ if place == half => VIDEO_START,
-            _ if place == half + 1 => AUDIO_START,
-            _ => 0,
-        }
-    }
+/// Datagrams of a group that begin with video's start.
+fn starts(group: u32, clock: u32) -> u32 {
+    group.div_ceil(clock)
 }
 
 /// Packets of audio and video in a group of that many datagrams: each one more than a multiple of 16, and enough video for the
 /// end of every datagram, where the marker is.
-fn fits(packets: u32, group: u32) -> Option<(u32, u32)> {
+fn fits(packets: u32, group: u32, clock: u32) -> Option<(u32, u32)> {
     let all = packets * group;
     AUDIO.into_iter().find_map(|audio| {
         let room = all.checked_sub(2 + audio)?;
         let video = room.checked_sub(1)? / 16 * 16 + 1;
         let at_ends = if packets == 1 { 0 } else { group };
-        (audio * 4 <= video + 3 && video >= at_ends + 2).then_some((audio, video))
+        (audio * 4 <= video + 3 && video >= at_ends + starts(group, clock)).then_some((audio, video))
     })
 }
 
@@ -295,14 +342,48 @@ mod tests {
     }
 
     #[test]
-    fn a_group_lasts_no_longer_than_tables_and_clocks_may_be_apart() {
+    fn tables_and_clocks_are_no_further_apart_than_they_may_be() {
         for packets in 1..=7 {
-            for rate in [1.0, 75.0, 1928.6, 25_000.0, 1e7] {
-                let Timing { ticks, group, .. } = Timing::new(packets, rate);
-                assert!(ticks * packets * group <= GROUP_TICKS, "{packets} {rate}");
-                assert!(group % 2 == 0 && (MIN_GROUP..=MAX_GROUP).contains(&group));
+            for (rate, spacing) in [
+                (25.0, SPARSE),
+                (36.0, SPARSE),
+                (50.0, SPARSE),
+                (600.0, USUAL),
+                (1928.6, USUAL),
+                (25_000.0, USUAL),
+                (1e7, USUAL),
+            ] {
+                let timing = Timing::new(packets, rate);
+                let datagram = timing.ticks * packets;
+                // Few TS packets in a datagram need more datagrams.
+                let spacing = if packets < 7 { SPARSE } else { spacing };
+                assert!(datagram * timing.group <= spacing.group, "{packets} {rate} {timing:?}");
+                assert!(timing.group % 2 == 0 && (MIN_GROUP..=MAX_GROUP).contains(&timing.group));
+                let group = timing.group();
+                let places = |kind| (0..group.len()).filter(move |place| group[*place].kind == kind);
+                let clocks: Vec<usize> = places(VIDEO_START).collect();
+                let group = timing.group();
+                let gaps = clocks.windows(2).map(|pair| pair[1] - pair[0]);
+                let longest = gaps.chain([group.len() - clocks[clocks.len() - 1]]).max().unwrap();
+                assert!(
+                    longest as u32 * datagram <= spacing.clock,
+                    "{packets} {rate} {timing:?}"
+                );
+                for kind in [PAT, PMT, AUDIO_START] {
+                    assert_eq!(group.iter().filter(|datagram| datagram.kind == kind).count(), 1);
+                }
             }
         }
-        assert_eq!(Timing::new(7, 1.0).group, MIN_GROUP);
+    }
+
+    #[test]
+    fn a_stream_of_few_packets_goes_by_the_time_that_it_is_sent_in() {
+        for rate in [25.0, 36.0, 50.0, 75.0, 1928.6] {
+            let timing = Timing::new(7, rate);
+            let real = SECOND / f64::from(timing.ticks * 7);
+            assert!((real / rate - 1.0).abs() < 1e-3, "{rate} {real}");
+        }
+        // Slower than that, clocks run fast.
+        assert_eq!(Timing::new(7, 1.0), Timing::new(7, 25.0));
     }
 }

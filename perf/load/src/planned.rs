@@ -14,8 +14,10 @@ use crate::error::Result;
 use crate::load::{Lane, Load, Protocol, Rate, Unlisted};
 use crate::multiplex::{self, Timing};
 
-/// Datagrams of a stream's second where nobody says: 20.3 Mbit/s at 7 TS packets, a contribution feed.
+/// Datagrams of a stream's second where there are none: 20.3 Mbit/s at 7 TS packets, a contribution feed.
 const STREAM_RATE: f64 = 13_500.0 / 7.0;
+/// Datagrams a second of all streams, flat out: about what an appliance forwards then.
+const FLAT_OUT: f64 = 500_000.0;
 /// Bits of the prefix that unlisted sources have in common.
 const UNLISTED_PREFIX: u32 = 12;
 /// The option class of the load balancer (AWS) in GENEVE.
@@ -178,7 +180,7 @@ fn stream_rate(load: &Load) -> f64 {
     match (load.stream_rate, load.rate) {
         (Some(rate), _) => rate,
         (None, Rate::PacketsPerSecond(rate)) => rate * listed / f64::from(load.streams),
-        (None, Rate::FlatOut) => STREAM_RATE,
+        (None, Rate::FlatOut) => FLAT_OUT * listed / f64::from(load.streams),
     }
 }
 
