@@ -25,9 +25,9 @@ const COLD_NS: f64 = 130.0;
 /// Measures and tells; whether all was kept.
 pub(crate) fn run() -> anyhow::Result<bool> {
     let (pairs, packets) = (PAIRS, PACKETS);
-    let mut one = Inspection::rtp(1);
-    let mut many = Inspection::rtp(1000);
-    let mut fifty = Inspection::rtp(50);
+    let mut one = Inspection::backlog(1);
+    let mut many = Inspection::backlog(1000);
+    let mut fifty = Inspection::backlog(50);
     let mut cold = Cold::new();
     let figure = |spent: Duration| spent.as_nanos() as f64 / packets as f64;
     let [mut ratios, mut ones, mut manies, mut warms, mut colds]: [Vec<f64>; 5] = Default::default();
