@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: the load lab. Prepares and builds, then hands the terminal to the lab itself.
 
+use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::program::Program;
 use crate::{build_ebpf, setup};
@@ -13,6 +14,11 @@ const LAB: Program = Program {
     starts: &["tidegate", "tidegate-forward"],
     why_root: "The lab makes network namespaces and loads XDP programs.",
 };
+/// Where the lab writes, and where a run is kept that README shows.
+const WRITTEN: &str = "target/bench";
+const KEPT: &str = "perf/bench/results";
+/// The name of what is kept: the link that was measured.
+const NAME: &str = "veth";
 /// What the lab says when targets were missed.
 const EXIT_MISSED: i32 = 3;
 
@@ -37,6 +43,9 @@ pub(crate) struct Args {
     /// Fail unless every target is met; a run too noisy to judge fails too.
     #[arg(long)]
     pub(crate) gate: bool,
+    /// Keep table, plot and figures in perf/bench/results, where README shows them from; of whole runs alone.
+    #[arg(long, conflicts_with_all = ["quick", "scenarios"])]
+    pub(crate) record: bool,
 }
 
 impl Args {
@@ -67,15 +76,47 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     build_ebpf::run_lab(root)?;
     let status = LAB.run(root, &args.arguments())?;
     match status.code() {
+        Some(0) if args.record => record(&root.join(WRITTEN), &root.join(KEPT)),
         Some(0) => Ok(()),
         Some(EXIT_MISSED) => bail!("the gate is closed; the reasons are above, the figures in target/bench"),
         _ => bail!("the lab ended with {status}; its logs are in target/bench"),
     }
 }
 
+/// Copies a run's table, plot and figures to where they are kept.
+fn record(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for kind in ["md", "svg", "json"] {
+        let (written, kept) = (from.join(format!("latest.{kind}")), to.join(format!("{NAME}.{kind}")));
+        fs::copy(&written, &kept)
+            .with_context(|| format!("cannot copy {} to {}", written.display(), kept.display()))?;
+        println!("kept: {}", kept.display());
+    }
+    println!("README's tables of this run are copied from {NAME}.md and calculated from {NAME}.json by hand");
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recorded_run_is_all_three_files_or_an_error() {
+        let folder = std::env::temp_dir().join(format!("tidegate-record-{}", std::process::id()));
+        let (from, to) = (folder.join("from"), folder.join("to"));
+        fs::create_dir_all(&from).unwrap();
+        for kind in ["md", "svg"] {
+            fs::write(from.join(format!("latest.{kind}")), kind).unwrap();
+        }
+        let lacking = record(&from, &to);
+        fs::write(from.join("latest.json"), "json").unwrap();
+        let whole = record(&from, &to);
+        let kept = ["md", "svg", "json"].map(|kind| fs::read_to_string(to.join(format!("{NAME}.{kind}"))).ok());
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(format!("{:#}", lacking.unwrap_err()).contains("latest.json"));
+        assert!(whole.is_ok());
+        assert_eq!(kept.map(Option::unwrap_or_default), ["md", "svg", "json"]);
+    }
 
     #[test]
     fn every_flag_is_handed_on() {
@@ -86,6 +127,7 @@ mod tests {
             generator: "af-xdp".to_owned(),
             collector: "thread".to_owned(),
             gate: true,
+            record: false,
         };
         let wanted =
             "--generator af-xdp --collector thread --scenario any --scenario xdp-tx --repeats 3 --quick --gate";

@@ -13,7 +13,7 @@ const WIDTH: f64 = 860.0;
 /// Where bars and curves begin and end.
 const LEFT: f64 = 130.0;
 const RIGHT: f64 = WIDTH - 30.0;
-const BAR_TOP: f64 = 64.0;
+const BAR_TOP: f64 = 84.0;
 const BAR_STEP: f64 = 26.0;
 const BAR_HEIGHT: f64 = 16.0;
 const CURVE_HEIGHT: f64 = 280.0;
@@ -30,6 +30,9 @@ const CURVES: &[(&str, &str)] = &[
     ("inspect-50", "#00996b"),
     ("inspect-10000", "#d55e2a"),
 ];
+/// A character's width in the legend at most, and room around a name there: fonts differ, names must not touch.
+const CHARACTER: f64 = 7.4;
+const AROUND: f64 = 42.0;
 /// Colour of what has no curve.
 const PLAIN: &str = "#8794a1";
 /// Percentiles on the axis.
@@ -49,9 +52,11 @@ const STYLE: &str = "<style>\n\
     .small { font-size: 11.5px; fill: #57606a }\n\
     .end { text-anchor: end } .mid { text-anchor: middle }\n\
     .page { fill: #ffffff } .grid { stroke: #d8dee4; stroke-width: 1 } .whisker { stroke: #24292f; stroke-width: 1.3; fill: none }\n\
+    .mark { fill: #ffffff; stroke: #24292f; stroke-width: 1.3 }\n\
     .curve { fill: none; stroke-width: 2; stroke-linejoin: round }\n\
     @media (prefers-color-scheme: dark) {\n\
       text { fill: #e6edf3 } .small { fill: #9da7b1 } .page { fill: #0d1117 } .grid { stroke: #30363d } .whisker { stroke: #e6edf3 }\n\
+      .mark { fill: #0d1117; stroke: #e6edf3 }\n\
     }\n</style>\n";
 
 /// The picture of a report.
@@ -83,10 +88,17 @@ pub fn svg(report: &Report) -> String {
     );
     let machine = &report.machine;
     let place = format!(
-        "{}, {} processors, Linux {}, {}",
-        machine.cpu, machine.cores, machine.kernel, machine.commit
+        "{}, {} processors, Linux {}, {}, {}",
+        machine.cpu,
+        machine.cores,
+        machine.kernel,
+        machine.commit,
+        machine.date.split('T').next().unwrap_or_default()
     );
     text(&mut out, 20.0, 47.0, "small", &place);
+    diamond(&mut out, 26.0, 60.0);
+    let key = "the highest rate without loss; bars: flat out, median and quartiles of the repeats, cut where a kernel program is far ahead";
+    text(&mut out, 37.0, 64.0, "small", key);
     draw_bars(&mut out, &bars, axis);
     draw_curves(&mut out, report, top);
     out.push_str("</svg>\n");
@@ -148,12 +160,27 @@ fn draw_bar(out: &mut String, bar: &ScenarioReport, y: f64, x: &impl Fn(f64) -> 
         );
         after = after.max(high);
     }
+    if let Some(loss_free) = bar.loss_free_mpps.filter(|rate| *rate <= cut) {
+        diamond(out, x(loss_free), y + BAR_HEIGHT / 2.0);
+        after = after.max(x(loss_free) + 5.0);
+    }
     let failed = match bar.status {
         Status::Failed => " failed",
         _ if Scenario::named(&bar.name).is_some_and(|known| known.subject == Subject::Flood) => " dropped",
         _ => "",
     };
-    text(out, after + 7.0, y + 13.0, "", &format!("{mpps:.2}{failed}"));
+    // Tidegate and what it is compared with differ in the third digit.
+    let digits = if mpps < 1.0 { 3 } else { 2 };
+    text(out, after + 7.0, y + 13.0, "", &format!("{mpps:.digits$}{failed}"));
+}
+
+/// The mark of a rate without loss.
+fn diamond(out: &mut String, x: f64, y: f64) {
+    let _ = writeln!(
+        out,
+        "<path class=\"mark\" d=\"M{x:.1} {:.1} l5 5 l-5 5 l-5 -5 z\"/>",
+        y - 5.0
+    );
 }
 
 /// A scenario's name, its colour, and its curve of shares and microseconds.
@@ -205,7 +232,8 @@ fn draw_curves(out: &mut String, report: &Report, top: f64) {
         "small mid",
         "percentile",
     );
-    for (place, (name, colour, curve)) in drawn.iter().enumerate() {
+    let mut at = LEFT;
+    for (name, colour, curve) in &drawn {
         let path: Vec<String> = curve
             .iter()
             .map(|(share, us)| format!("{:.1} {:.1}", x(*share), y(*us)))
@@ -215,13 +243,14 @@ fn draw_curves(out: &mut String, report: &Report, top: f64) {
             "<path class=\"curve\" stroke=\"{colour}\" d=\"M{}\"/>",
             path.join(" L")
         );
-        let (at, line) = (LEFT + (place % 6) as f64 * 120.0, top - 22.0);
+        let line = top - 22.0;
         let _ = writeln!(
             out,
             "<rect x=\"{at:.1}\" y=\"{:.1}\" width=\"14\" height=\"4\" rx=\"2\" fill=\"{colour}\"/>",
             line - 6.0
         );
         text(out, at + 19.0, line, "", name);
+        at += name.len() as f64 * CHARACTER + AROUND;
     }
     if drawn.is_empty() {
         text(
@@ -295,7 +324,7 @@ mod tests {
             assert!(picture.contains(&format!(">{name}</text>")), "{name}");
         }
         assert_eq!(picture.matches("class=\"curve\"").count(), 3);
-        assert!(picture.contains("prefers-color-scheme: dark") && picture.contains(">0.76</text>"));
+        assert!(picture.contains("prefers-color-scheme: dark") && picture.contains(">0.760</text>"));
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
     }
 

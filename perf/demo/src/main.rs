@@ -8,6 +8,7 @@
 mod checks;
 mod feeder;
 mod http;
+mod picture;
 mod receiver;
 mod scene;
 mod table;
@@ -40,6 +41,9 @@ struct Arguments {
     /// Where the programs `tidegate` and `gwlb` are; by default beside this one.
     #[arg(long)]
     programs: Option<PathBuf>,
+    /// Draw the output of a run that is in this file as SVG to standard output, and do nothing else.
+    #[arg(long, value_name = "FILE")]
+    draw: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -50,7 +54,20 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
-    match run(&Arguments::parse(), &interrupted) {
+    let arguments = Arguments::parse();
+    if let Some(printed) = &arguments.draw {
+        return match std::fs::read_to_string(printed) {
+            Ok(printed) => {
+                print!("{}", picture::svg(&printed));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("demo: cannot read {}: {error}", printed.display());
+                ExitCode::from(2)
+            }
+        };
+    }
+    match run(&arguments, &interrupted) {
         Ok(outcome) if outcome.all_hold() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {

@@ -54,6 +54,10 @@ impl Table {
     /// # Errors
     /// When the appliance does not answer.
     pub(crate) fn finish(&mut self, scene: &Scene) -> anyhow::Result<()> {
+        // Rates since a plain table of just now would be those of senders that are ending.
+        if !self.terminal && self.last_plain.is_some_and(|last| last.elapsed() < RATE_OVER) {
+            return Ok(());
+        }
         self.draw(scene)
     }
 
