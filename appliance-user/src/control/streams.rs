@@ -7,7 +7,7 @@ use crate::engine::report::StreamReport;
 
 /// An answer that is being put together.
 #[derive(Debug, Default)]
-pub struct StreamList {
+pub(super) struct StreamList {
     /// Objects, with commas between them.
     streams: Vec<u8>,
     silent: Vec<u32>,
@@ -16,11 +16,11 @@ pub struct StreamList {
 
 /// How far a list was; see [`StreamList::back_to`].
 #[derive(Clone, Copy, Debug)]
-pub struct Mark(usize);
+pub(super) struct Mark(usize);
 
 impl StreamList {
     /// Adds a stream's report with the queue that its worker serves.
-    pub fn add(&mut self, queue: u32, report: &StreamReport) {
+    pub(super) fn add(&mut self, queue: u32, report: &StreamReport) {
         let mut value = serde_json::to_value(report).unwrap_or_default();
         if let Some(object) = value.as_object_mut() {
             object.insert("queue".to_owned(), queue.into());
@@ -33,23 +33,23 @@ impl StreamList {
     }
 
     /// Where it is now.
-    pub fn mark(&self) -> Mark {
+    pub(super) fn mark(&self) -> Mark {
         Mark(self.streams.len())
     }
 
     /// Takes back what was added since: the worker of this queue did not tell everything in time.
-    pub fn silent(&mut self, queue: u32, since: Mark) {
+    pub(super) fn silent(&mut self, queue: u32, since: Mark) {
         self.streams.truncate(since.0);
         self.silent.push(queue);
     }
 
     /// A worker has more streams than it tells.
-    pub fn truncated(&mut self) {
+    pub(super) fn truncated(&mut self) {
         self.truncated = true;
     }
 
     /// The object; its keys stand in the order of the alphabet.
-    pub fn into_json(self) -> Vec<u8> {
+    pub(super) fn into_json(self) -> Vec<u8> {
         let silent = serde_json::Value::from(self.silent);
         let head = format!("{{\"schema\":1,\"silent_queues\":{silent},\"streams\":[");
         let tail = format!("],\"truncated\":{}}}", self.truncated);

@@ -7,7 +7,7 @@ mod answers;
 mod burst;
 mod links;
 mod residence;
-mod warm;
+pub mod warm;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -182,6 +182,7 @@ impl Worker {
             if !fine {
                 return WorkerSnapshot::default();
             }
+            warm::first_streams();
             burst::Loop::new(config, socket, beat, ties, Answers::new(mailbox), theirs).run()
         })?;
         match started.recv() {

@@ -5,9 +5,28 @@
 
 use std::hint::black_box;
 
+/// Streams that a worker can begin without fresh memory, and what one takes in its first second, in blocks of a kilobyte or so
+/// and in some of tens of kilobytes: the allocator has regions of its own for each of the two sizes, and for whole tables.
+const STREAMS: usize = 1000;
+const SMALL: (usize, usize) = (20, 1000);
+const MEDIUM: (usize, usize) = (1, 10_000);
+/// The empty flow table and what else a worker makes at its start.
+const TABLE: usize = 11 << 20;
+
+/// Touches the memory of a worker's first streams, so that a neighbour's that all come here at once find it there. To be called
+/// in the worker's thread before it makes anything. It is memory that the worker would take sooner or later.
+pub fn first_streams() {
+    let blocks = [(1, TABLE), (STREAMS * SMALL.0, SMALL.1), (STREAMS * MEDIUM.0, MEDIUM.1)];
+    // All at once, or it were the same memory each time.
+    black_box(blocks.map(|(count, bytes)| block(count, bytes)));
+}
+
 /// Takes so many blocks of so many bytes at once, writes to all of them and gives them back.
-pub(super) fn touch(blocks: usize, bytes: usize) {
-    // Not zeroes: the allocator has those without touching anything.
-    let taken: Vec<Vec<u8>> = (0..blocks).map(|_| vec![1; bytes]).collect();
-    black_box(taken);
+pub(super) fn touch(count: usize, bytes: usize) {
+    black_box(block(count, bytes));
+}
+
+/// Blocks that are written to; not with zeroes, which the allocator has without touching anything.
+fn block(count: usize, bytes: usize) -> Vec<Vec<u8>> {
+    (0..count).map(|_| vec![1; bytes]).collect()
 }
