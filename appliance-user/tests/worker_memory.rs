@@ -25,8 +25,7 @@ const FIRST_ROUNDS: u64 = 20;
 const OTHERWISE: u64 = 2048;
 /// Longer than the allocator would keep free memory if it gave any back.
 const PURGE_DELAY: Duration = Duration::from_millis(1200);
-/// What the allocator itself takes of what it has from the kernel, in MiB, with the worker's peak: what it rounds sizes up to, and what is
-/// left over in pages of each size.
+/// What the allocator adds to a worker's peak, in MiB: what it rounds sizes up to, and what is left over in pages of each size.
 const ALLOCATOR_MIB: u64 = 48;
 /// Page faults that streams which come back may take. Had the memory of those before them been given back, they were some
 /// thousands.
