@@ -9,6 +9,8 @@ pub mod policy;
 mod prefetch;
 
 #[cfg(feature = "appliance")]
+pub mod allocator;
+#[cfg(feature = "appliance")]
 pub mod cli;
 #[cfg(feature = "appliance")]
 pub mod control;

@@ -10,6 +10,7 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    tidegate::allocator::keep_memory();
     match tidegate::cli::run(tidegate::cli::Cli::parse()) {
         Ok(code) => code,
         Err(error) => {

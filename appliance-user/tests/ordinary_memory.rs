@@ -3,88 +3,45 @@
 //!
 //! Where the bytes are is printed: what a flow takes that nothing looks into, and what a stream takes besides.
 
+mod busy;
+
 use std::fs;
-use std::ops::Range;
 
 use allocation_counter::measure;
 use tidegate::engine::time::Timestamp;
 use tidegate::engine::{Config, Engine, Published, Verdict};
-use tidegate_fixtures::frame;
 use tidegate_fixtures::rtp::RtpSender;
 use tidegate_fixtures::{INTERVAL, Sender, multiplex, policies};
 
-/// Flows in all: as many as a worker follows.
-const FLOWS: u32 = 65_536;
-/// Flows among them that are streams.
-const STREAMS: u16 = 10_000;
-/// Datagrams of each stream: its tables and components were seen then, and what was lost was given up.
-const ROUNDS: u64 = 110;
-/// In which round a datagram of each stream is lost, and in which two change places.
-const LOST: u64 = 5;
-const SWAPPED: u64 = 3;
+use self::busy::{FLOWS, LOST, Load, OTHERS, ROUNDS, STATED_MIB, STREAMS, resident};
+
 /// Streams that run for long, and their datagrams: 3.1 s.
 const LASTING: u16 = 20;
 const LASTING_ROUNDS: u64 = 6000;
 /// Bytes of a flow that nothing looks into, and of the empty table, at most: the other test prints them.
 const OTHER_FLOW: i64 = 1600;
 const TABLE: i64 = 20 << 20;
-/// What README states, in MiB.
-const STATED_MIB: u64 = 512;
 
 #[test]
 fn flows_and_streams_take_no_more_memory_than_stated() {
-    let noise = multiplex::noise();
-    let mut senders: Vec<RtpSender> = (0..STREAMS).map(|number| RtpSender::new(number, &noise)).collect();
-    let mut frame = vec![0; senders.first().map_or(0, |sender| sender.length())];
-    let mut later = frame.clone();
-    let policy = policies::streams();
-    let published = Published {
-        policy: &policy,
-        generation: 1,
-    };
+    let mut load = Load::new();
     let before = resident("VmRSS");
     // Writing 5 sets the peak back to what is resident now.
     fs::write("/proc/self/clear_refs", "5").expect("the peak is set back");
     let mut engine = None;
     let empty = measure(|| engine = Some(Engine::new(Config::default()))).bytes_current;
     let mut engine = engine.expect("it was made");
-    let mut now = 1_000_000_000;
-    let mut offer = |engine: &mut Engine, frame: &mut [u8]| {
-        let at = Timestamp::from_nanos(now);
-        assert_eq!(engine.process(at, &published, frame), Verdict::Return);
-        now += INTERVAL / u64::from(STREAMS);
-        // A worker's housekeeping, as often as it would come.
-        if now.is_multiple_of(INTERVAL) {
-            engine.tick(at, 256);
-        }
-        while engine.next_event().is_some() {}
-    };
-    let others = FLOWS - u32::from(STREAMS);
-    let flows = measure(|| (0..others).for_each(|flow| offer(&mut engine, &mut other(flow)))).bytes_current;
-    let mut rounds = |rounds: Range<u64>| {
-        for round in rounds {
-            for sender in &mut senders {
-                sender.next(&mut frame);
-                if round == LOST {
-                    continue;
-                }
-                if round == SWAPPED {
-                    sender.next(&mut later);
-                    offer(&mut engine, &mut later);
-                }
-                offer(&mut engine, &mut frame);
-            }
-        }
-    };
+    let flows = measure(|| load.others(&mut engine)).bytes_current;
+    let all = 0..usize::from(STREAMS);
     // While a number is missing from every stream, and after.
-    let waiting = measure(|| rounds(0..LOST + 90)).bytes_current;
-    let settled = waiting + measure(|| rounds(LOST + 90..ROUNDS)).bytes_current;
+    let waiting = measure(|| load.rounds(&mut engine, all.clone(), 0..LOST + 90)).bytes_current;
+    let settled = waiting + measure(|| load.rounds(&mut engine, all, LOST + 90..ROUNDS)).bytes_current;
     let grown = resident("VmHWM").saturating_sub(before) >> 10;
     let counters = engine.counters();
     println!(
         "peak {grown} MiB: empty table {} MiB, {} bytes per other flow, {} bytes per stream and {} while it waits for what was lost; allowance used {} KiB",
         empty >> 20,
-        flows / i64::from(others),
+        flows / i64::from(OTHERS),
         settled / i64::from(STREAMS),
         waiting / i64::from(STREAMS),
         (Config::default().memory as u64 - counters.memory_left) >> 10
@@ -130,7 +87,7 @@ fn streams_that_ran_for_long_take_no_more_than_ten_thousand_may() {
     );
     let granted = (Config::default().memory as u64 - engine.counters().memory_left) / u64::from(LASTING);
     println!("{each} bytes per stream after 3 s, {most} at most, {granted} of them granted");
-    let all = each * i64::from(STREAMS) + OTHER_FLOW * i64::from(FLOWS - u32::from(STREAMS)) + TABLE;
+    let all = each * i64::from(STREAMS) + OTHER_FLOW * i64::from(OTHERS) + TABLE;
     assert!(all as u64 <= STATED_MIB << 20, "{} MiB", all >> 20);
     assert!(
         granted * u64::from(STREAMS) <= Config::default().memory as u64,
@@ -154,25 +111,4 @@ fn followed_whole(engine: &Engine) {
     let least = of_pids.iter().min();
     assert!(least.is_some_and(|least| *least >= 7), "{least:?} PIDs");
     assert_eq!(streams, STREAMS);
-}
-
-/// The frame of a flow that nothing looks into.
-fn other(flow: u32) -> Vec<u8> {
-    let [_, network, high, low] = flow.to_be_bytes();
-    let inner = frame::tcp(
-        ([10, 128 + network, high, low], 40_000),
-        ([10, 1, 9, 9], 7000),
-        &[0; 64],
-    );
-    frame::wrapped(50_000, &inner)
-}
-
-/// A figure of the kernel's about this process, in KiB.
-fn resident(key: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("the process's status");
-    let line = status.lines().find(|line| line.starts_with(key)).expect("the figure");
-    line.split_whitespace()
-        .nth(1)
-        .and_then(|kib| kib.parse().ok())
-        .expect("KiB")
 }

@@ -23,6 +23,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "appliance-ebpf/src/steer.rs",
         "volatile reads of what user space writes into maps",
     ),
+    (
+        "appliance-user/src/allocator.rs",
+        "an option of the allocator's library",
+    ),
     ("appliance-user/src/io/frame.rs", "bytes of a frame in UMEM"),
     (
         "appliance-user/src/io/frame_tests.rs",

@@ -1,6 +1,7 @@
 //! The two clocks that control reads: the monotonic one that heartbeats and events are stamped with, and the wall's, for
 //! people.
 
+use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -20,17 +21,23 @@ pub fn wall_at(at: u64, monotonic_now: u64, wall_now: SystemTime) -> SystemTime 
 }
 
 /// RFC 3339 in UTC with milliseconds, such as `2026-03-01T12:00:00.250Z`. Times before 1970 are shown as 1970.
-pub fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (year, month, day) = civil_date(since.as_secs() / 86_400);
-    let second = since.as_secs() % 86_400;
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_millis()
-    )
+#[derive(Clone, Copy, Debug)]
+pub struct Rfc3339(pub SystemTime);
+
+impl Display for Rfc3339 {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (year, month, day) = civil_date(since.as_secs() / 86_400);
+        let second = since.as_secs() % 86_400;
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+            second / 3600,
+            second / 60 % 60,
+            second % 60,
+            since.subsec_millis()
+        )
+    }
 }
 
 /// The Gregorian date of a day counted from 1970-01-01. Years are counted from March, so that the leap day comes last and
@@ -62,7 +69,7 @@ mod tests {
             (1_767_225_599, "2025-12-31T23:59:59.000Z"),
             (4_107_542_400, "2100-03-01T00:00:00.000Z"),
         ] {
-            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+            assert_eq!(Rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)).to_string(), expected);
         }
     }
 

@@ -5,7 +5,7 @@
 //! where no file was asked for.
 
 use std::fs::OpenOptions;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,14 +16,21 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bound
 use serde::Serialize;
 use thiserror::Error;
 
-use super::clock;
+use super::{clock, priority};
 use crate::engine::event::StreamEvent;
 use crate::engine::expect::Expectation;
 
-/// Stream events that may wait for the writer; a worker sheds and counts what does not fit.
-pub const STREAM_CAPACITY: usize = 8192;
+/// Stream events that may wait for the writer; a worker sheds and counts what does not fit. A neighbour's ten thousand streams
+/// that all come here at once are two events each within a tenth of a second, and the writer gives way to those who bring them.
+pub const STREAM_CAPACITY: usize = 32_768;
 /// Control events that may wait for the writer.
 const CONTROL_CAPACITY: usize = 1024;
+
+/// Lines are written when they are so many bytes, or when no more events are waiting.
+const LINES: usize = 1 << 16;
+/// After the first event, others are let come for so long. A writer that sleeps on its channel has to be woken by a worker,
+/// which takes the worker as long as some packets; one that is only napping has not.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// Where events go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,7 +204,10 @@ impl EventLog {
     /// # Errors
     /// [`EventsError`] if the file cannot be opened for appending.
     pub fn start(destination: &Destination) -> Result<Self, EventsError> {
-        let output = open(destination)?;
+        Self::start_with(open(destination)?)
+    }
+
+    fn start_with(output: Option<Box<dyn Write + Send>>) -> Result<Self, EventsError> {
         let counters = Arc::new(EventCounters::default());
         let (control, control_events) = bounded(CONTROL_CAPACITY);
         let (streams, stream_events) = bounded(STREAM_CAPACITY);
@@ -206,11 +216,16 @@ impl EventLog {
             output,
             counters: Arc::clone(&counters),
             failing: false,
+            lines: Vec::with_capacity(2 * LINES),
+            begun: false,
             _alive: alive,
         };
         let thread = std::thread::Builder::new()
             .name("tg-events".to_owned())
-            .spawn(move || writer.run(&control_events, &stream_events))
+            .spawn(move || {
+                priority::give_way();
+                writer.run(&control_events, &stream_events);
+            })
             .map_err(EventsError::Thread)?;
         Ok(EventLog {
             sender: EventSender { control, counters },
@@ -250,9 +265,9 @@ fn open(destination: &Destination) -> Result<Option<Box<dyn Write + Send>>, Even
     })
 }
 
-fn open_file(path: &Path) -> Result<BufWriter<std::fs::File>, EventsError> {
+fn open_file(path: &Path) -> Result<std::fs::File, EventsError> {
     let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map(BufWriter::new).map_err(|source| EventsError::File {
+    file.map_err(|source| EventsError::File {
         path: path.to_owned(),
         source,
     })
@@ -262,6 +277,10 @@ struct Writer {
     output: Option<Box<dyn Write + Send>>,
     counters: Arc<EventCounters>,
     failing: bool,
+    /// Lines that are not written yet; the memory is used again and again.
+    lines: Vec<u8>,
+    /// They begin in the middle of one.
+    begun: bool,
     _alive: Sender<()>,
 }
 
@@ -278,16 +297,19 @@ impl Writer {
                     Err(_) => control_open = false,
                 },
                 recv(streams) -> event => match event {
-                    Ok(event) => self.stream(&event),
+                    Ok(event) => {
+                        self.stream(&event);
+                        std::thread::sleep(GATHER);
+                    }
                     Err(_) => streams_open = false,
                 },
             }
             self.take_waiting(control, streams);
-            self.flush();
+            self.write_out();
         }
     }
 
-    /// Everything that is waiting, up to both channels' capacity, so that a flush covers many lines.
+    /// Everything that is waiting, up to both channels' capacity, so that a write covers many lines.
     fn take_waiting(&mut self, control: &Receiver<ControlEvent>, streams: &Receiver<StreamEvent>) {
         for _ in 0..STREAM_CAPACITY {
             match (control.try_recv(), streams.try_recv()) {
@@ -301,60 +323,104 @@ impl Writer {
     }
 
     fn control(&mut self, event: &ControlEvent) {
-        self.write(line(SystemTime::now(), event));
+        self.take(SystemTime::now(), event);
     }
 
     fn stream(&mut self, event: &StreamEvent) {
         let at = clock::wall_at(event.at.nanos(), clock::monotonic_nanos(), SystemTime::now());
-        self.write(line(at, event));
+        self.take(at, event);
     }
 
-    fn write(&mut self, line: serde_json::Result<String>) {
-        let Some(output) = &mut self.output else { return };
-        let result = line
-            .map_err(io::Error::from)
-            .and_then(|line| output.write_all(line.as_bytes()));
-        self.outcome(result, 1);
+    fn take(&mut self, time: SystemTime, event: &impl Serialize) {
+        if self.output.is_none() {
+            return;
+        }
+        if let Err(error) = append_line(&mut self.lines, time, event) {
+            self.failed(1, &error.into());
+        }
+        if self.lines.len() >= LINES {
+            self.write_out();
+        }
     }
 
-    fn flush(&mut self) {
+    /// Writes the lines that there are. Of those that cannot be written only the rest of one that was begun is kept, so that
+    /// the next one begins a line of its own.
+    fn write_out(&mut self) {
         let Some(output) = &mut self.output else { return };
-        let result = output.flush();
-        self.outcome(result, 0);
+        let (done, result) = write_some(output, &self.lines);
+        let (written, rest) = self.lines.split_at(done);
+        let (ended, left) = (newlines(written), newlines(rest));
+        self.counters.written.fetch_add(ended, Ordering::Relaxed);
+        self.failing &= ended == 0;
+        self.begun = written.last().map_or(self.begun, |last| *last != b'\n');
+        let end = rest.iter().position(|byte| *byte == b'\n');
+        let kept = end.filter(|_| self.begun).map_or(0, |end| end + 1);
+        self.lines.drain(..done);
+        self.lines.truncate(kept);
+        if let Err(error) = result {
+            self.failed(left - newlines(&self.lines), &error);
+        }
     }
 
     /// A full disk is told once, not once per event; the next success ends it.
-    fn outcome(&mut self, result: io::Result<()>, events: u64) {
-        match result {
-            Ok(()) => {
-                self.counters.written.fetch_add(events, Ordering::Relaxed);
-                self.failing &= events == 0;
-            }
-            Err(error) => {
-                self.counters.failed.fetch_add(events.max(1), Ordering::Relaxed);
-                if !self.failing {
-                    tracing::error!(%error, "events cannot be written; what is lost is counted");
-                }
-                self.failing = true;
-            }
+    fn failed(&mut self, events: u64, error: &io::Error) {
+        self.counters.failed.fetch_add(events, Ordering::Relaxed);
+        if !self.failing {
+            tracing::error!(%error, "events cannot be written; what is lost is counted");
+        }
+        self.failing = true;
+    }
+}
+
+/// Writes and flushes as much as the output takes, and tells how much that was.
+fn write_some(output: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        match output.write(rest) {
+            Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
+            Ok(written) => done += written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (done, Err(error)),
         }
     }
+    (done, output.flush())
+}
+
+fn newlines(lines: &[u8]) -> u64 {
+    lines.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 /// One event as a line: its time first, then what it is.
 pub(crate) fn line(time: SystemTime, event: &impl Serialize) -> serde_json::Result<String> {
-    #[derive(Serialize)]
-    struct Line<'a, T> {
-        time: String,
-        #[serde(flatten)]
-        event: &'a T,
+    let mut line = Vec::new();
+    append_line(&mut line, time, event)?;
+    String::from_utf8(line).map_err(serde::ser::Error::custom)
+}
+
+/// Appends the event's line, or nothing where it cannot be written as an object.
+fn append_line(lines: &mut Vec<u8>, time: SystemTime, event: &impl Serialize) -> serde_json::Result<()> {
+    let before = lines.len();
+    let appended = append_object(lines, time, event);
+    match &appended {
+        Ok(()) => lines.push(b'\n'),
+        Err(_) => lines.truncate(before),
     }
-    let mut line = serde_json::to_string(&Line {
-        time: clock::rfc3339(time),
-        event,
-    })?;
-    line.push('\n');
-    Ok(line)
+    appended
+}
+
+/// Serialised into the lines themselves, without a copy or a structure around it: ten thousand events may come at once.
+fn append_object(lines: &mut Vec<u8>, time: SystemTime, event: &impl Serialize) -> serde_json::Result<()> {
+    write!(lines, "{{\"time\":\"{}\"", clock::Rfc3339(time)).map_err(serde_json::Error::io)?;
+    let begin = lines.len();
+    serde_json::to_writer(&mut *lines, event)?;
+    // The time has opened the object, so the event's own first brace becomes the comma between them.
+    match lines.get_mut(begin..) {
+        Some([brace @ b'{', b'"', ..]) => {
+            *brace = b',';
+            Ok(())
+        }
+        _ => Err(serde::ser::Error::custom("an event is an object")),
+    }
 }
 
 fn log(event: &ControlEvent) {
@@ -543,21 +609,139 @@ mod tests {
             counters: Arc::clone(&counters),
         };
         let output: Option<Box<dyn Write + Send>> = Some(Box::new(Blocked(Arc::clone(&gate))));
-        let writer = Writer {
-            output,
-            counters: Arc::clone(&counters),
-            failing: false,
-            _alive: bounded(0).0,
-        };
+        let writer = writer(output, &counters);
         std::thread::spawn(move || writer.run(&events, &stream_events));
-        for _ in 0..100 {
+        for _ in 0..10_000 {
             sender.send(ControlEvent::Stopping {
                 cause: "test".to_owned(),
                 handover: false,
             });
         }
-        // Four in the channel and at most two in the writer's hands.
-        assert!(counters.shed.load(Ordering::Relaxed) >= 94);
+        // Four in the channel, and in the writer's hands what it writes at a time.
+        let held = 5 + LINES / br#"{"event":"stopping","cause":"test"}"#.len();
+        let shed = counters.shed.load(Ordering::Relaxed);
+        assert!(shed >= 10_000 - held as u64, "{shed}");
         drop(closed);
+    }
+
+    fn writer(output: Option<Box<dyn Write + Send>>, counters: &Arc<EventCounters>) -> Writer {
+        Writer {
+            output,
+            counters: Arc::clone(counters),
+            failing: false,
+            lines: Vec::new(),
+            begun: false,
+            _alive: bounded(0).0,
+        }
+    }
+
+    /// A disk with so much room.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Disk {
+        fn room(&self, bytes: usize) {
+            self.0.lock().expect("not poisoned").0 = bytes;
+        }
+        fn lines(&self) -> Vec<String> {
+            let text = String::from_utf8(self.0.lock().expect("not poisoned").1.clone()).expect("text");
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut disk = self.0.lock().expect("not poisoned");
+            let taken = bytes.len().min(disk.0);
+            if taken == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            disk.0 -= taken;
+            disk.1.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_disk_that_was_full_gets_whole_lines_and_every_event_is_counted() {
+        let (disk, counters) = (Disk::default(), Arc::new(EventCounters::default()));
+        let mut writer = writer(Some(Box::new(disk.clone())), &counters);
+        let count = || {
+            (
+                counters.written.load(Ordering::Relaxed),
+                counters.failed.load(Ordering::Relaxed),
+            )
+        };
+        let length = line(UNIX_EPOCH, &stream_event()).expect("serialises").len();
+        // Two lines and a half.
+        disk.room(2 * length + length / 2);
+        (0..6).for_each(|_| writer.stream(&stream_event()));
+        assert_eq!(count(), (0, 0), "not a write for each");
+        writer.write_out();
+        assert_eq!(count(), (2, 3), "the third is on its way");
+        (0..2).for_each(|_| writer.stream(&stream_event()));
+        writer.write_out();
+        assert_eq!(count(), (2, 5), "nothing got on");
+        disk.room(usize::MAX);
+        (0..2).for_each(|_| writer.stream(&stream_event()));
+        writer.write_out();
+        assert_eq!(count(), (5, 5));
+        let lines = disk.lines();
+        assert_eq!(lines.len(), 5);
+        for line in lines {
+            serde_json::from_str::<Value>(&line).expect("each line is whole");
+        }
+    }
+
+    /// The line as serde would flatten the event into it.
+    #[test]
+    fn a_line_is_what_a_structure_around_the_event_would_be() {
+        #[derive(Serialize)]
+        struct Around<'a, T> {
+            time: &'static str,
+            #[serde(flatten)]
+            event: &'a T,
+        }
+        fn check(event: &impl Serialize) {
+            let time = "1970-01-01T00:00:00.007Z";
+            let expected = serde_json::to_string(&Around { time, event }).expect("serialises") + "\n";
+            let written = line(UNIX_EPOCH + Duration::from_millis(7), event).expect("serialises");
+            assert_eq!(written, expected);
+        }
+        check(&stream_event());
+        check(&ControlEvent::Stopping {
+            cause: "a \"quoted\" cause".to_owned(),
+            handover: true,
+        });
+        check(&ControlEvent::Expected(Expectation::ExpectedBack {
+            rule: "studio".into(),
+            missing_ms: 3,
+        }));
+        let mut lines = b"before".to_vec();
+        assert!(append_line(&mut lines, UNIX_EPOCH, &7).is_err());
+        assert_eq!(lines, b"before", "what is no object leaves nothing behind");
+    }
+
+    #[test]
+    fn the_writers_thread_gives_way() {
+        struct Told(Sender<i32>);
+        impl Write for Told {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let _ = self.0.try_send(priority::tests::nice());
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (tell, told) = bounded(1);
+        let log = EventLog::start_with(Some(Box::new(Told(tell)))).expect("started");
+        log.streams().send(stream_event()).expect("the writer lives");
+        let nice = told.recv_timeout(Duration::from_secs(5)).expect("written");
+        assert!(nice >= 10, "{nice}");
+        assert!(log.finish(Duration::from_secs(5)));
     }
 }

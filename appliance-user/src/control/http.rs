@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::bounded::Bounded;
 use super::clock;
 use super::health::{Board, Health};
+use super::priority;
 
 /// The head of a request, the gap before the next one, and each step of an answer take no longer.
 const STEP: Duration = Duration::from_secs(5);
@@ -59,7 +60,8 @@ pub trait Operator: Send + Sync + 'static {
     /// All metrics, in the text format of OpenMetrics.
     fn metrics(&self) -> String;
     /// The streams of every worker, each as it was at a moment of its own within the answer's time: no worker stops for it.
-    fn streams(&self) -> Value;
+    /// One JSON object, as text.
+    fn streams(&self) -> Vec<u8>;
     /// The appliance in one object.
     fn status(&self) -> Value;
 }
@@ -128,6 +130,8 @@ impl Servers {
         let thread = std::thread::Builder::new()
             .name("tg-http".to_owned())
             .spawn(move || {
+                // Those that make answers are started from here and give way with it.
+                priority::give_way();
                 let served = runtime.block_on(serve(ports, board, operator, stopped));
                 runtime.shutdown_timeout(FAREWELL);
                 if let Err(error) = served {
@@ -215,10 +219,11 @@ async fn metrics(State(state): State<AdminState>) -> Response {
 }
 
 async fn streams(State(state): State<AdminState>) -> Response {
-    answer(state, |operator| operator.streams())
-        .await
-        .map(Json)
-        .into_response()
+    const JSON: &str = "application/json";
+    match answer(state, |operator| operator.streams()).await {
+        Ok(text) => ([(header::CONTENT_TYPE, JSON)], text).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 async fn status(State(state): State<AdminState>) -> Response {
@@ -259,8 +264,8 @@ mod tests {
         fn metrics(&self) -> String {
             "# EOF\n".to_owned()
         }
-        fn streams(&self) -> Value {
-            json!([])
+        fn streams(&self) -> Vec<u8> {
+            b"[]".to_vec()
         }
         fn status(&self) -> Value {
             json!({"interface": "if0"})
@@ -327,7 +332,11 @@ mod tests {
         let (_, servers, _, admin) = start();
         let said = fetch(admin, "/metrics");
         assert!(said.contains("openmetrics-text") && said.ends_with("# EOF\n"), "{said}");
-        assert!(fetch(admin, "/api/v1/streams").ends_with("[]"));
+        let said = fetch(admin, "/api/v1/streams");
+        assert!(
+            said.contains("content-type: application/json") && said.ends_with("[]"),
+            "{said}"
+        );
         assert!(fetch(admin, "/api/v1/status").contains("if0"));
         assert!(fetch(admin, "/health").starts_with("HTTP/1.1 404"));
         let post = "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";

@@ -13,6 +13,7 @@ use super::figures::{Facts, Figures, KernelFigures, QueueFigures};
 use super::health::{self, Board, Condition, Health, QueueCondition, TxWatch};
 use super::http::Operator;
 use super::program::{Attached, ProgramLog};
+use super::streams::StreamList;
 use super::tables::Tables;
 use super::workers::Workers;
 use super::{figures, metrics, netlink, status};
@@ -25,8 +26,10 @@ const TICK: Duration = Duration::from_millis(20);
 const HEALTH_TICKS: u32 = 5;
 /// How often the program's log is fetched.
 const LOG_TICK: Duration = Duration::from_millis(200);
-/// How long one worker may take to tell its streams.
-const STREAMS_WITHIN: Duration = Duration::from_millis(250);
+/// How long one worker may be silent while it tells its streams.
+const STREAMS_SILENCE: Duration = Duration::from_millis(250);
+/// How long all of them may take together: who asked is still connected then.
+const STREAMS_ALTOGETHER: Duration = Duration::from_secs(4);
 
 /// What everybody in control looks at.
 pub struct Watched {
@@ -213,36 +216,25 @@ impl Operator for Watched {
         metrics::render(figures::families(&self.figures()))
     }
 
-    fn streams(&self) -> serde_json::Value {
+    fn streams(&self) -> Vec<u8> {
+        let until = Instant::now() + STREAMS_ALTOGETHER;
+        let mut list = StreamList::default();
         self.workers.read(|workers| {
-            let mut streams = Vec::new();
-            let mut silent = Vec::new();
-            let mut truncated = false;
             for worker in workers {
-                match worker.streams(STREAMS_WITHIN) {
-                    Some(reports) => {
-                        truncated |= reports.len() >= MAX_REPORTS;
-                        streams.extend(reports.iter().map(|report| stream(worker.queue(), report)));
-                    }
-                    None => silent.push(worker.queue()),
+                let (queue, before) = (worker.queue(), list.mark());
+                match worker.streams(STREAMS_SILENCE, until, |report| list.add(queue, report)) {
+                    Some(reports) if reports >= MAX_REPORTS => list.truncated(),
+                    Some(_) => {}
+                    None => list.silent(queue, before),
                 }
             }
-            serde_json::json!({ "schema": 1, "streams": streams, "silent_queues": silent, "truncated": truncated })
-        })
+        });
+        list.into_json()
     }
 
     fn status(&self) -> serde_json::Value {
         status::status(&self.figures())
     }
-}
-
-/// A stream's report with the queue that its worker serves.
-fn stream(queue: u32, report: &crate::engine::report::StreamReport) -> serde_json::Value {
-    let mut value = serde_json::to_value(report).unwrap_or_default();
-    if let Some(object) = value.as_object_mut() {
-        object.insert("queue".to_owned(), queue.into());
-    }
-    value
 }
 
 /// The watching threads.

@@ -131,7 +131,7 @@ impl Loop {
             // After the packets, which must not wait for it.
             self.ties.link.send(&mut self.engine);
             let kept_house = self.keep_house(now);
-            let answered = self.answers.go_on(&self.engine);
+            let answered = self.answers.go_on(now, &self.engine);
             if packets == 0 && messages == 0 && !answered {
                 self.rest(now);
             }
@@ -270,7 +270,7 @@ impl Loop {
 
     fn housekeeping(&mut self, now: Timestamp) {
         self.last_housekeeping = now;
-        self.answers.look(&self.engine);
+        self.answers.look(now);
         if now.since(self.last_summary) >= SUMMARY {
             self.last_summary = now;
             self.figures.residence = self.residence.summary();

@@ -7,17 +7,18 @@ mod answers;
 mod burst;
 mod links;
 mod residence;
+pub mod warm;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{self, Sender};
 
-use self::answers::Answers;
+use self::answers::{Answers, Asked};
 pub use self::links::Link;
 pub use self::residence::Residence;
 use crate::engine::counters::Counters;
@@ -114,7 +115,7 @@ pub struct WorkerSnapshot {
 
 /// What may be asked of a worker.
 enum Question {
-    Streams(Sender<Vec<StreamReport>>),
+    Streams(Asked),
 }
 
 /// What a worker's thread and its handle share.
@@ -181,6 +182,7 @@ impl Worker {
             if !fine {
                 return WorkerSnapshot::default();
             }
+            warm::first_streams();
             burst::Loop::new(config, socket, beat, ties, Answers::new(mailbox), theirs).run()
         })?;
         match started.recv() {
@@ -210,10 +212,13 @@ impl Worker {
         to.merge(&self.shared.activity.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Reports of its streams, or `None` when it does not answer in time. At most [`MAX_REPORTS`], made over many rounds between
-    /// packets: each stream is told as it was at a moment of its own, and one that comes or goes meanwhile may be missing.
-    pub fn streams(&self, within: Duration) -> Option<Vec<StreamReport>> {
-        self.ask(within, Question::Streams)
+    /// Hands over reports of its streams, and tells how many there were: at most [`MAX_REPORTS`], made over many rounds between
+    /// packets. Each stream is told as it was at a moment of its own, and one that comes or goes meanwhile may be missing.
+    ///
+    /// `None` where the worker is silent for longer than `silence` or is not done at `until`: then what was handed over is not
+    /// the whole.
+    pub fn streams(&self, silence: Duration, until: Instant, each: impl FnMut(&StreamReport)) -> Option<usize> {
+        answers::ask(&self.questions, silence, until, each)
     }
 
     /// Whether its thread runs.
@@ -226,12 +231,6 @@ impl Worker {
         self.shared.stop.store(true, Ordering::Release);
         let last_known = *self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         self.thread.join().unwrap_or(last_known)
-    }
-
-    fn ask<T>(&self, within: Duration, question: impl FnOnce(Sender<T>) -> Question) -> Option<T> {
-        let (answer, answered) = channel::bounded(1);
-        self.questions.try_send(question(answer)).ok()?;
-        answered.recv_timeout(within).ok()
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crossbeam::channel::{self, TryRecvError};
-
 use super::*;
 use crate::engine::group::tests::{SSRC, at_ms, media, policy, receiver, sender, udp};
 use crate::engine::{Config, Published, Verdict};
@@ -43,10 +41,57 @@ impl Worker {
         assert_eq!(verdict, Verdict::Return);
     }
 
-    fn ask(&self) -> Receiver<Vec<StreamReport>> {
-        let (asker, answer) = channel::bounded(1);
-        self.questions.send(Question::Streams(asker)).expect("room");
-        answer
+    /// A question, and the asker's ends.
+    fn ask(&self) -> Asker {
+        let (asked, asker) = question();
+        self.questions.send(Question::Streams(asked)).expect("room");
+        asker
+    }
+
+    fn round(&mut self) -> bool {
+        self.answers.go_on(at_ms(0), &self.engine)
+    }
+
+    fn look(&mut self) {
+        self.answers.look(at_ms(0));
+    }
+
+    /// Every round that has something to do, while the asker takes what is there after each.
+    fn answer(&mut self, asker: &Asker) -> Taken {
+        let mut taken = Taken::default();
+        while self.round() {
+            taken.rounds += 1;
+            taken.fetch(asker);
+        }
+        taken
+    }
+}
+
+/// What an asker has so far.
+#[derive(Default)]
+struct Taken {
+    rounds: usize,
+    reports: Vec<StreamReport>,
+    complete: bool,
+    /// Where the pieces lie.
+    places: BTreeSet<usize>,
+}
+
+impl Taken {
+    fn fetch(&mut self, asker: &Asker) {
+        while let Ok(mut piece) = asker.pieces.try_recv() {
+            assert!(!self.complete, "a piece after the last one");
+            assert!(piece.reports.len() <= PIECE);
+            assert_eq!(
+                piece.reports.capacity(),
+                PIECE,
+                "the worker has changed the piece's memory"
+            );
+            self.places.insert(piece.reports.as_ptr().addr());
+            self.complete = piece.last;
+            self.reports.append(&mut piece.reports);
+            let _ = asker.empty.try_send(piece.reports);
+        }
     }
 }
 
@@ -58,85 +103,165 @@ fn identities(reports: &[StreamReport]) -> BTreeSet<String> {
 fn an_answer_is_complete_and_packets_go_on_meanwhile() {
     let streams = 100;
     let mut worker = Worker::new(streams);
-    let answer = worker.ask();
-    worker.answers.look(&worker.engine);
+    let asker = worker.ask();
+    worker.look();
     let (before, mut rounds) = (worker.engine.counters().returned, 0);
-    loop {
+    let mut taken = Taken::default();
+    while !taken.complete {
         // As the loop does it: a burst, then a share of the answer.
         (0..streams).for_each(|stream| worker.packet(stream, 8 + rounds));
-        assert!(
-            worker.answers.go_on(&worker.engine),
-            "nothing to do after {rounds} rounds"
-        );
+        assert!(worker.round(), "nothing to do after {rounds} rounds");
         rounds += 1;
-        match answer.try_recv() {
-            Err(TryRecvError::Empty) => assert!(rounds < streams, "no answer after {rounds} rounds"),
-            Err(TryRecvError::Disconnected) => panic!("never answered"),
-            Ok(reports) => {
-                assert_eq!(reports.len(), usize::from(streams));
-                assert_eq!(identities(&reports), identities(&worker.engine.streams()));
-                break;
-            }
-        }
+        taken.fetch(&asker);
+        assert!(rounds < streams, "no answer after {rounds} rounds");
     }
+    assert_eq!(taken.reports.len(), usize::from(streams));
+    assert_eq!(identities(&taken.reports), identities(&worker.engine.streams()));
     assert_eq!(usize::from(rounds), usize::from(streams).div_ceil(AT_A_TIME));
     assert_eq!(
         worker.engine.counters().returned - before,
         u64::from(rounds) * u64::from(streams)
     );
-    assert!(!worker.answers.go_on(&worker.engine), "there is more to do");
+    assert!(!worker.round(), "there is more to do");
 }
 
 #[test]
 fn questions_are_answered_one_after_the_other() {
     let mut worker = Worker::new(20);
-    let (first, second) = (worker.ask(), worker.ask());
-    for answer in [first, second] {
-        worker.answers.look(&worker.engine);
-        while worker.answers.go_on(&worker.engine) {
+    let askers = [worker.ask(), worker.ask()];
+    for asker in askers {
+        worker.look();
+        let mut taken = Taken::default();
+        while worker.round() {
             // Asked for in vain: one at a time.
-            worker.answers.look(&worker.engine);
-            if let Ok(reports) = answer.try_recv() {
-                assert_eq!(reports.len(), 20);
+            worker.look();
+            taken.fetch(&asker);
+            if taken.complete {
+                assert_eq!(taken.reports.len(), 20);
                 break;
             }
         }
+        assert!(taken.complete);
     }
-    while worker.answers.go_on(&worker.engine) {}
-    worker.answers.look(&worker.engine);
-    assert!(!worker.answers.go_on(&worker.engine), "a third answer to two questions");
+    while worker.round() {}
+    worker.look();
+    assert!(!worker.round(), "a third answer to two questions");
 }
 
 #[test]
 fn an_asker_that_went_away_stops_nothing() {
-    let mut worker = Worker::new(20);
+    let mut worker = Worker::new(200);
     drop(worker.ask());
-    let answer = worker.ask();
-    for _ in 0..2 {
-        worker.answers.look(&worker.engine);
-        while worker.answers.go_on(&worker.engine) {}
+    let asker = worker.ask();
+    worker.look();
+    let rounds = std::iter::from_fn(|| worker.round().then_some(())).count();
+    assert_eq!(rounds, PIECE / AT_A_TIME, "given up at the first piece");
+    worker.look();
+    // This one goes in the middle.
+    assert!((0..5).all(|_| worker.round()));
+    drop(asker);
+    let asker = worker.ask();
+    while worker.round() {}
+    worker.look();
+    let taken = worker.answer(&asker);
+    assert!(taken.complete);
+    assert_eq!(taken.reports.len(), 200);
+}
+
+#[test]
+fn an_asker_that_does_not_fetch_costs_neither_time_nor_memory_and_is_given_up() {
+    let mut worker = Worker::new((PIECES * PIECE) as u16 + 20);
+    let (slow, next) = (worker.ask(), worker.ask());
+    worker.look();
+    let mut rounds = 0;
+    while worker.round() {
+        rounds += 1;
     }
-    assert_eq!(answer.try_recv().expect("answered").len(), 20);
+    assert_eq!(
+        rounds,
+        PIECES * PIECE / AT_A_TIME,
+        "as many pieces as the asker brought"
+    );
+    let patience = PATIENCE.as_millis() as u64;
+    assert!(!worker.answers.go_on(at_ms(patience), &worker.engine));
+    assert!(worker.answers.under_way.is_some(), "given up too early");
+    worker.answers.go_on(at_ms(patience + 1), &worker.engine);
+    assert!(worker.answers.under_way.is_none(), "not given up");
+    let mut taken = Taken::default();
+    taken.fetch(&slow);
+    assert_eq!((taken.reports.len(), taken.complete), (PIECES * PIECE, false));
+    worker.look();
+    assert!(worker.answer(&next).complete, "the next one has its turn");
+}
+
+#[test]
+fn an_asker_that_comes_back_in_time_gets_the_rest() {
+    let streams = 2 * PIECES * PIECE + 20;
+    let mut worker = Worker::new(streams as u16);
+    let asker = worker.ask();
+    worker.look();
+    let mut taken = Taken::default();
+    while !taken.complete {
+        assert!(taken.rounds < streams, "no end");
+        while worker.round() {
+            taken.rounds += 1;
+        }
+        taken.fetch(&asker);
+    }
+    assert_eq!(identities(&taken.reports).len(), streams);
+    assert_eq!(taken.rounds, streams.div_ceil(AT_A_TIME));
 }
 
 #[test]
 fn a_worker_without_streams_answers_in_one_round() {
     let mut worker = Worker::new(0);
-    let answer = worker.ask();
-    worker.answers.look(&worker.engine);
-    assert!(worker.answers.go_on(&worker.engine));
-    assert_eq!(answer.try_recv().expect("answered").len(), 0);
+    let asker = worker.ask();
+    worker.look();
+    let taken = worker.answer(&asker);
+    assert_eq!((taken.rounds, taken.reports.len(), taken.complete), (1, 0, true));
 }
 
 #[test]
-fn an_answer_ends_at_its_limit() {
+fn an_answer_ends_at_its_limit_and_lies_in_the_memory_that_was_brought() {
     let mut worker = Worker::new(MAX_REPORTS as u16 + 20);
-    let answer = worker.ask();
-    worker.answers.look(&worker.engine);
-    let mut rounds = 0;
-    while worker.answers.go_on(&worker.engine) {
-        rounds += 1;
+    let asker = worker.ask();
+    worker.look();
+    let taken = worker.answer(&asker);
+    assert_eq!((taken.reports.len(), taken.complete), (MAX_REPORTS, true));
+    assert_eq!(taken.rounds, MAX_REPORTS.div_ceil(AT_A_TIME));
+    assert_eq!(taken.places.len(), PIECES);
+}
+
+#[test]
+fn what_is_asked_across_threads_is_told_whole() {
+    let streams = PIECES * PIECE + 20;
+    let mut worker = Worker::new(streams as u16);
+    let questions = worker.questions.clone();
+    let asker = std::thread::spawn(move || {
+        let (mut told, long) = (Vec::new(), Duration::from_secs(20));
+        let take = |report: &StreamReport| told.push(report.clone());
+        let count = ask(&questions, long, Instant::now() + 2 * long, take);
+        (count, told)
+    });
+    while !asker.is_finished() {
+        worker.look();
+        if !worker.round() {
+            std::thread::yield_now();
+        }
     }
-    assert_eq!(answer.try_recv().expect("answered").len(), MAX_REPORTS);
-    assert_eq!(rounds, MAX_REPORTS.div_ceil(AT_A_TIME));
+    let (count, told) = asker.join().expect("it ends");
+    assert_eq!(count, Some(streams));
+    assert_eq!(identities(&told), identities(&worker.engine.streams()));
+}
+
+#[test]
+fn a_worker_that_is_silent_or_ends_is_told_from_one_without_streams() {
+    let worker = Worker::new(0);
+    let moment = Duration::from_millis(1);
+    let none = |_: &StreamReport| panic!("a report of nothing");
+    assert_eq!(ask(&worker.questions, moment, Instant::now() + PATIENCE, none), None);
+    assert_eq!(ask(&worker.questions, PATIENCE, Instant::now() + moment, none), None);
+    let questions = worker.questions.clone();
+    drop(worker);
+    assert_eq!(ask(&questions, PATIENCE, Instant::now() + PATIENCE, none), None);
 }
