@@ -1,14 +1,23 @@
 //! Asking for memory before it is needed, so that several cache misses wait at the same time.
 
+use core::ops::Range;
+
 /// Bytes that come into the cache together.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// Asks for the cache lines of a value. Nothing happens on processors for which there is no such wish.
 #[inline(always)]
 pub(crate) fn prefetch<T: ?Sized>(value: &T) {
+    prefetch_within(value, 0..size_of_val(value));
+}
+
+/// Asks for the cache lines that a part of a value begins on, or goes on to after a whole number of lines: for a part on a line
+/// boundary, all of its lines.
+#[inline(always)]
+pub(crate) fn prefetch_within<T: ?Sized>(value: &T, part: Range<usize>) {
     let first = core::ptr::from_ref(value).cast::<i8>();
-    let mut offset = 0;
-    while offset < size_of_val(value) {
+    let mut offset = part.start;
+    while offset < part.end {
         line(first.wrapping_add(offset));
         offset += LINE;
     }

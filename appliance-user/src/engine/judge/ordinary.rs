@@ -162,7 +162,7 @@ impl Court {
         if let Some(counting) = counting {
             counting.take(at, MAX_TS_PACKETS);
         }
-        self.ts.packets += MAX_TS_PACKETS as u64;
+        self.packets += MAX_TS_PACKETS as u64;
         true
     }
 
@@ -291,7 +291,7 @@ impl Court {
                 analyser.stands_at(came(stretch.length - 1));
             }
         }
-        self.ts.packets += stretch.length as u64;
+        self.packets += stretch.length as u64;
     }
 
     /// Judges a packet that is more than plain, or does not go on.
