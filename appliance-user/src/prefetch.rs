@@ -23,6 +23,18 @@ pub(crate) fn prefetch_within<T: ?Sized>(value: &T, part: Range<usize>) {
     }
 }
 
+/// Asks for the cache lines of an element. It is not looked whether there is one: where there is none, what is asked for is read
+/// by nobody.
+#[inline(always)]
+pub(crate) fn prefetch_element<T>(of: &[T], place: usize) {
+    let first = of.as_ptr().wrapping_add(place).cast::<i8>();
+    let mut offset = 0;
+    while offset < size_of::<T>() {
+        line(first.wrapping_add(offset));
+        offset += LINE;
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn line(address: *const i8) {

@@ -192,6 +192,10 @@ impl Court {
             self.unseen = true;
             return;
         }
+        // Its PID begins something, most likely. Whatever that is measured by comes while the packets before it are judged.
+        if let (Some(analyser), [recent, _]) = (self.analysis.analyser(), self.continuity.likely()) {
+            analyser.prefetch_clocks(recent);
+        }
         if self.unseen {
             self.unseen = false;
             self.rebase();

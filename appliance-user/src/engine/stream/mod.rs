@@ -221,14 +221,6 @@ impl Stream {
         }
     }
 
-    /// The same for what the PIDs point to.
-    #[inline]
-    pub(super) fn prefetch_clocks(&self) {
-        if let Some(judge) = &self.judge {
-            judge.prefetch_clocks();
-        }
-    }
-
     /// The stream of a `.ts` file.
     pub(super) fn of_file(rule: &Rule) -> Self {
         let mut stream = Stream::new(

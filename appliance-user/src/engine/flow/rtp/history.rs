@@ -24,10 +24,10 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Whether a time is surely later than the newest. Where that is not sure it has to be looked up.
+    /// Whether a time is surely later than the newest, if there is any. Where that is not sure it has to be looked up.
     #[inline(always)]
     fn is_before(self, now: Timestamp) -> bool {
-        self.ever > 0 && grains(now).wrapping_sub(u32::from_ne_bytes(self.newest)).cast_signed() > 0
+        grains(now).wrapping_sub(u32::from_ne_bytes(self.newest)).cast_signed() > 0
     }
 
     #[inline(always)]
