@@ -15,7 +15,7 @@ use tidegate_common::flow::FlowKey;
 use self::index::Index;
 use super::group::GroupKey;
 use super::time::Timestamp;
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_element;
 
 /// Slots looked at for a victim when the table is full, and swept at most per call of [`FlowTable::sweep`] times this.
 const SEARCH: usize = 32;
@@ -27,6 +27,11 @@ const IDLE_ESTABLISHED: Duration = Duration::from_secs(10);
 /// Where a flow lives; valid until the flow is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlowIndex(u32);
+
+impl FlowIndex {
+    /// Where no flow is: a table has fewer slots than there are numbers.
+    pub(super) const NOWHERE: FlowIndex = FlowIndex(u32::MAX);
+}
 
 /// What flows are found by.
 pub(super) trait Key: Copy + Eq {
@@ -181,15 +186,15 @@ impl<T, K: Key> FlowTable<T, K> {
         self.index.prefetch(hash);
     }
 
-    /// Where the flow of a key with that hash is, if it is in the table; the flow itself is not looked at, only asked for from
-    /// memory.
+    /// Where the flow of a key with that hash is, nowhere if it is not in the table; the flow itself is not looked at, only asked
+    /// for from memory.
     #[inline]
-    pub(super) fn guess(&self, hash: u64) -> Option<FlowIndex> {
-        let place = self.index.find(hash, |_| true)?;
-        if let Some(slot) = self.slots.get(place as usize) {
-            prefetch(slot);
-        }
-        Some(FlowIndex(place))
+    pub(super) fn guess(&self, hash: u64) -> FlowIndex {
+        let Some(place) = self.index.find(hash, |_| true) else {
+            return FlowIndex::NOWHERE;
+        };
+        prefetch_element(&self.slots, place as usize);
+        FlowIndex(place)
     }
 
     /// The flow at a place that was guessed, without looking whether it is the right one.
@@ -200,18 +205,12 @@ impl<T, K: Key> FlowTable<T, K> {
 
     /// Finds a flow and marks it as seen at `now`.
     pub(super) fn find(&mut self, key: &K, now: Timestamp) -> Option<FlowIndex> {
-        self.find_hashed(key, self.hash(key), None, now)
+        self.find_hashed(key, self.hash(key), FlowIndex::NOWHERE, now)
     }
 
     /// [`FlowTable::find`] with the key's hash and the place at which the flow was guessed to be.
     #[inline]
-    pub(super) fn find_hashed(
-        &mut self,
-        key: &K,
-        hash: u64,
-        guess: Option<FlowIndex>,
-        now: Timestamp,
-    ) -> Option<FlowIndex> {
+    pub(super) fn find_hashed(&mut self, key: &K, hash: u64, guess: FlowIndex, now: Timestamp) -> Option<FlowIndex> {
         let (found, last_seen, _) = self.look_up(key, hash, guess)?;
         *last_seen = now;
         Some(found)
@@ -223,12 +222,12 @@ impl<T, K: Key> FlowTable<T, K> {
         &mut self,
         key: &K,
         hash: u64,
-        guess: Option<FlowIndex>,
+        guess: FlowIndex,
     ) -> Option<(FlowIndex, &mut Timestamp, &mut T)> {
         // Of several keys with one hash, of which there are hardly ever two, this is the first.
         let likely = match guess {
-            Some(guess) => guess,
-            None => FlowIndex(self.index.find(hash, |_| true)?),
+            FlowIndex::NOWHERE => FlowIndex(self.index.find(hash, |_| true)?),
+            guess => guess,
         };
         if slot_is(&self.slots, likely.0, key) {
             return self.slot_mut(likely);
@@ -526,11 +525,12 @@ mod tests {
         table.insert(key(1), at(1), 1);
         let hash = table.hash(&key(0));
         let guess = table.guess(hash);
-        assert!(guess.is_some());
-        assert!(matches!(table.insert(key(2), at(2), 2), Inserted::Evicting(index, 0) if Some(index) == guess));
+        assert_ne!(guess, FlowIndex::NOWHERE);
+        assert_eq!(table.guess(table.hash(&key(9))), FlowIndex::NOWHERE);
+        assert!(matches!(table.insert(key(2), at(2), 2), Inserted::Evicting(index, 0) if index == guess));
         assert_eq!(table.find_hashed(&key(0), hash, guess, at(3)), None);
-        let moved = table.find_hashed(&key(2), table.hash(&key(2)), None, at(3));
-        assert_eq!(moved, guess, "the place is another flow's now");
+        let moved = table.find_hashed(&key(2), table.hash(&key(2)), FlowIndex::NOWHERE, at(3));
+        assert_eq!(moved, Some(guess), "the place is another flow's now");
     }
 
     #[test]

@@ -11,26 +11,24 @@ use super::flow::Flow;
 use super::flow_table::FlowIndex;
 use super::time::Timestamp;
 use super::{Engine, Published, Verdict};
-use crate::prefetch::prefetch;
+use crate::prefetch::{LINE, prefetch, prefetch_within};
 
 /// How many packets ahead of its decision a packet is walked and its place in the flow table's index asked for.
 const WALK_AHEAD: usize = 8;
-/// How many packets ahead its flow is asked for, when the index has come.
-const FLOW_AHEAD: usize = 7;
+/// How many packets ahead its flow is asked for, when the index has come: the step after the walk, so that nothing has to be
+/// remembered of a packet in between but its hash.
+const FLOW_AHEAD: usize = WALK_AHEAD - 1;
 /// How many packets ahead its stream is asked for, when its flow has come.
 const STREAM_AHEAD: usize = 5;
 /// How many packets ahead what its stream points to is asked for, when the stream has come.
 const FIGURES_AHEAD: usize = 4;
-/// How many packets ahead what lies behind that is asked for.
+/// How many packets ahead what lies behind that is asked for. What lies behind that in turn few packets need: they ask for it
+/// themselves.
 const PIDS_AHEAD: usize = 2;
-/// How many packets ahead what lies behind that in turn is asked for: the last step before the decision.
-const CLOCKS_AHEAD: usize = 1;
 /// How many packets ahead of its walk a packet's bytes are asked for. The kernel wrote them on another core, most likely.
 const BYTES_AHEAD: usize = 4;
-/// Bytes of a packet that are asked for at most: those of an Ethernet frame of 1,500 bytes. What is inspected lies spread over
-/// it; a jumbo's first lines are enough to set the processor's own prefetching off.
-const BYTES: usize = 1536;
-/// Bytes that nearly every packet of media has, in whole cache lines: seven TS packets and what is around them.
+/// Bytes that nearly every packet of media has, in whole cache lines: seven TS packets and what is around them. What is inspected
+/// lies spread over them; a jumbo's first lines are enough to set the processor's own prefetching off.
 const USUAL_BYTES: usize = 1408;
 /// Packets on their way between their walk and their decision; a power of two.
 const RING: usize = (WALK_AHEAD + 1).next_power_of_two();
@@ -42,26 +40,35 @@ pub(super) struct Sighting {
     pub walk: Walk,
     /// Its key's hash in the flow table.
     pub hash: u64,
-    /// Where the flow is, if it was looked for and unless that changed.
-    pub guess: Option<FlowIndex>,
+    /// Where the flow is, if it was looked for and unless that changed; else nowhere.
+    pub guess: FlowIndex,
 }
 
 /// Packets of a burst between their walk and their decision.
 #[derive(Debug)]
-pub(super) struct Ring([Result<Sighting, Stop>; RING]);
+pub(super) struct Ring {
+    sightings: [Result<Sighting, Stop>; RING],
+    /// Where their flows are, as far as they were looked for; nowhere before the burst's first packet and after its last. Apart
+    /// from the sightings: this is all that the steps in between read.
+    guesses: [FlowIndex; RING],
+}
 
 impl Default for Ring {
     fn default() -> Self {
-        // One by one: a constant of all of them would be copied whole.
-        Ring(core::array::from_fn(|_| Err(Stop::NotForUs)))
+        Ring {
+            // One by one: a constant of all of them would be copied whole.
+            sightings: core::array::from_fn(|_| Err(Stop::NotForUs)),
+            guesses: [FlowIndex::NOWHERE; RING],
+        }
     }
 }
 
 impl Ring {
-    /// Of the burst's packet with that number.
+    /// Where the flow of the packet is that will be decided about so many steps after the packet whose turn it is to be walked.
+    /// The numbers wrap: before a burst's first packet there are as many as the ring has that are nowhere.
     #[inline(always)]
-    fn of(&self, number: usize) -> &Result<Sighting, Stop> {
-        &self.0[number % RING]
+    fn guess(&self, step: usize, ahead: usize) -> FlowIndex {
+        self.guesses[step.wrapping_sub(WALK_AHEAD - ahead) % RING]
     }
 }
 
@@ -80,36 +87,32 @@ impl Engine {
         for frame in frames.iter_mut().take(BYTES_AHEAD) {
             ask_for_bytes(bytes(frame));
         }
+        // The hash of the packet that was walked one step ago.
+        let mut walked = None;
         for step in 0..frames.len() + WALK_AHEAD {
+            let guess = walked.take().map_or(FlowIndex::NOWHERE, |hash| self.flows.guess(hash));
+            ring.guesses[step.wrapping_sub(WALK_AHEAD - FLOW_AHEAD) % RING] = guess;
             if let Some(frame) = frames.get_mut(step + BYTES_AHEAD) {
                 ask_for_bytes(bytes(frame));
             }
             if let Some(frame) = frames.get_mut(step) {
-                let sighting = &mut ring.0[step % RING];
+                let sighting = &mut ring.sightings[step % RING];
                 self.sight(bytes(frame), sighting);
                 if let Ok(seen) = sighting {
                     self.flows.ask(seen.hash);
+                    walked = Some(seen.hash);
                 }
             }
-            let ahead = |of: usize| step.checked_sub(WALK_AHEAD - of).filter(|n| *n < frames.len());
-            if let Some(Ok(seen)) = ahead(FLOW_AHEAD).map(|n| &mut ring.0[n % RING]) {
-                seen.guess = self.flows.guess(seen.hash);
-            }
-            if let Some(Ok(seen)) = ahead(STREAM_AHEAD).map(|n| ring.of(n)) {
-                self.ask(seen, Flow::prefetch);
-            }
-            if let Some(Ok(seen)) = ahead(FIGURES_AHEAD).map(|n| ring.of(n)) {
-                self.ask(seen, Flow::prefetch_figures);
-            }
-            if let Some(Ok(seen)) = ahead(PIDS_AHEAD).map(|n| ring.of(n)) {
-                self.ask(seen, Flow::prefetch_pids);
-            }
-            if let Some(Ok(seen)) = ahead(CLOCKS_AHEAD).map(|n| ring.of(n)) {
-                self.ask(seen, Flow::prefetch_clocks);
-            }
+            self.ask(ring.guess(step, STREAM_AHEAD), Flow::prefetch);
+            self.ask(ring.guess(step, FIGURES_AHEAD), Flow::prefetch_figures);
+            self.ask(ring.guess(step, PIDS_AHEAD), Flow::prefetch_pids);
             let turn = step.checked_sub(WALK_AHEAD);
             if let Some((n, frame)) = turn.and_then(|n| Some((n, frames.get_mut(n)?))) {
-                let verdict = self.process_foreseen(now, policy, bytes(frame), ring.of(n));
+                let sighting = &mut ring.sightings[n % RING];
+                if let Ok(seen) = sighting {
+                    seen.guess = ring.guesses[n % RING];
+                }
+                let verdict = self.process_foreseen(now, policy, bytes(frame), sighting);
                 decided(frame, verdict);
             }
         }
@@ -148,13 +151,13 @@ impl Engine {
         Sighting {
             hash: self.flows.hash(&walk.key),
             walk,
-            guess: None,
+            guess: FlowIndex::NOWHERE,
         }
     }
 
     #[inline(always)]
-    fn ask(&self, seen: &Sighting, ask: impl FnOnce(&Flow)) {
-        if let Some(flow) = seen.guess.and_then(|guess| self.flows.at(guess)) {
+    fn ask(&self, guess: FlowIndex, ask: impl FnOnce(&Flow)) {
+        if let Some(flow) = self.flows.at(guess) {
             ask(flow);
         }
     }
@@ -162,13 +165,13 @@ impl Engine {
 
 #[inline(always)]
 fn ask_for_bytes(frame: &[u8]) {
-    let frame = frame.get(..BYTES).unwrap_or(frame);
-    match frame.split_first_chunk::<USUAL_BYTES>() {
-        // Of a known number they are asked for without a loop. What is left is two lines at most.
-        Some((usual, rest)) => {
-            prefetch(usual);
-            rest.first().into_iter().chain(rest.last()).for_each(prefetch);
+    match frame.get(USUAL_BYTES..) {
+        // Of a known number they are asked for without a loop: what goes beyond the usual bytes begins on one more line, and of
+        // a frame of 1,514 bytes nothing is left then but the last one.
+        Some([_, .., last]) => {
+            prefetch_within(frame, 0..USUAL_BYTES + LINE);
+            prefetch(last);
         }
-        None => prefetch(frame),
+        _ => prefetch(frame),
     }
 }

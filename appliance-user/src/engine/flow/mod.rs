@@ -247,14 +247,6 @@ impl Flow {
         }
     }
 
-    /// The same for what its PID of late is measured by.
-    #[inline]
-    pub(in crate::engine) fn prefetch_clocks(&self) {
-        if let Some(stream) = self.streams.first() {
-            stream.prefetch_clocks();
-        }
-    }
-
     /// Its streams.
     #[inline]
     pub(in crate::engine) fn streams(&self) -> &[Stream] {

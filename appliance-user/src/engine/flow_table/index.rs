@@ -3,7 +3,7 @@
 //! The table is never more than half full, so a probe ends soon, and removal closes the gap that it makes instead of leaving
 //! a mark: however long flows come and go, look-ups stay as short as at first.
 
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_element;
 
 /// One place under its hash; no place, where `after` is 0.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,9 +42,7 @@ impl Index {
     /// Asks for the entry that a look-up begins with.
     #[inline(always)]
     pub(super) fn prefetch(&self, hash: u64) {
-        if let Some(entry) = self.entries.get(hash as u32 as usize & self.mask) {
-            prefetch(entry);
-        }
+        prefetch_element(&self.entries, hash as u32 as usize & self.mask);
     }
 
     /// The first place under a hash that is the right one.

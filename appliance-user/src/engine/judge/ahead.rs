@@ -14,16 +14,10 @@ impl Judge {
     /// The same for what the analyser points to, when that has come.
     #[inline]
     pub(in crate::engine) fn prefetch_pids(&self) {
-        if let (Some(analyser), Some((place, _))) = (self.analyser(), self.court.continuity.expected()) {
-            analyser.prefetch(place);
-        }
-    }
-
-    /// The same for what the PID that is expected is measured by.
-    #[inline]
-    pub(in crate::engine) fn prefetch_clocks(&self) {
-        if let (Some(analyser), Some((place, _))) = (self.analyser(), self.court.continuity.expected()) {
-            analyser.prefetch_clocks(place);
+        if let Some(analyser) = self.analyser() {
+            for place in self.court.continuity.likely() {
+                analyser.prefetch(place);
+            }
         }
     }
 }

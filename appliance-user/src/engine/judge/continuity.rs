@@ -11,7 +11,7 @@ use tidegate_common::digest::TsDigest;
 use crate::engine::media::mpegts::{Header, NULL_PID};
 use crate::engine::memory::Grant;
 use crate::engine::time::Timestamp;
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_element;
 
 /// A PID has 13 bits, so no stream has more.
 const MAX_PIDS: usize = 8192;
@@ -260,9 +260,16 @@ impl Continuity {
     /// Asks for the PIDs that the next packet most likely has.
     #[inline]
     pub(super) fn prefetch(&self) {
-        let pids = [Some(self.recent), self.null];
-        let states = pids.into_iter().flatten().filter_map(|place| self.pids.get(place));
-        states.for_each(prefetch);
+        for place in self.likely() {
+            prefetch_element(&self.pids, place);
+        }
+    }
+
+    /// The places of the PIDs that the next packet most likely has: that of the last one, and the null packets' if there are any.
+    /// A third would be asked for far more often than it is read.
+    #[inline]
+    pub(super) fn likely(&self) -> [usize; 2] {
+        [self.recent, self.null.unwrap_or(self.recent)]
     }
 
     /// Expects what the PID goes on with whose packet this is the header of, where it is another one than before.

@@ -1,6 +1,8 @@
 //! The court before which packets come in the order in which they were sent: continuity, the analyser, and the docket of
 //! what they found.
 
+use core::mem::offset_of;
+
 use tidegate_common::digest::TsDigest;
 
 use super::analysis::Analysis;
@@ -18,12 +20,15 @@ use crate::engine::ts::{Analyser, TsEvent};
 /// Bytes of packets that wait which one stream may keep: the tables and clocks of some seconds.
 const KEPT_BYTES: usize = 256 << 10;
 
-/// Everything that is told of packets once their order is known. What every packet needs comes last, so that it lies together
-/// with what the sequence needs.
+/// Everything that is told of packets once their order is known. What every packet needs comes last, from [`Court::HOT`] on, so
+/// that it lies together with what the sequence needs: whether the docket holds anything, the analyser's place, how many packets
+/// there were and the PIDs'.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Court {
     pub(super) transport: TransportCounters,
+    /// But for the packets.
+    pub(super) ts: TsCounters,
     /// What the stream may hold beyond its first packets.
     pub(super) grant: Grant,
     pub(super) docket: Docket,
@@ -33,11 +38,15 @@ pub(super) struct Court {
     /// The media is handed on in sequence order.
     pub(super) hands_on: bool,
     pub(super) analysis: Analysis,
-    pub(super) ts: TsCounters,
+    /// TS packets judged.
+    pub(super) packets: u64,
     pub(super) continuity: Continuity,
 }
 
 impl Court {
+    /// Where that begins which every packet needs.
+    pub(super) const HOT: usize = offset_of!(Court, docket) + Docket::HOT;
+
     /// Where there are no numbers, what is counted begins anew with the next packet.
     pub(super) fn rebase_unsequenced(&mut self) {
         self.transport.resets += 1;
@@ -75,7 +84,7 @@ impl Court {
     /// packet.
     #[cold]
     pub(super) fn bad_sync(&mut self, moment: &Moment) {
-        self.ts.packets += 1;
+        self.packets += 1;
         self.ts.sync_byte_errors += 1;
         self.analyse(moment.settling.nanos(), |analyser, found| {
             analyser.bad_sync(moment.came, found)
@@ -89,7 +98,7 @@ impl Court {
         header: &TsDigest,
         bytes: impl FnOnce() -> Option<&'b [u8; PACKET_SIZE]>,
     ) {
-        self.ts.packets += 1;
+        self.packets += 1;
         // Judged like any other, as the oracles do: the indicator speaks of bits that may be anywhere.
         self.ts.transport_errors += u64::from(header.transport_error());
         let duplicates = &mut self.ts.duplicates;

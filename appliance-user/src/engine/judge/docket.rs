@@ -35,6 +35,9 @@ pub(super) struct Docket {
 }
 
 impl Docket {
+    /// Where that begins which every packet needs.
+    pub(super) const HOT: usize = core::mem::offset_of!(Docket, waits);
+
     /// An event that need not wait.
     pub(super) fn tell(&mut self, event: Event) {
         self.waits = true;

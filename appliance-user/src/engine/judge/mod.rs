@@ -31,6 +31,8 @@ mod tests;
 #[cfg(test)]
 mod ways_tests;
 
+use core::mem::offset_of;
+use core::ops::Range;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -227,19 +229,22 @@ pub struct TsCounters {
     pub transport_errors: u64,
 }
 
-/// The judge of one stream. See the module's documentation. What every packet needs lies together in the middle.
+/// The judge of one stream. See the module's documentation. What every packet needs lies together in the middle, on a cache line
+/// boundary: the court's end, and the sequencer's beginning.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Judge {
     court: Court,
     clock: Timestamp,
-    /// The packets have numbers; else the order of arrival is all there is.
-    numbered: bool,
     /// Idle where they have none.
     sequencer: Sequencer,
 }
 
 impl Judge {
+    /// Where that is which every packet needs.
+    pub(in crate::engine) const HOT: Range<usize> =
+        offset_of!(Judge, court) + Court::HOT..offset_of!(Judge, sequencer) + Sequencer::HOT;
+
     /// A judge that has seen nothing. `window` is how long a missing number is waited for; `unsequenced` says whose fault
     /// errors are under [`Ordering::Arrival`] and means nothing otherwise.
     pub fn new(ordering: Ordering, window: Duration, unsequenced: UnsequencedFault) -> Self {
@@ -257,6 +262,7 @@ impl Judge {
                 continuity: Continuity::default(),
                 docket: Docket::default(),
                 ts: TsCounters::default(),
+                packets: 0,
                 transport: TransportCounters::default(),
                 unsequenced,
                 unseen: false,
@@ -265,7 +271,6 @@ impl Judge {
                 analysis: Analysis::new(),
             },
             clock: Timestamp::default(),
-            numbered,
             sequencer: Sequencer::new(bits, window),
         }
     }
@@ -281,8 +286,14 @@ impl Judge {
         Duration::from_nanos(self.held_back().nanos())
     }
 
+    /// The packets have numbers; else the order of arrival is all there is.
+    #[inline]
+    fn is_numbered(&self) -> bool {
+        self.court.unsequenced.is_none()
+    }
+
     fn held_back(&self) -> Settling {
-        match self.numbered {
+        match self.is_numbered() {
             true => self.sequencer.settling(),
             false => Settling::default(),
         }
@@ -339,11 +350,12 @@ impl Judge {
         }
         if !self.sequencer.is_next(packet.sequence) {
             // Without numbers it never is.
-            if !self.numbered {
+            let numbered = self.is_numbered();
+            if !numbered {
                 self.clock = now;
                 self.court.datagram(now, packet.ts, packet.content, Settling::default);
             }
-            return !self.numbered;
+            return !numbered;
         }
         if packet.retransmitted {
             return false;
@@ -381,13 +393,14 @@ impl Judge {
     ) -> bool {
         self.clock = now;
         let packet = Arrival { at: now, digest, bytes };
+        let numbered = self.is_numbered();
         let mut bench = Sitting {
             settling: self.held_back(),
             court: &mut self.court,
             now,
             out,
         };
-        let fresh = match self.numbered {
+        let fresh = match numbered {
             true => self.sequencer.offer(packet, &mut bench),
             false => {
                 bench.in_order(packet);
@@ -469,8 +482,11 @@ impl Judge {
     }
 
     /// What the transport stream says.
-    pub fn ts(&self) -> &TsCounters {
-        &self.court.ts
+    pub fn ts(&self) -> TsCounters {
+        TsCounters {
+            packets: self.court.packets,
+            ..self.court.ts
+        }
     }
 
     /// What was counted of each PID, in the order in which they appeared.
@@ -483,7 +499,7 @@ impl Judge {
         out: &mut S,
         work: impl FnOnce(&mut Sequencer, Timestamp, &mut Sitting<'_, S>) -> R,
     ) -> Option<R> {
-        if !self.numbered {
+        if !self.is_numbered() {
             return None;
         }
         let (now, sequencer) = (self.clock, &mut self.sequencer);

@@ -162,7 +162,7 @@ impl Court {
         if let Some(counting) = counting {
             counting.take(at, MAX_TS_PACKETS);
         }
-        self.ts.packets += MAX_TS_PACKETS as u64;
+        self.packets += MAX_TS_PACKETS as u64;
         true
     }
 
@@ -191,6 +191,10 @@ impl Court {
         if packets.is_empty() {
             self.unseen = true;
             return;
+        }
+        // Its PID begins something, most likely. Whatever that is measured by comes while the packets before it are judged.
+        if let (Some(analyser), [recent, _]) = (self.analysis.analyser(), self.continuity.likely()) {
+            analyser.prefetch_clocks(recent);
         }
         if self.unseen {
             self.unseen = false;
@@ -291,7 +295,7 @@ impl Court {
                 analyser.stands_at(came(stretch.length - 1));
             }
         }
-        self.ts.packets += stretch.length as u64;
+        self.packets += stretch.length as u64;
     }
 
     /// Judges a packet that is more than plain, or does not go on.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::arrival::Waiting;
 use crate::engine::memory::Grant;
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_element;
 
 /// Numbers remembered of a stream that has just begun: ten thousand senders of one packet each take little room.
 const FIRST_NUMBERS: usize = 128;
@@ -99,9 +99,7 @@ impl History {
     /// Asks for a number's place.
     #[inline]
     pub(super) fn prefetch(&self, number: u64) {
-        if let Some(place) = self.hashes.get(self.slot(number)) {
-            prefetch(place);
-        }
+        prefetch_element(&self.hashes, self.slot(number));
     }
 
     /// A number was seen.

@@ -826,14 +826,6 @@ proptest! {
 /// What a packet of a sound stream touches of its judge lies within four cache lines, the PIDs' own apart.
 #[test]
 fn what_every_packet_needs_lies_together() {
-    use core::mem::offset_of;
-    let court = offset_of!(Judge, court);
-    let first = court + offset_of!(Court, docket) + size_of::<Docket>() - 8;
-    let last = offset_of!(Judge, sequencer) + Sequencer::HOT;
-    assert_eq!(
-        (first / 64, (last - 1) / 64),
-        (first / 64, first / 64 + 4),
-        "{first}..{last}"
-    );
+    assert!(Judge::HOT.len() <= 4 * 64, "{:?}", Judge::HOT);
     assert!(size_of::<Judge>() <= 576, "{}", size_of::<Judge>());
 }

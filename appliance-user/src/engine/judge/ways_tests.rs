@@ -328,7 +328,7 @@ fn a_gap_is_seen_behind_null_packets() {
                 _ => both.offer(&sent),
             }
         }
-        let counted = *both.judges[0].ts();
+        let counted = both.judges[0].ts();
         assert_eq!((counted.duplicates, counted.continuity_errors.network), (1, 0));
         let [bytes, digests] = both.finish();
         assert_eq!(bytes, digests);

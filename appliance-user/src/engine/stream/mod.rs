@@ -13,6 +13,8 @@ mod telling;
 mod tests;
 mod verdicts;
 
+use core::mem::offset_of;
+use core::ops::Range;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -34,7 +36,7 @@ use super::time::Timestamp;
 use super::watch::{Media, Watch};
 use crate::policy::Rule;
 use crate::policy::rule::TsRule;
-use crate::prefetch::prefetch;
+use crate::prefetch::{LINE, prefetch_within};
 
 /// RTP without a negotiated latency: longer than any switch's reordering, far shorter than a viewer's buffer.
 const RTP_WINDOW: Duration = Duration::from_millis(50);
@@ -54,15 +56,15 @@ pub(super) struct Totals {
 
 /// A stream within a flow.
 ///
-/// What every packet reads and writes stands first, on one cache line, and beside it the judge; what is told, reported or
-/// found stands apart.
+/// What every packet reads and writes are two stretches of whole cache lines: the first fields, which are one line, and the
+/// judge's hot part. Between them stands what is seldom needed, and what is told, reported or found stands apart.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Stream {
     /// What tells it from its flow's other streams: the SSRC, or SRT's destination socket id.
     pub selector: u32,
-    /// The engine's blindness that `media` knows of.
-    blindness: u32,
+    /// `silence` in units of [`PATIENCE`], rounded down: whoever was not away for so long was not silent.
+    patience: u32,
     /// Which way of its flow the media goes.
     pub direction: Direction,
     /// Its TS was judged after decryption.
@@ -85,8 +87,9 @@ pub(super) struct Stream {
     pub(in crate::engine) rtp: Option<Box<RtpFigures>>,
     /// Longer without media, in nanoseconds, is silence by its rule.
     silence: u64,
+    /// The engine's blindness that `media` knows of.
+    blindness: u32,
     cold: Box<Cold>,
-    judge: Option<Judge>,
     /// What only SRT knows of it.
     pub(in crate::engine) srt: Option<Box<SrtFigures>>,
     /// What only RTMP knows.
@@ -95,7 +98,20 @@ pub(super) struct Stream {
     pub encryption: &'static str,
     /// The engine's streams in the order in which they appeared.
     ordinal: u64,
+    judge: Option<Judge>,
 }
+
+/// Where the judge's hot part is.
+const JUDGED: Range<usize> = {
+    let judge = offset_of!(Stream, judge);
+    judge + Judge::HOT.start..judge + Judge::HOT.end
+};
+const _: () = assert!(offset_of!(Stream, silence) == LINE && JUDGED.start.is_multiple_of(LINE));
+// None has a place that some has none for, so both begin at the same.
+const _: () = assert!(size_of::<Option<Judge>>() == size_of::<Judge>());
+
+/// Nanoseconds, as a power of two: about a millisecond.
+const PATIENCE: u32 = 20;
 
 /// What a packet seldom needs.
 #[derive(Debug)]
@@ -148,8 +164,10 @@ impl Stream {
             room: None,
             watch_room: None,
         };
+        let silence = silence_of(rule);
         Stream {
             selector,
+            patience: patience_of(silence),
             blindness: 0,
             direction,
             decrypted: false,
@@ -164,7 +182,7 @@ impl Stream {
             last_seen: now,
             media,
             rtp: None,
-            silence: silence_of(rule),
+            silence,
             cold: Box::new(cold),
             judge: judge_for(protocol, rule.reorder_window),
             srt: None,
@@ -177,7 +195,8 @@ impl Stream {
     /// Asks for what its next packet will read.
     #[inline]
     pub(super) fn prefetch(&self) {
-        prefetch(self);
+        prefetch_within(self, 0..LINE);
+        prefetch_within(self, JUDGED);
     }
 
     /// The same for what it points to, when it has come itself.
@@ -199,14 +218,6 @@ impl Stream {
         }
         if let Some(judge) = &self.judge {
             judge.prefetch_pids();
-        }
-    }
-
-    /// The same for what the PIDs point to.
-    #[inline]
-    pub(super) fn prefetch_clocks(&self) {
-        if let Some(judge) = &self.judge {
-            judge.prefetch_clocks();
         }
     }
 
@@ -237,6 +248,7 @@ impl Stream {
         self.cold.identity.rule = rule_name(rule);
         self.cold.watch.readmit(rule);
         self.silence = silence_of(rule);
+        self.patience = patience_of(self.silence);
         self.settle_state();
         self.cold.rule = Arc::clone(&rule.ts);
         if let Some(judge) = &mut self.judge {
@@ -462,8 +474,12 @@ impl Stream {
             told: false,
         };
         let result = work(judge, &mut verdicts);
+        let told = verdicts.told;
+        if let Some(rtp) = &mut self.rtp {
+            rtp.set_copies(judge.transport().duplicated);
+        }
         // Where nothing was found the watch is as it was, and its memory is not looked at.
-        if verdicts.told {
+        if told {
             self.settle_state();
         } else if !judge.is_at_rest() {
             self.stirred = true;
@@ -476,6 +492,11 @@ impl Stream {
 fn silence_of(rule: &Rule) -> u64 {
     let nanos = |silence: Duration| u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX);
     rule.silence.map_or(u64::MAX, nanos)
+}
+
+/// The same in units of [`PATIENCE`].
+fn patience_of(silence: u64) -> u32 {
+    u32::try_from(silence >> PATIENCE).unwrap_or(u32::MAX)
 }
 
 fn judge_for(protocol: StreamProtocol, window: Option<Duration>) -> Option<Judge> {

@@ -1,6 +1,6 @@
 //! What a packet does to its stream: it is counted, judged, and ends a silence.
 
-use super::{Cold, Stream};
+use super::{Cold, PATIENCE, Stream};
 use crate::engine::event::StreamChange;
 use crate::engine::judge::{FilePacket, Packet};
 use crate::engine::media::mpegts::PACKET_SIZE;
@@ -31,14 +31,18 @@ impl Stream {
         }
         outbox.saw_media();
         let unseen = core::mem::take(&mut self.unseen);
-        if !unseen && now.nanos().saturating_sub(silent_since.nanos()) > self.silence {
-            self.was_silent(now, silent_since, outbox);
+        let silent = now.nanos().saturating_sub(silent_since.nanos());
+        if !unseen && silent >> PATIENCE >= self.patience.into() {
+            self.may_have_been_silent(now, silent_since, outbox);
         }
     }
 
-    /// Media comes again after longer than its rule lets it be silent.
+    /// Media comes again, it may be after longer than its rule lets it be silent.
     #[cold]
-    fn was_silent(&mut self, now: Timestamp, since: Timestamp, outbox: &mut Outbox) {
+    fn may_have_been_silent(&mut self, now: Timestamp, since: Timestamp, outbox: &mut Outbox) {
+        if now.nanos().saturating_sub(since.nanos()) <= self.silence {
+            return;
+        }
         let Cold { identity, watch, .. } = &mut *self.cold;
         watch.silent(now, since, &mut |at, change| outbox.tell(at, identity, change));
         self.settle_state();

@@ -79,9 +79,8 @@ impl Stream {
     #[inline(always)]
     pub(in crate::engine) fn rtp_judged(&mut self, now: Timestamp, sequence: u16) -> bool {
         let announced = self.announced;
-        let duplicated = self.judge.as_ref().map_or(0, |judge| judge.transport().duplicated);
         self.rtp.as_mut().is_some_and(|rtp| {
-            rtp.judged(now, sequence, duplicated);
+            rtp.judged(now, sequence);
             announced && rtp.membership.is_due(now)
         })
     }

@@ -7,7 +7,7 @@ use super::tables::{Role, Tables};
 use super::tr101290::violations;
 use crate::engine::media::mpegts::NULL_PID;
 use crate::engine::time::Timestamp;
-use crate::prefetch::prefetch;
+use crate::prefetch::{prefetch, prefetch_element};
 
 /// PIDs below this are kept for tables and never unreferenced (ETSI TR 101 290 3.4.a).
 const FIRST_USER_PID: u16 = 0x20;
@@ -114,9 +114,7 @@ impl Analyser {
     /// Asks for the slot of a PID, when that has come.
     #[inline]
     pub(in crate::engine) fn prefetch(&self, slot: usize) {
-        if let Some(state) = self.slots.get(slot) {
-            prefetch(state);
-        }
+        prefetch_element(&self.slots, slot);
     }
 
     /// Asks for what is measured of a PID, when its slot has come.

@@ -24,6 +24,7 @@ const SHORTEST_SILENCE: Duration = Duration::from_millis(50);
 const LONGEST_SILENCE: Duration = Duration::from_secs(1);
 /// [`LONGEST_SILENCE`] in nanoseconds.
 const LONGEST_SAMPLE: u64 = LONGEST_SILENCE.as_nanos() as u64;
+const _: () = assert!(LONGEST_SAMPLE <= u32::MAX as u64, "a mean of samples has 32 bits");
 
 /// What the RTP header says.
 #[derive(Clone, Copy, Debug)]
@@ -101,31 +102,43 @@ const STRAY: u8 = 2;
 const TRANSIT: u8 = 4;
 const REFERENCE: u8 = 8;
 const SUSPECT: u8 = 16;
+/// The source said that it leaves, which its packets may deny.
+const LEAVING: u8 = 32;
 /// What is known of a stream that only goes on.
 const STEADY: u8 = HIGHEST | TRANSIT | REFERENCE;
 
-/// The packets of one SSRC.
+/// The packets of one SSRC. What every packet reads and writes comes last, from [`Arrival::HOT`] on.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(in crate::engine) struct Arrival {
-    /// Which of the following are known.
-    known: u8,
-    /// The marker of the suspect was set.
-    suspect_marked: bool,
-    highest: u16,
+    /// The last packet's time stamp jumped; the next one tells whether it was alone.
+    suspect: Reference,
     /// The number that would follow a stray.
     stray: u16,
+    /// The marker of the suspect was set.
+    suspect_marked: bool,
+    last: Timestamp,
+    reference: Reference,
     /// Relative transit time of the last packet (A.8), in clock units.
     transit: u32,
     /// Sixteen times the jitter, in clock units.
     jitter: u32,
-    reference: Reference,
-    /// The last packet's time stamp jumped; the next one tells whether it was alone.
-    suspect: Reference,
-    last: Timestamp,
-    mean: u64,
+    /// Mean interval in nanoseconds; samples are at most [`LONGEST_SAMPLE`].
+    mean: u32,
+    highest: u16,
+    /// Which of these are known.
+    known: u8,
 }
 
 impl Arrival {
+    /// Where that begins which every packet needs.
+    pub(super) const HOT: usize = core::mem::offset_of!(Arrival, last);
+
+    /// The source says that it leaves, or its packets have denied that. While it does, none is [`Arrival::steady`].
+    pub(super) fn set_leaving(&mut self, leaves: bool) {
+        self.known = self.known & !LEAVING | if leaves { LEAVING } else { 0 };
+    }
+
     /// Takes a packet that only goes on, as nearly all do; `false` for every other, which was not taken yet.
     #[inline(always)]
     pub(in crate::engine) fn steady(&mut self, now: Timestamp, header: Header) -> bool {
@@ -171,7 +184,7 @@ impl Arrival {
     #[inline(always)]
     fn interval(&mut self, now: Timestamp) {
         let sample = now.nanos().saturating_sub(self.last.nanos()).min(LONGEST_SAMPLE);
-        self.mean = (self.mean * ((1 << WEIGHT) - 1) + sample) >> WEIGHT;
+        self.mean = ((u64::from(self.mean) * ((1 << WEIGHT) - 1) + sample) >> WEIGHT) as u32;
         self.last = now;
     }
 
@@ -209,7 +222,7 @@ impl Arrival {
 
     /// A pause longer than this is a silence.
     pub(in crate::engine) fn silence(&self) -> Duration {
-        Duration::from_nanos(self.mean.saturating_mul(SILENCE)).clamp(SHORTEST_SILENCE, LONGEST_SILENCE)
+        Duration::from_nanos(u64::from(self.mean) * SILENCE).clamp(SHORTEST_SILENCE, LONGEST_SILENCE)
     }
 
     fn anew(&mut self) {

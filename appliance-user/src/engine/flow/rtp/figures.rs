@@ -1,34 +1,43 @@
 //! What only RTP knows of a stream: how its packets arrive, what RTCP says of it, and what FEC and a second path make of
 //! its losses.
 
+use core::mem::offset_of;
 use core::time::Duration;
 
 use super::arrival::{Arrival, CLOCK, Header, Jump, Step};
 use super::feedback::Feedback;
-use super::history::History;
+use super::history::{History, Mark};
 use super::report::{FecReport, RtpReport, SeamlessReport};
 use crate::engine::group::{Membership, Merged, Outcome, RtcpNote};
 use crate::engine::media::fec::{Dimension, Header as FecHeader};
 use crate::engine::stream::Finding;
 use crate::engine::time::Timestamp;
-use crate::prefetch::prefetch;
+use crate::prefetch::{LINE, prefetch_within};
 
 /// A BYE may overtake its stream's last packets on another port by this much; media after that denies it.
 const BYE_GRACE: Duration = Duration::from_millis(50);
 
 /// What only RTP knows of a stream.
 ///
-/// What every packet reads and writes stands first, on two cache lines.
+/// What every packet reads and writes is one cache line, from the arrival's hot part to that of the membership; beside it only
+/// a place in the history is written. So what is found out seldom has a short form in that line: whether the payload type is
+/// another one, whether a BYE waits to be denied, which time is the newest.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(in crate::engine) struct RtpFigures {
-    arrival: Arrival,
     /// One bit for each payload type that was seen.
     payload_types: u128,
-    /// Media packets and their payload that came, repeated ones left out: what a sender report is compared with.
-    received: u64,
     markers: u64,
+    /// Copies among the packets that came, which are not counted as received.
+    copies: u64,
     bye: Option<Timestamp>,
+    arrival: Arrival,
+    /// Media packets that came, repeated ones and copies left out: what a sender report is compared with.
+    received: u64,
+    /// Where the history goes on.
+    mark: Mark,
+    /// Of the last packet; none has this one at first.
+    payload_type: u8,
     /// The stream's part in its groups.
     pub membership: Membership,
     /// How long there is to wait once the stream shows that its receiver asks for retransmissions; `None` where its rule says
@@ -52,6 +61,10 @@ pub(in crate::engine) struct RtpFigures {
     history: History,
 }
 
+/// Where the line is that every packet needs.
+const HOT: usize = offset_of!(RtpFigures, arrival) + Arrival::HOT;
+const _: () = assert!(HOT.is_multiple_of(LINE) && offset_of!(RtpFigures, membership) + 16 == HOT + LINE);
+
 #[derive(Clone, Copy, Debug, Default)]
 struct FecFigures {
     columns: u64,
@@ -69,10 +82,13 @@ impl Default for RtpFigures {
             retransmission_window: None,
             arrival: Arrival::default(),
             payload_types: 0,
+            payload_type: u8::MAX,
             markers: 0,
             jumps: 0,
             signalled_jumps: 0,
             received: 0,
+            copies: 0,
+            mark: Mark::default(),
             repeats: false,
             history: History::new(Some(0)),
             bye: None,
@@ -91,25 +107,28 @@ impl RtpFigures {
     /// Asks for what the next packet will read.
     #[inline]
     pub(in crate::engine) fn prefetch(&self) {
-        prefetch(&self.arrival);
-        prefetch(&self.payload_types);
-        self.history.prefetch();
+        prefetch_within(self, HOT..HOT + LINE);
     }
 
     /// Asks for where its time will be remembered, when that has come.
     #[inline]
     pub(in crate::engine) fn prefetch_history(&self) {
-        self.history.prefetch_place();
+        self.history.prefetch(self.mark);
     }
 
     /// Packets came before the stream was recognised, and were not counted here.
     pub(in crate::engine) fn began_before(&mut self) {
-        self.history = History::new(None);
+        self.begin_history();
+    }
+
+    /// How many came by which time is not known from here on back.
+    fn begin_history(&mut self) {
+        (self.history, self.mark) = (History::new(None), Mark::default());
     }
 
     /// Packets may have gone by unseen.
     pub(in crate::engine) fn blind(&mut self) {
-        self.history = History::new(None);
+        self.begin_history();
         if let Some(feedback) = &mut self.feedback {
             feedback.blind();
         }
@@ -139,17 +158,34 @@ impl RtpFigures {
         header: Header,
         repeated: bool,
     ) -> Option<[Option<Finding>; 2]> {
-        self.payload_types |= 1 << (payload_type & 0x7f);
-        self.markers += u64::from(header.marker);
+        if payload_type != self.payload_type || header.marker {
+            self.differs(payload_type, header.marker);
+        }
         if repeated {
             self.repeats = true;
             return None;
         }
         self.received += 1;
-        if self.bye.is_none() && self.arrival.steady(now, header) {
+        // None is steady while a BYE waits to be denied.
+        if self.arrival.steady(now, header) {
             return None;
         }
         Some(self.arrived(now, header))
+    }
+
+    /// A packet has another payload type than the one before it, or a marker.
+    #[inline(never)]
+    fn differs(&mut self, payload_type: u8, marker: bool) {
+        self.payload_type = payload_type;
+        self.payload_types |= 1 << (payload_type & 0x7f);
+        self.markers += u64::from(marker);
+    }
+
+    /// So many of all packets were copies.
+    #[inline]
+    pub(in crate::engine) fn set_copies(&mut self, copies: u64) {
+        let more = copies.wrapping_sub(core::mem::replace(&mut self.copies, copies));
+        self.received = self.received.saturating_sub(more);
     }
 
     #[inline(never)]
@@ -166,6 +202,7 @@ impl RtpFigures {
         let denied = step == Step::Forward && self.bye.is_some_and(|bye| now.since(bye) > BYE_GRACE);
         if denied {
             self.bye = None;
+            self.arrival.set_leaving(false);
         }
         let jumped = match jump {
             Some(Jump::Signalled) => {
@@ -181,11 +218,10 @@ impl RtpFigures {
         [jumped, denied.then_some(Finding::ByeWithMedia)]
     }
 
-    /// The packet was judged: its number may be told. A stray's is told when the next one follows it. `duplicated` of the
-    /// packets so far were copies.
+    /// The packet was judged: its number may be told. A stray's is told when the next one follows it.
     #[inline(always)]
-    pub(in crate::engine) fn judged(&mut self, now: Timestamp, sequence: u16, duplicated: u64) {
-        self.history.came(now, self.received.saturating_sub(duplicated));
+    pub(in crate::engine) fn judged(&mut self, now: Timestamp, sequence: u16) {
+        self.history.came(&mut self.mark, now, self.received);
         if self.membership.is_followed() && self.arrival.is_followed(sequence) {
             self.membership.came(now, sequence);
         }
@@ -211,12 +247,13 @@ impl RtpFigures {
 
     /// RTCP said something of the stream at `at`; whether that was a BYE that is news.
     pub(in crate::engine) fn rtcp(&mut self, at: Timestamp, note: &RtcpNote) -> bool {
-        let received = self.history.by(at);
+        let received = self.history.by(self.mark, at);
         let feedback = self.feedback.get_or_insert_default();
         feedback.note(at, note, received);
         if *note != RtcpNote::Bye {
             return false;
         }
+        self.arrival.set_leaving(true);
         // A repetition does not begin the grace anew, or media could be kept from denying it.
         self.bye.replace(self.bye.unwrap_or(at)).is_none()
     }
@@ -242,8 +279,9 @@ impl RtpFigures {
     pub(in crate::engine) fn succeed(&mut self) {
         self.arrival.rebase();
         self.membership.renamed();
-        self.history = History::new(None);
+        self.begin_history();
         self.bye = None;
+        self.arrival.set_leaving(false);
         if let Some(feedback) = &mut self.feedback {
             feedback.rebase();
         }

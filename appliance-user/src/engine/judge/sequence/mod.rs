@@ -133,7 +133,6 @@ impl Sequencer {
     }
 
     /// Bytes at its beginning that every packet needs.
-    #[cfg(test)]
     pub(super) const HOT: usize = core::mem::offset_of!(Sequencer, pending);
 
     /// Digests that there is room for now.
