@@ -356,7 +356,7 @@ impl<T, K: Key> FlowTable<T, K> {
     /// these sweeps what the last of `steps` asks for, and of each later one what one step less can know of.
     pub(super) fn ask_ahead<const N: usize>(&self, budget: usize, now: Timestamp, steps: [impl Fn(&T); N]) {
         // Of fewer flows, what a sweep needs was needed a moment ago.
-        if self.slots.len() <= budget * (N + 1) {
+        if self.slots.len() <= budget.saturating_mul(N + 1) {
             return;
         }
         for sweep in 0..=N {
@@ -543,6 +543,28 @@ mod tests {
         assert_eq!(looked_at(&mut table, 11, false), [0, 1, 2]);
         assert_eq!(looked_at(&mut table, 12, false), [0, 1, 2, 3]);
         assert_eq!(looked_at(&mut table, 5, false), [0, 1, 2, 3], "the clock was set back");
+    }
+
+    #[test]
+    fn the_next_sweeps_are_asked_for_step_by_step() {
+        let mut table = FlowTable::new(16, 1);
+        for n in 0..16u16 {
+            table.insert(key(n), at(0), n);
+        }
+        // The sixth is not due before the others come again.
+        table.sweep(16, at(1), false, |_, _, n| Sweep::Keep(at(1 + u64::from(*n == 5))));
+        table.sweep(4, at(1), false, |_, _, _| Sweep::Keep(at(2)));
+        let asked = core::cell::RefCell::new(Vec::new());
+        let step = |number: u8| {
+            let asked = &asked;
+            move |n: &u16| asked.borrow_mut().push((number, *n))
+        };
+        table.ask_ahead(3, at(1), [step(0), step(1)]);
+        assert_eq!(asked.take(), [(1, 4), (1, 6), (0, 7), (0, 8), (0, 9)]);
+        for budget in [6, usize::MAX] {
+            table.ask_ahead(budget, at(1), [step(0), step(1)]);
+            assert!(asked.take().is_empty(), "all of it is swept at once, or nearly");
+        }
     }
 
     #[test]
