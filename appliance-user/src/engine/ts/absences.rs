@@ -6,36 +6,10 @@
 
 use super::monitor::Monitor;
 use super::slot::Kind;
-use super::{Analyser, Indicator, TsEvent, pcr};
+use super::{Analyser, Indicator, TsEvent};
 use crate::engine::time::Timestamp;
 
-/// A slot that more is kept of.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Extended {
-    pub(super) slot: u16,
-    /// Nothing of it is absent up to this time.
-    until: Timestamp,
-}
-
-impl Extended {
-    /// One that was not looked at yet.
-    pub(super) fn new(slot: u16) -> Self {
-        Extended {
-            slot,
-            until: Timestamp::default(),
-        }
-    }
-}
-
 impl Analyser {
-    /// What is waited for, or for how long, is something else than before.
-    pub(super) fn look_anew(&mut self) {
-        self.none_absent_until = Timestamp::default();
-        for extended in &mut self.extended {
-            extended.until = Timestamp::default();
-        }
-    }
-
     /// Looks for absences, unless it is known that there are none.
     #[inline]
     pub(super) fn look_for_absences(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {
@@ -61,12 +35,6 @@ impl Analyser {
         } = &mut self.monitor;
         let begin = *begin;
         for wanted in components {
-            // Whatever has come since, it is not absent yet.
-            let known = wanted.timer.until(limits.pid);
-            if now <= known && wanted.timer.last >= begin {
-                until = until.min(known);
-                continue;
-            }
             let slot = wanted.slot.and_then(|slot| self.slots.get(usize::from(slot)));
             if let Some(slot) = slot.filter(|slot| slot.last > wanted.timer.last) {
                 wanted.timer.seen(slot.last);
@@ -75,30 +43,22 @@ impl Analyser {
             ledger.raise(now, Indicator::PidError, Some(wanted.pid), times, out);
             until = until.min(wanted.timer.until(limits.pid));
         }
-        // What begins to be waited for after this look has at least so long.
-        let longest = Timestamp::from_nanos(now.nanos().saturating_add(pcr::LATE.min(limits.pts)));
-        for extended in &mut self.extended {
-            if now <= extended.until {
-                until = until.min(extended.until);
-                continue;
-            }
-            extended.until = longest;
-            let Some(slot) = self.slots.get_mut(usize::from(extended.slot)) else {
+        for place in &self.extended {
+            let Some(slot) = self.slots.get_mut(usize::from(*place)) else {
                 continue;
             };
             let Some(more) = &mut slot.more else { continue };
             let pid = Some(slot.pid);
-            if let Some(clock) = more.pcr.as_mut().filter(|_| self.tables.is_pcr_pid(slot.pid)) {
-                let times = clock.overdue(now, limits);
+            if let Some(pcr) = more.pcr.as_mut().filter(|_| self.tables.is_pcr_pid(slot.pid)) {
+                let times = pcr.overdue(now, limits);
                 ledger.raise(now, Indicator::PcrRepetitionError, pid, times, out);
-                extended.until = extended.until.min(clock.until(limits));
+                until = until.min(pcr.until(limits));
             }
             if slot.kind == Kind::Timed {
                 let times = more.stamps.overdue(now, begin, limits.pts);
                 ledger.raise(now, Indicator::PtsError, pid, times, out);
-                extended.until = extended.until.min(more.stamps.until(limits.pts));
+                until = until.min(more.stamps.until(limits.pts));
             }
-            until = until.min(extended.until);
         }
         until
     }

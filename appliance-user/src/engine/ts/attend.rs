@@ -2,7 +2,6 @@
 
 use tidegate_common::digest::TsDigest;
 
-use super::absences::Extended;
 use super::cues::Told;
 use super::monitor::Monitor;
 use super::pcr::{Pcr, Reference};
@@ -72,8 +71,8 @@ impl Analyser {
 
     /// Every PID that has sent a PCR.
     pub(super) fn for_each_pcr(&mut self, work: impl Fn(&mut Pcr)) {
-        for extended in &self.extended {
-            let slot = self.slots.get_mut(usize::from(extended.slot));
+        for place in &self.extended {
+            let slot = self.slots.get_mut(usize::from(*place));
             let pcr = slot.and_then(|slot| slot.more.as_mut()?.pcr.as_mut());
             pcr.into_iter().for_each(&work);
         }
@@ -300,7 +299,7 @@ impl Analyser {
             if self.extended.len() >= MAX_MORE {
                 return None;
             }
-            self.extended.push(Extended::new(slot as u16));
+            self.extended.push(slot as u16);
             self.grown = true;
         }
         Some(state.more.get_or_insert_default())

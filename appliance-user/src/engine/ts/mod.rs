@@ -26,7 +26,6 @@ use core::time::Duration;
 
 use tidegate_common::digest::TsDigest;
 
-use self::absences::Extended;
 use self::checks::Checks;
 pub use self::clock::Axis;
 pub(in crate::engine) use self::clock::FileClock;
@@ -102,7 +101,7 @@ pub(in crate::engine) struct Analyser {
     /// The place of 0x1FFF among the slots.
     null: Option<usize>,
     /// Slots that more is kept of, [`MAX_MORE`] at most.
-    extended: Vec<Extended>,
+    extended: Vec<u16>,
     /// Slots that have become unreferenced and were not told of, [`MAX_STRANGERS`] at most.
     strangers: Vec<u16>,
     second: Meter,
@@ -167,7 +166,7 @@ impl Analyser {
     /// looks at is given there.
     pub(in crate::engine) fn set_rule(&mut self, rule: &TsRule) {
         self.monitor.limits = Limits::from(&rule.tr101290.thresholds);
-        self.look_anew();
+        self.none_absent_until = Timestamp::default();
         self.next_tick = self.next_tick.min(self.last_tick.after(TICK));
         self.min_preroll = rule.scte35.min_preroll;
     }
@@ -326,7 +325,7 @@ impl Analyser {
     pub(in crate::engine) fn memory(&self) -> usize {
         // A file's PCRs have their accuracy boxed; no file is hostile in number.
         self.slots.capacity() * size_of::<Slot>()
-            + self.extended.len() * (size_of::<More>() + size_of::<Extended>())
+            + self.extended.len() * (size_of::<More>() + size_of::<u16>())
             + self.strangers.capacity() * size_of::<u16>()
             + self.tables.memory()
             + self.cues.memory()
@@ -395,7 +394,7 @@ impl Analyser {
         if core::mem::take(&mut self.unseen) || set_back {
             self.first.get_or_insert(now);
             self.monitor.begin(now);
-            self.look_anew();
+            self.none_absent_until = Timestamp::default();
             self.for_each_pcr(Pcr::forget);
             self.second.reset();
             self.checks.reset(now);
@@ -407,7 +406,7 @@ impl Analyser {
             self.awaited = self.generation;
             self.grown = true;
             self.monitor.rebuild(now, &self.tables, pts::is_timed);
-            self.look_anew();
+            self.none_absent_until = Timestamp::default();
             for (place, slot) in self.slots.iter().enumerate() {
                 self.monitor.component_sends(slot.pid, place as u16);
             }

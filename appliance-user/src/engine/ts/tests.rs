@@ -38,12 +38,12 @@ fn told(packets: &[Timed], with_foresight: bool) -> Told {
     let mut note = |at: Timestamp, event: TsEvent| told.push((format!("{event:?}"), at.nanos() / 1_000_000));
     for packet in packets {
         if !with_foresight {
-            analyser.look_anew();
+            analyser.none_absent_until = Timestamp::default();
             analyser.next_tick = analyser.next_tick.min(analyser.last_tick.after(TICK));
         }
         feeder.feed(&mut analyser, packet, &mut note);
     }
-    analyser.look_anew();
+    analyser.none_absent_until = Timestamp::default();
     let end = packets.last().map_or(Timestamp::default(), |last| timestamp(last.at));
     analyser.advance(end, &mut note);
     told.sort();
