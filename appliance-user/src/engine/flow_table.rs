@@ -15,12 +15,13 @@ use tidegate_common::flow::FlowKey;
 use self::index::Index;
 use super::group::GroupKey;
 use super::time::Timestamp;
-use crate::prefetch::prefetch_element;
+use crate::prefetch::{prefetch, prefetch_element};
 
 /// Slots looked at for a victim when the table is full, and swept at most per call of [`FlowTable::sweep`] times this.
 const SEARCH: usize = 32;
-/// A flow has its turn in a sweep this often at least. One whose turn is further ahead was entered by a clock that was set back.
-const TURN_EVERY: Duration = Duration::from_secs(1);
+/// A flow has its turn in a sweep this often at least, for what nobody waits for: memory that is given back, figures of what fell
+/// silent. One whose turn is further ahead was entered by a clock that was set back.
+const TURN_EVERY: Duration = Duration::from_secs(2);
 /// An established flow this long silent may make room for another.
 const IDLE_ESTABLISHED: Duration = Duration::from_secs(10);
 
@@ -333,7 +334,7 @@ impl<T, K: Key> FlowTable<T, K> {
     ) {
         for _ in 0..budget.min(self.slots.len()) {
             let place = self.sweep_hand;
-            self.sweep_hand = (self.sweep_hand + 1) % self.slots.len();
+            self.sweep_hand = if place + 1 < self.slots.len() { place + 1 } else { 0 };
             let Some(turn) = self.turns.get_mut(place) else {
                 continue;
             };
@@ -346,6 +347,30 @@ impl<T, K: Key> FlowTable<T, K> {
             match visit(&slot.key, slot.last_seen, &mut slot.value) {
                 Sweep::Keep(until) => *turn = until.min(now.after(TURN_EVERY)),
                 Sweep::Remove => drop(self.remove(place as u32)),
+            }
+        }
+    }
+
+    /// Asks for what the next sweeps of `budget` slots each will read of those flows whose turn it is then: of the first of
+    /// these sweeps what the last of `steps` asks for, and of each later one what one step less can know of.
+    pub(super) fn ask_ahead<const N: usize>(&self, budget: usize, now: Timestamp, steps: [impl Fn(&T); N]) {
+        // Of fewer flows, what a sweep needs was needed a moment ago.
+        if self.slots.len() <= budget.saturating_mul(N + 1) {
+            return;
+        }
+        for sweep in 0..=N {
+            let step = N.checked_sub(sweep + 1).and_then(|step| steps.get(step));
+            for place in 0..budget {
+                let place = self.sweep_hand + sweep * budget + place;
+                let place = place.checked_sub(self.slots.len()).unwrap_or(place);
+                if self.turns.get(place).is_none_or(|turn| *turn > now) {
+                    continue;
+                }
+                match (step, self.slots.get(place)) {
+                    (None, Some(slot)) => prefetch(slot),
+                    (Some(ask), Some(Some(slot))) => ask(&slot.value),
+                    _ => {}
+                }
             }
         }
     }
@@ -514,8 +539,31 @@ mod tests {
         assert_eq!(looked_at(&mut table, 10, true), [0, 1, 2, 3]);
         assert!(table.peek_mut(&key(2)).is_some());
         assert_eq!(looked_at(&mut table, 10, false), [0, 2], "who may change one wakes it");
-        assert_eq!(looked_at(&mut table, 11, false), [0, 1, 2, 3]);
+        assert_eq!(looked_at(&mut table, 11, false), [0, 1, 2]);
+        assert_eq!(looked_at(&mut table, 12, false), [0, 1, 2, 3]);
         assert_eq!(looked_at(&mut table, 5, false), [0, 1, 2, 3], "the clock was set back");
+    }
+
+    #[test]
+    fn the_next_sweeps_are_asked_for_step_by_step() {
+        let mut table = FlowTable::new(16, 1);
+        for n in 0..16u16 {
+            table.insert(key(n), at(0), n);
+        }
+        // The sixth is not due before the others come again.
+        table.sweep(16, at(1), false, |_, _, n| Sweep::Keep(at(1 + u64::from(*n == 5))));
+        table.sweep(4, at(1), false, |_, _, _| Sweep::Keep(at(2)));
+        let asked = core::cell::RefCell::new(Vec::new());
+        let step = |number: u8| {
+            let asked = &asked;
+            move |n: &u16| asked.borrow_mut().push((number, *n))
+        };
+        table.ask_ahead(3, at(1), [step(0), step(1)]);
+        assert_eq!(asked.take(), [(1, 4), (1, 6), (0, 7), (0, 8), (0, 9)]);
+        for budget in [6, usize::MAX] {
+            table.ask_ahead(budget, at(1), [step(0), step(1)]);
+            assert!(asked.take().is_empty(), "all of it is swept at once, or nearly");
+        }
     }
 
     #[test]

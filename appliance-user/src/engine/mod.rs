@@ -274,6 +274,8 @@ impl Engine {
             retire(flow, now, "idle", outbox, retired.as_mut());
             Sweep::Remove
         });
+        self.flows
+            .ask_ahead(budget, now, [Flow::prefetch, Flow::prefetch_figures]);
         self.clock = self.clock.max(now);
         self.groups.tick(now, budget, &mut self.post);
         self.read_own_post(now);

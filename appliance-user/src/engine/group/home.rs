@@ -35,6 +35,8 @@ pub(in crate::engine) struct Groups {
     refused: u64,
     /// Times that messages for groups here were lost.
     misses: u32,
+    /// Slots of the table whose groups do not know yet.
+    to_tell_of_misses: usize,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +85,7 @@ impl Groups {
             heavy: 0,
             refused: 0,
             misses: 0,
+            to_tell_of_misses: 0,
         }
     }
 
@@ -94,6 +97,7 @@ impl Groups {
     /// Messages for groups here were lost, nobody knows which.
     pub(in crate::engine) fn missed(&mut self) {
         self.misses = self.misses.wrapping_add(1);
+        self.to_tell_of_misses = self.table.slots();
     }
 
     /// Heap bytes held by the groups.
@@ -121,6 +125,7 @@ impl Groups {
             self.heavy += 1;
             group.become_heavy(&message.key);
             self.table.establish(index);
+            self.table.wake(index);
         }
         if let Some(group) = self.table.get_mut(index) {
             group.take(now, message, post);
@@ -130,11 +135,14 @@ impl Groups {
     /// Lets time pass for the next `budget` groups.
     pub(in crate::engine) fn tick(&mut self, now: Timestamp, budget: usize, post: &mut Post) {
         let (heavy, misses) = (&mut self.heavy, self.misses);
-        self.table.sweep(budget, now, true, |key, seen, group| {
+        let missed = self.to_tell_of_misses > 0;
+        self.to_tell_of_misses = self.to_tell_of_misses.saturating_sub(budget);
+        self.table.sweep(budget, now, missed, |key, seen, group| {
             group.catch_up(now, misses, key, post);
             group.settle(now, key, post, false);
-            if now.since(seen) <= IDLE {
-                return Sweep::Keep(now);
+            let is_over = seen.after(IDLE);
+            if now <= is_over {
+                return Sweep::Keep(group.next_turn().min(is_over));
             }
             *heavy -= usize::from(group.is_heavy());
             Sweep::Remove
@@ -335,6 +343,15 @@ impl Group {
             self.waiting.push((at, ssrc, note));
         }
         self.waiting.retain(|(at, _, _)| now.since(*at) < WAIT);
+    }
+
+    /// Until when time does nothing about it.
+    fn next_turn(&self) -> Timestamp {
+        if self.is_heavy() {
+            self.settled.after(SETTLE_EVERY)
+        } else {
+            Timestamp::from_nanos(u64::MAX)
+        }
     }
 
     fn settle(&mut self, now: Timestamp, key: &GroupKey, post: &mut Post, finish: bool) {

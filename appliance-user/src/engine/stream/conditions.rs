@@ -20,6 +20,15 @@ const CHECKED: [Cause; 6] = [
 type Holding = [Option<(u64, u64)>; CHECKED.len()];
 
 impl Stream {
+    /// When there is something to look at next; `None` where the rule limits nothing of the kind.
+    pub(super) fn next_conditions(&self) -> Option<Timestamp> {
+        let rule = &self.cold.rule;
+        let limits_any =
+            rule.bitrate.is_some() || rule.null_packets.is_some() || rule.stream_types.is_some() || rule.pids.is_some();
+        let analyser = self.judge.as_ref().filter(|_| limits_any)?.analyser()?;
+        Some(analyser.next_check())
+    }
+
     /// Looks whether the transport stream keeps the rule's limits, and lets the watch make of it what it will.
     pub(super) fn weigh_conditions(&mut self, now: Timestamp, outbox: &mut Outbox) {
         let Some(analyser) = self.judge.as_mut().and_then(|judge| judge.analyser_mut()) else {

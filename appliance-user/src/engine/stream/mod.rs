@@ -430,7 +430,8 @@ impl Stream {
         }
         let silent = self.media.quiet_since.nanos().saturating_add(self.silence);
         let is_awaited = self.announced && self.is_media;
-        Timestamp::from_nanos(if is_awaited { silent.saturating_add(1) } else { u64::MAX })
+        let silent = Timestamp::from_nanos(if is_awaited { silent.saturating_add(1) } else { u64::MAX });
+        self.next_conditions().map_or(silent, |weighed| silent.min(weighed))
     }
 
     /// The reader of a file lost synchronisation.

@@ -33,7 +33,7 @@ impl Analyser {
             components,
             ..
         } = &mut self.monitor;
-        let (begin, limits) = (*begin, *limits);
+        let begin = *begin;
         for wanted in components {
             let slot = wanted.slot.and_then(|slot| self.slots.get(usize::from(slot)));
             if let Some(slot) = slot.filter(|slot| slot.last > wanted.timer.last) {
@@ -50,9 +50,9 @@ impl Analyser {
             let Some(more) = &mut slot.more else { continue };
             let pid = Some(slot.pid);
             if let Some(pcr) = more.pcr.as_mut().filter(|_| self.tables.is_pcr_pid(slot.pid)) {
-                let times = pcr.overdue(now, &limits);
+                let times = pcr.overdue(now, limits);
                 ledger.raise(now, Indicator::PcrRepetitionError, pid, times, out);
-                until = until.min(pcr.until(&limits));
+                until = until.min(pcr.until(limits));
             }
             if slot.kind == Kind::Timed {
                 let times = more.stamps.overdue(now, begin, limits.pts);

@@ -3,6 +3,7 @@
 use tidegate_common::digest::TsDigest;
 
 use super::cues::Told;
+use super::monitor::Monitor;
 use super::pcr::{Pcr, Reference};
 use super::slot::{Kind, More};
 use super::tables::{self, Programme, Role, TableEvent};
@@ -26,7 +27,7 @@ impl Analyser {
         out: &mut impl FnMut(Timestamp, TsEvent),
     ) {
         let now = self.now;
-        if now >= self.next_tick || self.next_tick.since(now) > SET_BACK {
+        if now >= self.next_tick || self.last_tick.since(now) > SET_BACK {
             self.tick(now, out);
         }
         let Some(state) = self.slots.get_mut(slot) else { return };
@@ -96,10 +97,14 @@ impl Analyser {
     ) {
         let (in_file, place) = (self.in_file, self.packets);
         let carried = bytes.and_then(mpegts::pcr).filter(|(pid, _)| *pid == header.pid());
-        let limits = self.monitor.limits;
-        let Some(pcr) = self.pcr(slot, in_file, carried.is_some()) else {
-            return;
-        };
+        let (of_slot, monitor) = self.more_and_monitor(slot, carried.is_some());
+        let pcr = of_slot.and_then(|more| {
+            if carried.is_some() {
+                more.pcr.get_or_insert_with(|| Pcr::new(in_file));
+            }
+            more.pcr.as_mut()
+        });
+        let Some(pcr) = pcr else { return };
         if header.discontinuity() {
             pcr.announce();
         }
@@ -109,9 +114,9 @@ impl Analyser {
             }
             return;
         };
-        let found = pcr.take(Reference { value, at, place }, &limits);
+        let found = pcr.take(Reference { value, at, place }, &monitor.limits);
         let measurable = pcr.accuracy.as_ref().is_some_and(|accuracy| accuracy.checked > 0);
-        let ledger = &mut self.monitor.ledger;
+        let ledger = &mut monitor.ledger;
         if measurable {
             ledger.evaluate(&[Indicator::PcrAccuracyError]);
         }
@@ -134,7 +139,7 @@ impl Analyser {
         out: &mut impl FnMut(Timestamp, TsEvent),
     ) {
         let Some(state) = self.slots.get_mut(slot) else { return };
-        let has_sections = matches!(state.kind, Kind::Sections | Kind::Pmt);
+        let has_sections = state.kind.has_sections();
         let Some(bytes) = bytes.filter(|_| header.has_payload() && header.scrambling() == 0) else {
             state.hole |= has_sections && header.has_payload();
             if state.kind == Kind::Timed && header.scrambling() != 0 && header.payload_unit_start() {
@@ -146,17 +151,16 @@ impl Analyser {
         if has_sections || (header.payload_unit_start() && tables::starts_splice(bytes)) {
             let gap = core::mem::take(&mut state.hole);
             let pid = state.pid;
-            self.take_section(now, pid, bytes, gap, out);
+            let may_splice = !matches!(state.kind, Kind::Table | Kind::Pmt);
+            let pts = if may_splice { self.current_pts(pid) } else { None };
+            self.take_section(now, pid, (bytes, gap), pts, out);
         } else if header.payload_unit_start() && state.kind == Kind::Timed {
             let pid = state.pid;
             let Ok(header) = mpegts::pes::header(bytes) else { return };
-            let (begin, limit) = (self.monitor.begin, self.monitor.limits.pts);
-            let times = self
-                .more(slot)
-                .map_or(0, |more| more.stamps.take(now, &header, begin, limit));
-            self.monitor
-                .ledger
-                .raise(now, Indicator::PtsError, Some(pid), times, out);
+            let (more, monitor) = self.more_and_monitor(slot, true);
+            let (begin, limit) = (monitor.begin, monitor.limits.pts);
+            let times = more.map_or(0, |more| more.stamps.take(now, &header, begin, limit));
+            monitor.ledger.raise(now, Indicator::PtsError, Some(pid), times, out);
         }
     }
 
@@ -164,14 +168,16 @@ impl Analyser {
         &mut self,
         now: Timestamp,
         pid: u16,
-        bytes: &[u8; PACKET_SIZE],
-        gap: bool,
+        (bytes, gap): (&[u8; PACKET_SIZE], bool),
+        pts: Option<u64>,
         out: &mut impl FnMut(Timestamp, TsEvent),
     ) {
-        let pts = self.current_pts(pid);
-        self.grown = true;
         let Analyser {
-            tables, monitor, cues, ..
+            tables,
+            monitor,
+            cues,
+            grown,
+            ..
         } = self;
         let min_preroll = self.min_preroll;
         tables.section_packet(now, pid, bytes, gap, &mut |event| {
@@ -183,6 +189,7 @@ impl Analyser {
                     announced,
                     section,
                 } => {
+                    *grown = true;
                     let told = Told {
                         at: now,
                         pid,
@@ -196,6 +203,7 @@ impl Analyser {
                 _ => out(now, TsEvent::Table(event)),
             }
         });
+        self.grown |= self.tables.has_grown() | self.monitor.has_grown();
         self.take_roles();
         if self.tables.is_behind() {
             self.next_tick = self.next_tick.min(now.after(HASTE));
@@ -297,11 +305,13 @@ impl Analyser {
         Some(state.more.get_or_insert_default())
     }
 
-    /// The PCRs of a PID; made only when there is one.
-    fn pcr(&mut self, slot: usize, in_file: bool, make: bool) -> Option<&mut Pcr> {
-        if !make {
-            return self.slots.get_mut(slot)?.more.as_mut()?.pcr.as_mut();
+    /// The same, made only where it is wanted, and what judges it.
+    fn more_and_monitor(&mut self, slot: usize, make: bool) -> (Option<&mut More>, &mut Monitor) {
+        if make {
+            // Where there is no room there is none below, either.
+            let _ = self.more(slot);
         }
-        Some(self.more(slot)?.pcr.get_or_insert_with(|| Pcr::new(in_file)))
+        let more = self.slots.get_mut(slot).and_then(|state| state.more.as_deref_mut());
+        (more, &mut self.monitor)
     }
 }

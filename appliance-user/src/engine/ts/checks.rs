@@ -4,7 +4,7 @@
 //! watch's business.
 
 use super::rates::{Meter, Packets};
-use super::{Analyser, SECOND, TsEvent};
+use super::{Analyser, SECOND, TICK, TsEvent};
 use crate::engine::media::mpegts::NULL_PID;
 use crate::engine::time::Timestamp;
 use crate::policy::rule::{BitrateLimit, NullPacketsLimit, PidsLimit, StreamTypesLimit, TsRule};
@@ -31,6 +31,13 @@ impl Checks {
         }
     }
 
+    /// When the next sample is due; never where there is no window.
+    pub(super) fn next_sample(&self) -> Timestamp {
+        let meters = [&self.bitrate, &self.null_packets];
+        let next = meters.into_iter().flatten().map(|meter| meter.next());
+        next.min().unwrap_or(Timestamp::from_nanos(u64::MAX))
+    }
+
     /// Packets went by unseen: windows begin anew.
     pub(super) fn reset(&mut self, now: Timestamp) {
         for meter in [&mut self.bitrate, &mut self.null_packets].into_iter().flatten() {
@@ -47,6 +54,11 @@ impl Checks {
 }
 
 impl Analyser {
+    /// When [`Analyser::check`] looks again.
+    pub(in crate::engine) fn next_check(&self) -> Timestamp {
+        self.checks.next
+    }
+
     /// Looks whether the stream keeps the rule's limits; not more than once a second, and not before the first packet.
     /// Whether it did look: a condition that was not told then does not hold.
     pub(in crate::engine) fn check(
@@ -59,7 +71,7 @@ impl Analyser {
             return false;
         }
         self.checks.next = now.after(SECOND);
-        self.grown = true;
+        let before = self.checks.memory();
         let mut tell = |event| out(now, event);
         self.check_bitrate(now, rule.bitrate.as_ref(), &mut tell);
         self.check_null_packets(now, rule.null_packets.as_ref(), &mut tell);
@@ -68,6 +80,11 @@ impl Analyser {
         }
         if let Some(limit) = &rule.pids {
             self.check_pids(now, limit, &mut tell);
+        }
+        if self.checks.memory() != before {
+            self.grown = true;
+            // A window that has just begun wants its samples.
+            self.next_tick = self.next_tick.min(self.last_tick.after(TICK));
         }
         true
     }

@@ -54,7 +54,7 @@ const MAX_MORE: usize = 256;
 const MAX_STRANGERS: usize = 64;
 /// PIDs that are told scrambled or clear at once; the others follow a second later.
 const MAX_SCRAMBLING_TOLD: usize = 8;
-/// How often absences are looked for.
+/// How often absences are looked for at most, and by how much one may be told late.
 const TICK: Duration = Duration::from_millis(100);
 /// How soon after one look the next one comes, when tables change.
 const HASTE: Duration = Duration::from_millis(10);
@@ -82,19 +82,21 @@ pub(in crate::engine) struct Analyser {
     now: Timestamp,
     /// When absences are looked for next; the origin of time for: with the next packet.
     next_tick: Timestamp,
+    /// When they were looked for last.
+    last_tick: Timestamp,
     /// [`Tables::generation`] as the slots know it.
     generation: u32,
     in_file: bool,
+    /// What says how late something may be comes next to it.
+    monitor: Monitor,
     tables: Tables,
     cues: Cues,
     min_preroll: Option<Duration>,
-    monitor: Monitor,
     sync: Sync,
     /// Packets went by unseen: intervals begin anew with the next one.
     unseen: bool,
     /// The tables' generation that the monitor waits by.
     awaited: u32,
-    last_tick: Timestamp,
     first: Option<Timestamp>,
     /// The place of 0x1FFF among the slots.
     null: Option<usize>,
@@ -165,6 +167,7 @@ impl Analyser {
     pub(in crate::engine) fn set_rule(&mut self, rule: &TsRule) {
         self.monitor.limits = Limits::from(&rule.tr101290.thresholds);
         self.none_absent_until = Timestamp::default();
+        self.next_tick = self.next_tick.min(self.last_tick.after(TICK));
         self.min_preroll = rule.scte35.min_preroll;
     }
 
@@ -387,7 +390,7 @@ impl Analyser {
             self.monitor.ledger.out_of_sync = false;
             self.unseen = true;
         }
-        let set_back = self.next_tick.since(now) > SET_BACK;
+        let set_back = self.last_tick.since(now) > SET_BACK;
         if core::mem::take(&mut self.unseen) || set_back {
             self.first.get_or_insert(now);
             self.monitor.begin(now);
@@ -416,8 +419,19 @@ impl Analyser {
         self.next_tick = if self.sync.is_doubtful() {
             Timestamp::default()
         } else {
-            now.after(TICK)
+            self.next_work().max(now.after(TICK))
         };
+    }
+
+    /// When time has something to do next: a second of every PID is over, a window's sample is due, a change of the tables
+    /// waits, or something may be absent. Most streams are slow enough to notice what is done ten times a second.
+    fn next_work(&self) -> Timestamp {
+        if self.tables.is_behind() {
+            return Timestamp::default();
+        }
+        let second = self.second_began.after(SECOND);
+        let absent = self.none_absent_until.after(TICK);
+        second.min(absent).min(self.checks.next_sample())
     }
 
     fn measure(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) {

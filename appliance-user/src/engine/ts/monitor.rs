@@ -32,23 +32,26 @@ pub(super) struct Wanted {
     pub(super) slot: Option<u16>,
 }
 
-/// The state of the tables' timing, and the count of everything violated.
+/// The state of the tables' timing, and the count of everything violated. What is needed often comes first, on one cache line.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub(super) struct Monitor {
-    pub(super) ledger: Ledger,
-    pub(super) limits: Limits,
     /// Nothing before this counts: the first packet, or the first after packets went by unseen.
     pub(super) begin: Timestamp,
-    pat: Option<Timer>,
+    pub(super) limits: Limits,
+    /// Sections of any table whose CRC-32 was wrong.
+    pub(super) crc_errors: u64,
     /// In the order of PIDs.
     pmts: Vec<Wanted>,
+    pat: Option<Timer>,
+    /// More is held than when that was asked last.
+    grown: bool,
     /// Video and audio, in the order of PIDs.
     pub(super) components: Vec<Wanted>,
     cat_seen: bool,
     unexplained: Option<Unexplained>,
     si: ServiceInformation,
-    /// Sections of any table whose CRC-32 was wrong.
-    pub(super) crc_errors: u64,
+    pub(super) ledger: Ledger,
 }
 
 impl Monitor {
@@ -59,6 +62,7 @@ impl Monitor {
             limits,
             begin: Timestamp::default(),
             pat: None,
+            grown: false,
             pmts: Vec::new(),
             components: Vec::new(),
             cat_seen: false,
@@ -106,7 +110,8 @@ impl Monitor {
 
     fn section(&mut self, arrival: Arrival, out: &mut impl FnMut(Timestamp, TsEvent)) {
         let Arrival { at, pid, table_id, .. } = arrival;
-        let (begin, limits) = (self.begin, self.limits);
+        let begin = self.begin;
+        let limits = &self.limits;
         match (pid, table_id) {
             (PID_PAT, TABLE_PAT) => {
                 let timer = self.pat.get_or_insert(Timer::new(at));
@@ -131,11 +136,22 @@ impl Monitor {
             }
             _ => {}
         }
-        self.ledger.evaluate(ServiceInformation::measurable(pid));
+        let measurable = ServiceInformation::measurable(pid);
+        if measurable.is_empty() {
+            return;
+        }
+        self.ledger.evaluate(measurable);
+        let before = self.si.memory();
         let ledger = &mut self.ledger;
-        self.si.section(arrival, begin, &limits, &mut |indicator, times| {
+        self.si.section(arrival, begin, limits, &mut |indicator, times| {
             ledger.raise(at, indicator, Some(pid), times, out);
         });
+        self.grown |= self.si.memory() != before;
+    }
+
+    /// Whether [`Monitor::memory`] may have become more by a section since this was asked last.
+    pub(super) fn has_grown(&mut self) -> bool {
+        core::mem::take(&mut self.grown)
     }
 
     /// PAT or PMTs may name other PIDs than before: those that are new are waited for from now on.
@@ -185,7 +201,8 @@ impl Monitor {
     /// Time has passed: what does not come any more. Until when nothing more of it is overdue, nor anything that begins only
     /// now.
     pub(super) fn overdue(&mut self, now: Timestamp, out: &mut impl FnMut(Timestamp, TsEvent)) -> Timestamp {
-        let (begin, limits) = (self.begin, self.limits);
+        let begin = self.begin;
+        let limits = &self.limits;
         let mut until = Timestamp::from_nanos(now.nanos().saturating_add(limits.least().min(CAT_LIMIT)));
         if let Some(timer) = &mut self.pat {
             let times = timer.overdue(now, begin, limits.pat);
@@ -199,14 +216,14 @@ impl Monitor {
                 .raise(now, Indicator::PmtError2, Some(wanted.pid), times, out);
         }
         let ledger = &mut self.ledger;
-        self.si.overdue(now, begin, &limits, &mut |indicator, pid, times| {
+        self.si.overdue(now, begin, limits, &mut |indicator, pid, times| {
             ledger.raise(now, indicator, Some(pid), times, out);
         });
         self.miss_cat(now, out);
         match self.unexplained {
             // When it ends depends on packets that are yet to come.
             Some(_) => Timestamp::default(),
-            None => until.min(self.si.until(&limits)),
+            None => until.min(self.si.until(&self.limits)),
         }
     }
 

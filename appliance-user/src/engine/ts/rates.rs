@@ -62,6 +62,11 @@ impl Meter {
         self.window
     }
 
+    /// When a sample is due.
+    pub(super) fn next(&self) -> Timestamp {
+        self.next
+    }
+
     /// Takes a sample if one is due.
     pub(super) fn sample(&mut self, now: Timestamp, packets: Packets) {
         if self.taken > 0 && now < self.next {

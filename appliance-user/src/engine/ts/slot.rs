@@ -18,7 +18,9 @@ pub(super) enum Kind {
     /// Counted.
     #[default]
     Plain,
-    /// Read as sections.
+    /// Kept for tables and read as sections, of which none is splice information.
+    Table,
+    /// Read as sections, splice information among them.
     Sections,
     /// Read as sections; its PMT is waited for.
     Pmt,
@@ -37,6 +39,7 @@ impl Kind {
             _ if pid == NULL_PID => Kind::Null,
             Role::Null => Kind::Null,
             Role::Pmt => Kind::Pmt,
+            Role::Table => Kind::Table,
             role if role.carries_sections() => Kind::Sections,
             Role::Component(stream_type) if is_timed(stream_type) => Kind::Timed,
             Role::Unreferenced if pid >= FIRST_USER_PID => Kind::Unreferenced,
@@ -44,9 +47,14 @@ impl Kind {
         }
     }
 
+    /// Whether it is read as sections.
+    pub(super) const fn has_sections(self) -> bool {
+        matches!(self, Kind::Table | Kind::Sections | Kind::Pmt)
+    }
+
     /// Whether every packet of such a PID is looked at.
     const fn needs_every_packet(self) -> bool {
-        matches!(self, Kind::Sections | Kind::Pmt | Kind::Unreferenced)
+        self.has_sections() || matches!(self, Kind::Unreferenced)
     }
 }
 

@@ -269,15 +269,18 @@ pub(super) fn violations(elapsed: u64, limit: u64, told: &mut u32) -> u32 {
 }
 
 /// The thresholds in nanoseconds.
+///
+/// What PCRs, time stamps, PAT and PMTs are judged by comes first: they come often, and everything else seldom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(super) struct Limits {
-    pub(super) pat: u64,
-    pub(super) pmt: u64,
-    pub(super) pid: u64,
     pub(super) pcr_repetition: u64,
     pub(super) pcr_discontinuity: u64,
     pub(super) pcr_accuracy: u64,
     pub(super) pts: u64,
+    pub(super) pat: u64,
+    pub(super) pmt: u64,
+    pub(super) pid: u64,
     pub(super) nit: u64,
     pub(super) sdt: u64,
     pub(super) eit: u64,

@@ -18,8 +18,8 @@ const WINDOW: Duration = Duration::from_millis(10);
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     second: Timestamp,
-    changes: u32,
     window: Timestamp,
+    changes: u32,
     claims: usize,
     /// Sections that were not read for there were too many.
     unread: u64,

@@ -90,21 +90,28 @@ pub(in crate::engine) fn starts_splice(packet: &[u8; PACKET_SIZE]) -> bool {
     section.is_some_and(|section| matches!(section, [scte35::TABLE_ID, syntax, _, 0, ..] if syntax & 0x80 == 0))
 }
 
-/// The tables of one transport stream.
+/// The tables of one transport stream. What a table that repeats itself needs lies together.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub(in crate::engine) struct Tables {
     generation: u32,
-    roles: Roles,
     /// The tables say something else than when the roles were made.
     stale: bool,
-    budget: Budget,
-    pat: Progress,
+    /// More or less is held than when that was asked last.
+    grown: bool,
     /// A PAT was complete.
     has_pat: bool,
-    transport_stream_id: Option<u16>,
     network_pid: Option<u16>,
+    roles: Roles,
+    /// In the order of PIDs.
+    assemblers: Vec<(u16, Assembler)>,
+    budget: Budget,
     /// In the order of their numbers.
     programmes: Vec<Programme>,
+    pat: Progress,
+    /// Bytes that the assemblers hold.
+    held: usize,
+    transport_stream_id: Option<u16>,
     /// Components of all programmes.
     components: usize,
     /// Heap bytes that the programmes hold.
@@ -116,10 +123,6 @@ pub(in crate::engine) struct Tables {
     network: Option<Network>,
     utc: Option<i64>,
     versions: Vec<Version>,
-    /// In the order of PIDs.
-    assemblers: Vec<(u16, Assembler)>,
-    /// Bytes that the assemblers hold.
-    held: usize,
 }
 
 /// The network as its NIT names it.
@@ -185,6 +188,12 @@ impl Tables {
     pub(in crate::engine) fn rebase(&mut self) {
         self.assemblers.clear();
         self.held = 0;
+        self.grown = true;
+    }
+
+    /// Whether [`Tables::memory`] may be another than when this was asked last.
+    pub(in crate::engine) fn has_grown(&mut self) -> bool {
+        core::mem::take(&mut self.grown)
     }
 
     /// Bytes held on the heap.
@@ -243,7 +252,11 @@ impl Tables {
         let before = assembler.memory();
         let room = MAX_HELD.saturating_sub(self.held - before);
         assembler.packet(packet, gap, room, &mut |section| self.section(pid, role, section, out));
-        self.held = self.held - before + assembler.memory();
+        let after = assembler.memory();
+        if after != before {
+            self.held = self.held - before + after;
+            self.grown = true;
+        }
         self.put_back(pid, assembler);
         self.renew(now);
     }
@@ -255,11 +268,14 @@ impl Tables {
 
     /// Makes the roles anew from what the tables say, where that has changed and it is time for it.
     pub(in crate::engine) fn renew(&mut self, now: Timestamp) {
-        self.budget.advance(now);
-        if !self.stale || !self.budget.may_renew() {
+        if !self.stale {
             return;
         }
-        self.stale = false;
+        self.budget.advance(now);
+        if !self.budget.may_renew() {
+            return;
+        }
+        (self.stale, self.grown) = (false, true);
         let emm_pids = self.emm_pids.iter().map(|(_, pid)| *pid);
         let renewal = self.roles.renew(self.network_pid, emm_pids, &self.programmes);
         self.budget.renewed(renewal.claims);
@@ -282,6 +298,7 @@ impl Tables {
         if reading == Reading::Exhausted {
             out(place.malformed(TableError::TooMany));
         }
+        self.grown |= reading == Reading::Granted;
         reading == Reading::Granted
     }
 
@@ -299,6 +316,7 @@ impl Tables {
                 .map(|(_, assembler)| std::mem::take(assembler)),
             Err(_) if self.assemblers.len() >= MAX_ASSEMBLED => None,
             Err(place) => {
+                self.grown = true;
                 self.assemblers.insert(place, (pid, Assembler::default()));
                 Some(Assembler::default())
             }

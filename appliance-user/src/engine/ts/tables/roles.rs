@@ -37,9 +37,12 @@ pub(super) struct Renewal {
 impl Roles {
     /// What a PID is for.
     pub(super) fn of(&self, pid: u16) -> Role {
+        match pid {
+            0..FIRST_CLAIMABLE_PID => return Role::Table,
+            NULL_PID => return Role::Null,
+            _ => {}
+        }
         match (pid, self.entry(pid)) {
-            (0..FIRST_CLAIMABLE_PID, _) => Role::Table,
-            (NULL_PID, _) => Role::Null,
             (_, Some(entry)) => entry.role,
             (0..FIRST_FREE_PID | ATSC_BASE_PID, None) => Role::Table,
             _ => Role::Unreferenced,

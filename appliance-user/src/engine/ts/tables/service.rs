@@ -54,6 +54,7 @@ impl Tables {
         let known = self.network.as_ref().is_some_and(|network| network.crc == crc);
         if place.table_id == actual && header.number == 0 && !known {
             let name = nit.name().map(String::into_boxed_str);
+            self.grown = true;
             self.network = Some(Network {
                 id: nit.network_id,
                 name,
@@ -79,6 +80,7 @@ impl Tables {
         if place.table_id != actual || self.sdt.take(&header, crc) == Step::Known {
             return Ok(());
         }
+        self.grown = true;
         for service in sdt.services() {
             if let Some(programme) = self.programme_mut(service.id) {
                 let before = programme.memory();
@@ -130,6 +132,7 @@ impl Tables {
             .position(|known| (known.table_id, known.extension) == key);
         let Some(known) = known.and_then(|place| self.versions.get_mut(place)) else {
             if self.versions.len() < MAX_VERSIONS {
+                self.grown = true;
                 self.versions.push(Version {
                     table_id,
                     extension,
