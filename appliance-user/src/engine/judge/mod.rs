@@ -31,8 +31,6 @@ mod tests;
 #[cfg(test)]
 mod ways_tests;
 
-use core::mem::offset_of;
-use core::ops::Range;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -241,10 +239,6 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Where that is which every packet needs.
-    pub(in crate::engine) const HOT: Range<usize> =
-        offset_of!(Judge, court) + Court::HOT..offset_of!(Judge, sequencer) + Sequencer::HOT;
-
     /// A judge that has seen nothing. `window` is how long a missing number is waited for; `unsequenced` says whose fault
     /// errors are under [`Ordering::Arrival`] and means nothing otherwise.
     pub fn new(ordering: Ordering, window: Duration, unsequenced: UnsequencedFault) -> Self {
@@ -284,12 +278,6 @@ impl Judge {
     /// number that was forged ahead of its time meets the genuine one within that.
     pub fn settling(&self) -> Duration {
         Duration::from_nanos(self.held_back().nanos())
-    }
-
-    /// The packets have numbers; else the order of arrival is all there is.
-    #[inline]
-    fn is_numbered(&self) -> bool {
-        self.court.unsequenced.is_none()
     }
 
     fn held_back(&self) -> Settling {
@@ -368,12 +356,6 @@ impl Judge {
             .datagram(now, packet.ts, packet.content, || sequencer.settling());
         self.sequencer.go_on(now, hash, &mut self.court.grant);
         true
-    }
-
-    /// Whether [`Judge::tell`] may have something to tell.
-    #[inline]
-    pub(in crate::engine) fn has_to_tell(&self) -> bool {
-        self.court.docket.waits()
     }
 
     /// Tells what was found and has settled.

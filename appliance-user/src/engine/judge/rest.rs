@@ -3,6 +3,18 @@
 use super::Judge;
 
 impl Judge {
+    /// Whether [`Judge::tell`] may have something to tell.
+    #[inline]
+    pub(in crate::engine) fn has_to_tell(&self) -> bool {
+        self.court.docket.waits()
+    }
+
+    /// The packets have numbers; else the order of arrival is all there is.
+    #[inline]
+    pub(super) fn is_numbered(&self) -> bool {
+        self.court.unsequenced.is_none()
+    }
+
     /// Whether the packets have numbers of which none is missing, and nothing is in doubt.
     #[inline]
     pub(in crate::engine) fn is_calm(&self) -> bool {

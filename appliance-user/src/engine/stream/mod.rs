@@ -2,6 +2,7 @@
 //!
 //! What the judge finds comes by way of `verdicts`, what RTP's companions say by way of `rtp`; `figures` reports.
 
+mod ahead;
 mod blindness;
 mod conditions;
 mod figures;
@@ -13,8 +14,6 @@ mod telling;
 mod tests;
 mod verdicts;
 
-use core::mem::offset_of;
-use core::ops::Range;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -36,7 +35,6 @@ use super::time::Timestamp;
 use super::watch::{Media, Watch};
 use crate::policy::Rule;
 use crate::policy::rule::TsRule;
-use crate::prefetch::{LINE, prefetch_within};
 
 /// RTP without a negotiated latency: longer than any switch's reordering, far shorter than a viewer's buffer.
 const RTP_WINDOW: Duration = Duration::from_millis(50);
@@ -100,15 +98,6 @@ pub(super) struct Stream {
     ordinal: u64,
     judge: Option<Judge>,
 }
-
-/// Where the judge's hot part is.
-const JUDGED: Range<usize> = {
-    let judge = offset_of!(Stream, judge);
-    judge + Judge::HOT.start..judge + Judge::HOT.end
-};
-const _: () = assert!(offset_of!(Stream, silence) == LINE && JUDGED.start.is_multiple_of(LINE));
-// None has a place that some has none for, so both begin at the same.
-const _: () = assert!(size_of::<Option<Judge>>() == size_of::<Judge>());
 
 /// Nanoseconds, as a power of two: about a millisecond.
 const PATIENCE: u32 = 20;
@@ -189,35 +178,6 @@ impl Stream {
             rtmp: None,
             encryption: "none",
             ordinal: 0,
-        }
-    }
-
-    /// Asks for what its next packet will read.
-    #[inline]
-    pub(super) fn prefetch(&self) {
-        prefetch_within(self, 0..LINE);
-        prefetch_within(self, JUDGED);
-    }
-
-    /// The same for what it points to, when it has come itself.
-    #[inline]
-    pub(super) fn prefetch_figures(&self) {
-        if let Some(rtp) = &self.rtp {
-            rtp.prefetch();
-        }
-        if let Some(judge) = &self.judge {
-            judge.prefetch();
-        }
-    }
-
-    /// The same for what these point to in turn.
-    #[inline]
-    pub(super) fn prefetch_pids(&self) {
-        if let Some(rtp) = &self.rtp {
-            rtp.prefetch_history();
-        }
-        if let Some(judge) = &self.judge {
-            judge.prefetch_pids();
         }
     }
 
