@@ -15,6 +15,9 @@ use crate::statistics::median;
 /// Where the first search ends, as a multiple of the maximum flat out. Above 1, for flat out some of the work is wasted on packets
 /// that are lost in the end, and on streams with a gap at every packet: without loss more may go through.
 const CEILING: f64 = 1.25;
+/// The same for thousands of streams: a gap in each of them costs much more than a packet in order.
+const CEILING_OF_MANY: f64 = 1.6;
+const MANY: u32 = 5_000;
 /// Where a later search begins and ends, as multiples of what was found so far.
 const NEAR: (f64, f64) = (0.85, 1.15);
 /// How often a later search may move a bound that proves wrong, by as much as its bounds were apart. Twice down is a quarter of what
@@ -51,7 +54,12 @@ impl Search {
             sound: None,
             lost: false,
             from: maximum * HALF,
-            to: maximum * CEILING,
+            to: maximum
+                * if scenario.streams < MANY {
+                    CEILING
+                } else {
+                    CEILING_OF_MANY
+                },
             left: steps,
             width: 0.0,
             again: 0,
