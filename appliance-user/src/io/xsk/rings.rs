@@ -47,11 +47,13 @@ impl Socket {
                 Err(e) => return Err(refusal(e)),
             }
             let unsent = self.unsent();
-            if unsent > 0 {
-                // The kernel sends only while the completion ring has room.
-                done.completed += self.reclaim();
-            }
-            idle = if unsent < done.unsent { 0 } else { idle + 1 };
+            // The kernel sends only while the completion ring has room.
+            let completed = if unsent > 0 { self.reclaim() } else { 0 };
+            // Copy mode of older kernels (6.1 and 6.12 among them) shows what it has taken only once it has taken all that it
+            // had seen; what came back sent is what tells there that a kick moved something.
+            let moved = unsent < done.unsent || completed > 0;
+            idle = if moved { 0 } else { idle + 1 };
+            done.completed += completed;
             done.unsent = unsent;
         }
         Ok(())
