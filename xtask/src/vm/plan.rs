@@ -32,6 +32,10 @@ const SHOWN_ELSEWHERE: &str =
 /// Why a test of the appliance's life is left out.
 const KEEPS_TIME: &str = "holds a stream of 2,000 packets a second to times that emulation does not keep";
 
+/// Why a test of the sockets is left out that asks the kernel for nothing that the others do not ask it for.
+const BOOKS: &str =
+    "the frames' books in user space, which no kernel changes; the other tests and the load balance them";
+
 const fn left_out_of(on: &'static [Line], test: &'static str, why: &'static str) -> LeftOut {
     LeftOut { test, on, why }
 }
@@ -49,6 +53,13 @@ pub(super) const TESTS: &[Tests] = &[
                 "every_frame_is_accounted_after_100_000_packets_with_a_full_ring",
                 "emulation does not send 100,000 packets in the time that the test has; the load accounts for frames",
             ),
+            left_out_of(EVERYWHERE, "a_dropped_packet_finds_its_way_home_and_is_counted", BOOKS),
+            left_out_of(
+                EVERYWHERE,
+                "a_packet_outlives_its_socket_and_cannot_enter_another",
+                BOOKS,
+            ),
+            left_out_of(EVERYWHERE, "a_settled_burst_shows_what_the_ring_has_no_room_for", BOOKS),
             left_out_of(
                 OLD,
                 "a_backlog_is_discarded_and_counted",
