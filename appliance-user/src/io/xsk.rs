@@ -45,6 +45,8 @@ pub struct Socket {
     /// Frames that the kernel is to have to receive into.
     fill_target: u32,
     ring_size: u32,
+    /// Packets that the kernel takes with one kick at most.
+    transmit_budget: u32,
     kick_bound: u32,
     busy_poll: bool,
     lost: u64,
@@ -83,6 +85,7 @@ impl Socket {
             transmit_room: 0,
             fill_target: fill_target(config.ring_size, opened.zero_copy),
             ring_size: config.ring_size,
+            transmit_budget: opened.transmit_budget,
             kick_bound: config.ring_size / opened.transmit_budget + 16,
             busy_poll: config.busy_poll.is_some(),
             lost: 0,

@@ -140,9 +140,20 @@ impl Wire {
         Wire { socket }
     }
 
+    /// Sends a frame; while the link's queue is full it waits, as the peer at the end of a real link does.
     pub(crate) fn send(&self, frame: &[u8]) {
-        let sent = rustix::net::send(&self.socket, frame, rustix::net::SendFlags::empty()).expect("send on the wire");
-        assert_eq!(sent, frame.len());
+        until("room on the wire", || {
+            match rustix::net::send(&self.socket, frame, rustix::net::SendFlags::empty()) {
+                Err(rustix::io::Errno::NOBUFS) => {
+                    std::thread::yield_now();
+                    false
+                }
+                sent => {
+                    assert_eq!(sent.expect("send on the wire"), frame.len());
+                    true
+                }
+            }
+        });
     }
 
     /// The next frame that arrives within half a second.

@@ -15,7 +15,7 @@ mod serial;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -99,7 +99,9 @@ fn one(root: &Path, line: Line, args: &Args, base: &image::Base) -> Result<Repor
     let step = Step::new(root, &name)
         .limit(plan::BOOT_LIMIT)
         .show(serial::is_worth_showing);
+    let begun = Instant::now();
     let outcome = step.attempt(&mut qemu::command(&kernel.image, &image, args.accel))?;
+    let whole = begun.elapsed();
     let text = std::fs::read(&outcome.log).with_context(|| format!("cannot read {}", outcome.log.display()))?;
     let text = String::from_utf8_lossy(&text).replace('\r', "");
     if args.keep_log {
@@ -118,7 +120,7 @@ fn one(root: &Path, line: Line, args: &Args, base: &image::Base) -> Result<Repor
             tail(&failed.output, CONSOLE_LINES)
         );
     }
-    println!("{}", tabulate(line, &kernel.release, &report));
+    println!("{}", tabulate(line, &kernel.release, &report, whole));
     Ok(report)
 }
 
@@ -142,7 +144,8 @@ fn build(root: &Path) -> Result<image::Base> {
     image::Base::build(root, &text)
 }
 
-fn tabulate(line: Line, release: &str, report: &Report) -> String {
+/// What ran, how it ended and how long it took, and where the guest's time went.
+fn tabulate(line: Line, release: &str, report: &Report, whole: Duration) -> String {
     let row = |run: &serial::Run| {
         let counts = run.tests();
         vec![
@@ -153,10 +156,7 @@ fn tabulate(line: Line, release: &str, report: &Report) -> String {
         ]
     };
     let rows: Vec<_> = report.runs.iter().map(row).collect();
-    let mut text = format!(
-        "\nLinux {release}, booted in {}\n",
-        elapsed(report.booted.unwrap_or_default())
-    );
+    let mut text = format!("\nLinux {release}\n");
     text.push_str(&table::render(&["in the guest", "result", "of which", "time"], &rows));
     for fact in report.facts() {
         text.push_str(&format!("\n  {fact}"));
@@ -168,7 +168,25 @@ fn tabulate(line: Line, release: &str, report: &Report) -> String {
     for what in report.unproven() {
         text.push_str(&format!("\n  not proven: {what}"));
     }
+    text.push_str(&format!("\n  time: {}", times(report, whole)));
     text
+}
+
+/// Where a guest's time went, in one line. Its own clock starts with its kernel; what is before is the rest.
+fn times(report: &Report, whole: Duration) -> String {
+    let at = |time: Option<Duration>| time.unwrap_or_default();
+    let (kernel, modules, end) = (at(report.started), at(report.booted), at(report.done));
+    let parts = [
+        ("before the kernel", whole.saturating_sub(end)),
+        ("kernel", kernel),
+        ("modules", modules.saturating_sub(kernel)),
+        ("tests and load, two at a time", end.saturating_sub(modules)),
+    ];
+    let parts: Vec<String> = parts
+        .iter()
+        .map(|(name, time)| format!("{name} {}", elapsed(*time)))
+        .collect();
+    format!("{} in all: {}", elapsed(whole), parts.join(", "))
 }
 
 /// The closing line over all kernels, and the verdict.
@@ -205,6 +223,15 @@ mod tests {
     fn all_is_each_line_once() {
         assert_eq!(Choice::All.lines(), [Line::V6_1, Line::V6_12]);
         assert_eq!(Choice::V6_12.lines(), [Line::V6_12]);
+    }
+
+    #[test]
+    fn a_guests_time_is_accounted_for() {
+        let report = serial::parse("@@ kernel 3000\n@@ up 4000\n@@ done 30000\n");
+        assert_eq!(
+            times(&report, Duration::from_secs(33)),
+            "33 s in all: before the kernel 3.0 s, kernel 3.0 s, modules 1.0 s, tests and load, two at a time 26 s"
+        );
     }
 
     #[test]

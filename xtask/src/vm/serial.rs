@@ -1,6 +1,6 @@
 //! Reads a guest's console: which runs began, how each ended, what they counted, and whether the guest came to its end.
 //!
-//! The guest's lines for this reader begin with `@@ `; everything between a run's beginning and its end is that run's output.
+//! The guest's lines for this reader begin with `@@ `. What a run prints has `NAME| ` before it, for two run at a time.
 
 use std::time::Duration;
 
@@ -9,13 +9,16 @@ use crate::summary::{self, Summary};
 /// What a console said.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// From the start of the kernel to the first command in the guest, by the guest's clock.
+    /// From the start of the kernel to the guest's first process, by the guest's clock, as all times here.
+    pub(super) started: Option<Duration>,
+    /// To the first run: the modules are loaded.
     pub(super) booted: Option<Duration>,
+    /// In the order in which they ended.
     pub(super) runs: Vec<Run>,
-    /// A run that began and did not end.
-    hanging: Option<String>,
-    /// Whether the guest said that it was done.
-    done: bool,
+    /// Runs that began and did not end.
+    hanging: Vec<Run>,
+    /// To the guest's end, when it came to it.
+    pub(super) done: Option<Duration>,
     /// The kernel's last words, if it panicked.
     panic: Option<String>,
 }
@@ -46,11 +49,12 @@ impl Report {
         if let Some(panic) = &self.panic {
             return Some(format!("panicked: {panic}"));
         }
-        match (&self.hanging, self.booted, self.done) {
-            (Some(name), ..) => Some(format!("ended or ran out of time during {name}")),
-            (None, None, _) => Some("never reached its first command".to_owned()),
-            (None, Some(_), false) => Some("ended before it was done".to_owned()),
-            (None, Some(_), true) => None,
+        let hanging: Vec<&str> = self.hanging.iter().map(|run| run.name.as_str()).collect();
+        match (hanging.is_empty(), self.booted, self.done) {
+            (false, ..) => Some(format!("ended or ran out of time during {}", hanging.join(" and "))),
+            (true, None, _) => Some("never reached its first command".to_owned()),
+            (true, Some(_), None) => Some("ended before it was done".to_owned()),
+            (true, Some(_), Some(_)) => None,
         }
     }
 
@@ -120,45 +124,65 @@ impl Run {
 /// Reads a whole console, carriage returns removed.
 pub(super) fn parse(console: &str) -> Report {
     let mut report = Report::default();
-    let mut run = Run::default();
     for line in console.lines() {
         if let Some(at) = line.find("Kernel panic - ") {
             report
                 .panic
                 .get_or_insert_with(|| line.get(at..).unwrap_or(line).to_owned());
         }
-        let mut words = line.split_whitespace();
-        if words.next() != Some("@@") {
-            run.output.push_str(line);
-            run.output.push('\n');
-            continue;
+        match line.strip_prefix("@@ ") {
+            Some(told) => report.hear(told),
+            None => report.keep(line),
         }
-        match (words.next(), words.next()) {
-            (Some("up"), Some(time)) => report.booted = time.parse().ok().map(Duration::from_millis),
-            (Some("begin"), Some(name)) => {
-                run = Run {
-                    name: name.to_owned(),
-                    ..Run::default()
+    }
+    report
+}
+
+impl Report {
+    /// Takes what the guest tells of itself.
+    fn hear(&mut self, told: &str) {
+        let mut words = told.split_whitespace();
+        let (Some(what), Some(value)) = (words.next(), words.next()) else {
+            return;
+        };
+        let time = || value.parse().ok().map(Duration::from_millis);
+        match what {
+            "kernel" => self.started = time(),
+            "up" => self.booted = time(),
+            "done" => self.done = time(),
+            "begin" => self.hanging.push(Run {
+                name: value.to_owned(),
+                ..Run::default()
+            }),
+            "end" => {
+                let Some(at) = self.hanging.iter().position(|run| run.name == value) else {
+                    return;
                 };
-                report.hanging = Some(name.to_owned());
-            }
-            (Some("end"), Some(name)) if report.hanging.as_deref() == Some(name) => {
+                let mut run = self.hanging.remove(at);
                 let mut number = || words.next().and_then(|word| word.parse::<u32>().ok());
                 // A status that cannot be read is no success.
                 run.status = number().and_then(|status| i32::try_from(status).ok()).unwrap_or(-1);
                 run.took = Duration::from_millis(number().unwrap_or(0).into());
-                report.runs.push(std::mem::take(&mut run));
-                report.hanging = None;
+                self.runs.push(run);
             }
-            (Some("done"), None) => report.done = true,
-            // A fact, or a line of somebody else's that begins alike.
-            _ => {
-                run.output.push_str(line);
-                run.output.push('\n');
-            }
+            _ => {}
         }
     }
-    report
+
+    /// Keeps a line that a run printed. Others are the kernel's, which the log has.
+    fn keep(&mut self, line: &str) {
+        let Some((name, text)) = owned(line) else { return };
+        if let Some(run) = self.hanging.iter_mut().find(|run| run.name == name) {
+            run.output.push_str(text);
+            run.output.push('\n');
+        }
+    }
+}
+
+/// Whose line this is, and what was printed. Anything may look like one; only a run that is under way has lines.
+fn owned(line: &str) -> Option<(&str, &str)> {
+    let (name, text) = line.split_once('|')?;
+    Some((name, text.strip_prefix(' ').unwrap_or(text)))
 }
 
 /// What a run tells of the kernel under it.
@@ -170,13 +194,18 @@ fn fact(line: &str) -> Option<&str> {
 /// Lines that a waiting reader wants: what begins, what it counted, what failed.
 pub(super) fn is_worth_showing(line: &str) -> bool {
     let line = line.trim_end_matches('\r');
-    fact(line).is_some()
-        || ["@@ up ", "@@ begin ", "ok - ", "not ok - "]
-            .iter()
-            .any(|mark| line.starts_with(mark))
-        || summary::result(line).is_some()
-        || line.starts_with("test ") && line.ends_with("FAILED")
+    if ["@@ up ", "@@ begin ", "@@ end "]
+        .iter()
+        .any(|mark| line.starts_with(mark))
         || line.contains("Kernel panic - ")
+    {
+        return true;
+    }
+    let text = owned(line).map_or(line, |(_, text)| text);
+    fact(text).is_some()
+        || ["ok - ", "not ok - "].iter().any(|mark| text.starts_with(mark))
+        || summary::result(text).is_some()
+        || text.starts_with("test ") && text.ends_with("FAILED")
 }
 
 #[cfg(test)]
@@ -185,42 +214,48 @@ mod tests {
 
     const SOUND: &str = "\
 [    0.000000] Linux version 6.1.0-56-amd64
+@@ kernel 3810
 @@ up 5230
-@@ begin xdp_program 60000
+@@ begin xdp_program 60
+xdp_program|
+xdp_program| running 2 tests
+@@ begin load 40
+xdp_program| test verified_instructions_stay_within_the_budget ... ok
+load| ok - sent is seen
+xdp_program| verified instructions: 41377
+xdp_program| NOT TESTED: zero-copy: the driver cannot
+load| ok - seen is returned and dropped
+load| @@ fact 2000 packets sent
+xdp_program|
+xdp_program| test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 15 filtered out; finished in 3.21s
 
-running 2 tests
-test verified_instructions_stay_within_the_budget ... ok
-verified instructions: 41377
-NOT TESTED: zero-copy: the driver cannot
-
-test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 15 filtered out; finished in 3.21s
+@@ end load 0 900
 
 @@ end xdp_program 0 4120
-@@ begin load 40
-ok - sent is seen
-ok - seen is returned and dropped
-@@ fact 2000 packets sent
-@@ end load 0 900
 @@ begin sysctl 5
 @@ end sysctl 0 10
-@@ done
+@@ done 12000
 ";
 
     #[test]
     fn a_sound_console_is_counted_run_by_run() {
         let report = parse(SOUND);
         assert_eq!(report.died(), None);
-        assert_eq!(report.booted, Some(Duration::from_millis(5230)));
+        let times = [report.started, report.booted, report.done];
+        assert_eq!(
+            times,
+            [3810, 5230, 12_000].map(|time| Some(Duration::from_millis(time)))
+        );
         let names: Vec<_> = report
             .runs
             .iter()
             .map(|run| (run.name.as_str(), run.tests().passed))
             .collect();
-        assert_eq!(names, [("xdp_program", 2), ("load", 2), ("sysctl", 1)]);
+        assert_eq!(names, [("load", 2), ("xdp_program", 2), ("sysctl", 1)]);
         assert!(report.runs.iter().all(Run::ok));
         assert_eq!(report.totals(), (5, 0));
-        assert_eq!(report.runs[0].took, Duration::from_millis(4120));
-        assert_eq!(report.facts(), ["verified instructions: 41377", "2000 packets sent"]);
+        assert_eq!(report.runs[1].took, Duration::from_millis(4120));
+        assert_eq!(report.facts(), ["2000 packets sent", "verified instructions: 41377"]);
         assert_eq!(report.unproven(), ["zero-copy: the driver cannot"]);
     }
 
@@ -232,18 +267,18 @@ ok - seen is returned and dropped
             .replace("ok - seen is", "not ok - seen is");
         let report = parse(&console);
         assert_eq!(report.totals(), (3, 2));
-        assert_eq!(report.runs[0].ending(), "FAILED: exit status 101");
+        assert_eq!(report.runs[1].ending(), "FAILED: exit status 101");
         // The script of the load failed a check and exited with success: still a failure.
-        assert!(!report.runs[1].ok());
-        assert_eq!(report.runs[1].ending(), "FAILED: exit status 0");
+        assert!(!report.runs[0].ok());
+        assert_eq!(report.runs[0].ending(), "FAILED: exit status 0");
     }
 
     #[test]
     fn a_run_that_dies_without_a_word_is_one_failure() {
-        let report = parse("@@ up 1\n@@ begin xsk 60\nrunning 3 tests\n@@ end xsk 137 60000\n@@ done\n");
+        let report = parse("@@ up 1\n@@ begin xsk 60\nxsk| running 3 tests\n@@ end xsk 137 60000\n@@ done 60001\n");
         assert_eq!(report.totals(), (0, 1));
         assert_eq!(report.runs[0].ending(), "FAILED: out of time");
-        let unreadable = parse("@@ up 1\n@@ begin xsk 60\n@@ end xsk\n@@ done\n");
+        let unreadable = parse("@@ up 1\n@@ begin xsk 60\n@@ end xsk\n@@ done 9\n");
         assert_eq!(unreadable.totals(), (0, 1));
     }
 
@@ -253,7 +288,11 @@ ok - seen is returned and dropped
         assert_eq!(cut("@@ up").as_deref(), Some("never reached its first command"));
         assert_eq!(
             cut("@@ end load").as_deref(),
-            Some("ended or ran out of time during load")
+            Some("ended or ran out of time during xdp_program and load")
+        );
+        assert_eq!(
+            cut("@@ end xdp_program").as_deref(),
+            Some("ended or ran out of time during xdp_program")
         );
         assert_eq!(cut("@@ done").as_deref(), Some("ended before it was done"));
         assert_eq!(
@@ -261,7 +300,7 @@ ok - seen is returned and dropped
             Some("never reached its first command"),
             "an empty console"
         );
-        let panicked = SOUND.replace("@@ done", "[   9.1] Kernel panic - not syncing: Fatal exception");
+        let panicked = SOUND.replace("@@ done 12000", "[   9.1] Kernel panic - not syncing: Fatal exception");
         assert_eq!(
             parse(&panicked).died().as_deref(),
             Some("panicked: Kernel panic - not syncing: Fatal exception")
@@ -271,6 +310,6 @@ ok - seen is returned and dropped
     #[test]
     fn a_waiting_reader_sees_progress_and_failures_only() {
         let shown: Vec<&str> = SOUND.lines().filter(|line| is_worth_showing(line)).collect();
-        assert_eq!(shown.len(), 1 + 3 + 1 + 1 + 2 + 1, "{shown:#?}");
+        assert_eq!(shown.len(), 1 + 3 + 3 + 1 + 1 + 2 + 1, "{shown:#?}");
     }
 }
