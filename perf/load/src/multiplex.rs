@@ -358,7 +358,7 @@ mod tests {
                 // Few TS packets in a datagram need more datagrams.
                 let spacing = if packets < 7 { SPARSE } else { spacing };
                 assert!(datagram * timing.group <= spacing.group, "{packets} {rate} {timing:?}");
-                assert!(timing.group % 2 == 0 && (MIN_GROUP..=MAX_GROUP).contains(&timing.group));
+                assert!(timing.group.is_multiple_of(2) && (MIN_GROUP..=MAX_GROUP).contains(&timing.group));
                 let group = timing.group();
                 let places = |kind| (0..group.len()).filter(move |place| group[*place].kind == kind);
                 let clocks: Vec<usize> = places(VIDEO_START).collect();
