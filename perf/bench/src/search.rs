@@ -31,7 +31,7 @@ struct Search {
     place: usize,
     /// The highest rate that lost nothing, as it was really sent.
     sound: Option<f64>,
-    /// Whether some rate lost something.
+    /// Whether some rate was too high.
     lost: bool,
     /// The search goes on between these two.
     from: f64,
@@ -93,10 +93,10 @@ impl Search {
         self.failed || self.left == 0
     }
 
-    /// Learns how the last try went; `sent` is the rate that was really sent.
-    fn learn(&mut self, lost: u64, sent: f64) {
+    /// Learns whether the last try went wrong; `sent` is the rate that was really sent.
+    fn learn(&mut self, wrong: bool, sent: f64) {
         let rate = self.rate();
-        if lost > 0 {
+        if wrong {
             self.to = rate;
             self.lost = true;
         } else {
@@ -122,6 +122,15 @@ impl Search {
         self.left = self.again;
         self.moves -= 1;
     }
+}
+
+/// Share of what is sent in a window that comes back in it at least. Rings hold the packets of 50 ms: what only fills them loses
+/// nothing in a second, and loses packets in the next.
+const KEPT_UP: f64 = 0.99;
+
+/// Whether as much came back as was sent, but for what was on its way.
+fn keeps_up(sent: u64, received: u64) -> bool {
+    received as f64 >= sent as f64 * KEPT_UP
 }
 
 /// Searches as often as the plan says.
@@ -183,7 +192,10 @@ fn side_by_side(run: &mut Run<'_>, number: u32, searches: &mut [Search]) -> Resu
             match run.measure(&what, &scenario, &order) {
                 Ok(outcome) => {
                     let lost = outcome.lost(&scenario);
-                    search.learn(lost, outcome.offered());
+                    search.learn(
+                        lost > 0 || !keeps_up(outcome.sent.listed, outcome.received.listed),
+                        outcome.offered(),
+                    );
                     let Some(gathered) = run.gathered.get_mut(search.place) else {
                         continue;
                     };
@@ -216,7 +228,7 @@ mod tests {
         let mut steps = 0;
         while !search.is_over() {
             let rate = search.rate();
-            search.learn(u64::from(rate > limit), rate);
+            search.learn(rate > limit, rate);
             steps += 1;
             assert!(steps < 100, "without an end");
         }
@@ -265,9 +277,16 @@ mod tests {
     }
 
     #[test]
+    fn rings_that_fill_are_not_taken_for_a_rate_without_loss() {
+        assert!(keeps_up(600_000, 599_900) && keeps_up(600_000, 610_000));
+        // 32,768 of 0.6 million packets went into the rings.
+        assert!(!keeps_up(600_000, 567_232));
+    }
+
+    #[test]
     fn what_was_not_sent_is_not_claimed() {
         let mut search = Search::first(any(), 0, 1000.0, 8);
-        search.learn(0, 800.0);
+        search.learn(false, 800.0);
         assert_eq!((search.sound, search.from), (Some(800.0), 875.0));
     }
 }
