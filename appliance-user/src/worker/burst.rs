@@ -44,6 +44,25 @@ const LAST_BURSTS: Duration = Duration::from_millis(50);
 /// How long an adaptive worker looks again before it sleeps.
 const SPIN_BEFORE_SLEEP: Duration = Duration::from_micros(100);
 
+/// How many slots of the flow table have their turn. Parts of a slot are kept for the next time: of a few flows none would ever
+/// be due otherwise.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Microseconds times slots that are not worth a slot yet.
+    left_over: u128,
+}
+
+impl Turns {
+    fn due(&mut self, slots: usize, passed: Duration) -> usize {
+        let (budget, period) = TICK_BUDGET;
+        // Of a small table every flow has its turn once a period, not more often; of an empty one there is other work once.
+        let slots = slots.clamp(1, budget);
+        let worth = self.left_over + slots as u128 * passed.min(period).as_micros();
+        self.left_over = worth % period.as_micros();
+        (worth / period.as_micros()) as usize
+    }
+}
+
 /// A worker's thread.
 pub(super) struct Loop {
     config: WorkerConfig,
@@ -63,6 +82,7 @@ pub(super) struct Loop {
     last_beat: Timestamp,
     last_packet: Timestamp,
     last_tick: Timestamp,
+    turns: Turns,
     last_housekeeping: Timestamp,
     last_summary: Timestamp,
 }
@@ -99,6 +119,7 @@ impl Loop {
             last_beat: now,
             last_packet: now,
             last_tick: now,
+            turns: Turns::default(),
             last_housekeeping: now,
             last_summary: now,
         }
@@ -246,13 +267,12 @@ impl Loop {
 
     /// Lets time pass for the part of the flow table whose turn it is after this time.
     fn tick(&mut self, now: Timestamp, passed: Duration) {
-        let (slots, period) = TICK_BUDGET;
-        // Of a small table every flow has its turn once a period, not more often.
-        let slots = slots.min(self.engine.slots());
-        let due = slots * passed.min(period).as_micros() as usize / period.as_micros() as usize;
+        let mut due = self.turns.due(self.engine.slots(), passed);
         let began = self::now();
-        for _ in 0..due.div_ceil(TICK_STEP) {
-            self.engine.tick(now, TICK_STEP);
+        while due > 0 {
+            let step = due.min(TICK_STEP);
+            self.engine.tick(now, step);
+            due -= step;
             if self::now().since(began) > TICK_TIME {
                 return;
             }
@@ -365,4 +385,27 @@ fn process_jumbo(
 fn now() -> Timestamp {
     let time = clock_gettime(ClockId::Monotonic);
     Timestamp::from_nanos((time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Slots that have their turn in a second of ticks this far apart.
+    fn in_a_second(slots: usize, apart: Duration) -> usize {
+        let mut turns = Turns::default();
+        let ticks = (Duration::from_secs(1).as_nanos() / apart.as_nanos()) as usize;
+        (0..ticks).map(|_| turns.due(slots, apart)).sum()
+    }
+
+    #[test]
+    fn each_of_a_few_flows_has_its_turn_once_a_period() {
+        for slots in [1, 3, 15, 16, 50, 128] {
+            let turns = in_a_second(slots, TICK);
+            assert!((slots * 199..=slots * 200).contains(&turns), "{slots}: {turns}");
+            assert_eq!(in_a_second(slots, HOUSEKEEPING), slots * 200, "a worker that naps");
+        }
+        assert_eq!(in_a_second(0, HOUSEKEEPING), 200, "fragments and groups without a flow");
+        assert!((25_400..=25_600).contains(&in_a_second(10_000, TICK)));
+    }
 }
