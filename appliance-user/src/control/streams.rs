@@ -14,7 +14,7 @@ pub(super) struct StreamList {
     truncated: bool,
 }
 
-/// How far a list was; see [`StreamList::back_to`].
+/// How far a list was; see [`StreamList::silent`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark(usize);
 

@@ -55,7 +55,8 @@ struct Turns {
 impl Turns {
     fn due(&mut self, slots: usize, passed: Duration) -> usize {
         let (budget, period) = TICK_BUDGET;
-        // Of a small table every flow has its turn once a period, not more often; of an empty one there is other work once.
+        // Of a small table every flow has its turn once a period, not more often. An empty one counts as one
+        // of a single flow: what passes besides flows, fragments and groups, has its turn with them.
         let slots = slots.clamp(1, budget);
         let worth = self.left_over + slots as u128 * passed.min(period).as_micros();
         self.left_over = worth % period.as_micros();

@@ -1,7 +1,6 @@
 //! Asking the appliance over HTTP from inside its namespace, as its operator does.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,18 +13,12 @@ pub const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv
 pub const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80);
 /// Thousands of streams make an answer of megabytes, while the cores are busy with packets.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The largest answer that is read, in bytes.
-const LARGEST: u64 = 64 << 20;
-
 /// Status and body of a GET.
 ///
 /// # Errors
 /// When nobody answers in time, or what comes is not HTTP.
 pub fn get(namespace: &Namespace, address: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let answer = namespace.run_in(|| fetch(address, path))??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no body")?;
-    let status = head.split(' ').nth(1).context("the answer has no status")?.parse()?;
-    Ok((status, body.to_owned()))
+    tidegate_lab::http::get(namespace, address, path, PATIENCE).with_context(|| format!("GET {path}"))
 }
 
 /// The JSON of a GET that must succeed.
@@ -36,16 +29,4 @@ pub fn get_json(namespace: &Namespace, path: &str) -> Result<Value> {
     let (status, body) = get(namespace, ADMIN, path)?;
     ensure!(status == 200, "GET {path} answered {status}");
     serde_json::from_str(&body).with_context(|| format!("GET {path} is not JSON"))
-}
-
-fn fetch(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.0\r\nHost: appliance\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream.take(LARGEST).read_to_string(&mut answer)?;
-    Ok(answer)
 }
